@@ -1,0 +1,87 @@
+# Every command of the project. `make` alone shows them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+PACKAGES := libs/sip libs/runtime proto $(sort $(dir $(wildcard services/*/pyproject.toml)))
+INTERNAL := pbx-sip pbx-runtime pbx-proto pbx-registrar pbx-signaling pbx-media-relay pbx-events pbx-operator sip-pbx sip-pbx-workspace
+SOURCES := $(wildcard libs/*/src services/*/src) tests tools
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+
+.venv/.stamp: requirements.lock $(wildcard */*/pyproject.toml) proto/pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(foreach p,$(PACKAGES),-e $(p))
+	@touch $@
+
+.PHONY: setup
+setup: .venv/.stamp ## Make .venv with the locked dependencies and the packages of this repository
+
+.PHONY: setup-tools
+setup-tools: ## Install the Debian packages that tests and benchmarks need (root or sudo)
+	@tools/install-debian
+
+.PHONY: run
+run: setup ## Start everything on this machine: two accounts, SIP on 5060, HTTP on 8080
+	@exec $(BIN)/sip-pbx up $(ARGS)
+
+.PHONY: check
+check: setup format-check lint types imports proto-check spelling test-unit ## What must be green before a commit
+
+.PHONY: format
+format: setup ## Format the code
+	@$(BIN)/ruff format --quiet $(SOURCES)
+	@$(BIN)/ruff check --quiet --select I --fix $(SOURCES)
+
+.PHONY: format-check
+format-check: setup ## Check the format
+	@$(BIN)/ruff format --check --quiet $(SOURCES)
+
+.PHONY: lint
+lint: setup ## Lint
+	@$(BIN)/ruff check --quiet $(SOURCES)
+
+.PHONY: types
+types: setup ## Check types (mypy --strict)
+	@$(BIN)/mypy $(foreach s,$(wildcard libs/*/src services/*/src),$(s)) tools tests/support
+
+.PHONY: imports
+imports: setup ## Check who imports whom
+	@$(BIN)/lint-imports --no-cache | tail -n 8
+
+.PHONY: spelling
+spelling: setup ## Check spelling
+	@$(BIN)/codespell libs services proto/pbx tests tools docs *.md
+
+.PHONY: proto
+proto: setup ## Generate proto/gen from proto/pbx
+	@$(BIN)/python tools/proto_gen.py
+
+.PHONY: proto-check
+proto-check: setup ## Check that proto/gen is what `make proto` would write
+	@$(BIN)/python tools/proto_gen.py --check
+
+.PHONY: lock
+lock: ## Resolve requirements.lock anew (needs uv)
+	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+	  --group dev pyproject.toml $(addsuffix /pyproject.toml,$(patsubst %/,%,$(PACKAGES))) \
+	  $(foreach p,$(INTERNAL),--no-emit-package $(p)) -o requirements.lock
+
+.PHONY: test-unit
+test-unit: setup ## Unit, simulation and conformance tests: no process, no network
+	@$(BIN)/pytest -q -n 2 tests/unit tests/sim tests/conformance
+
+.PHONY: test
+test: setup setup-tools ## Every test that needs no cluster: unit to interop
+	@$(BIN)/pytest -q -n 2 --dist loadgroup tests
+
+.PHONY: bench
+bench: setup setup-tools ## Measure calls, registrations and relaying; table and build/bench.json
+	@$(BIN)/python -m tests.load.bench $(ARGS)
+
+.PHONY: clean
+clean: ## Remove what can be made again
+	@rm -rf .venv build var .pytest_cache .mypy_cache .ruff_cache .hypothesis

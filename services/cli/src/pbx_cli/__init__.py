@@ -1,0 +1,1 @@
+"""sip-pbx: starts all services on one machine, and speaks to a running one."""

@@ -1,0 +1,1 @@
+"""Events: the outbox reader, CDRs, webhooks and the HTTP API."""
