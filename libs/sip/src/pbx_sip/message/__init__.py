@@ -1,0 +1,1 @@
+"""SIP messages as values: start line, headers kept raw in wire order, body as bytes."""

@@ -1,0 +1,144 @@
+"""Requests and responses.
+
+The start line is typed; headers are text in wire order; the body is bytes. Text is UTF-8 read with
+`surrogateescape`, so that any bytes of a peer survive a round trip.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pbx_sip.message.headers import Headers
+from pbx_sip.message.status import reason_of
+
+BRANCH_COOKIE: Final = "z9hG4bK"
+"""Marks a branch as unique in the sense of RFC 3261 (section 8.1.1.7)."""
+
+
+class Message:
+    """What requests and responses share."""
+
+    __slots__ = ("body", "headers")
+
+    def __init__(self, headers: Headers, body: bytes = b"") -> None:
+        self.headers = headers
+        self.body = body
+
+    def first(self, name: str) -> str | None:
+        """The first value of a header, by canonical name, or None."""
+        return self.headers.first(name)
+
+    @property
+    def call_id(self) -> str:
+        """The Call-ID; empty where missing (`validate` reports that)."""
+        return self.headers.first("Call-ID") or ""
+
+    @property
+    def from_tag(self) -> str:
+        """The tag of From; empty where there is none (RFC 2543 peers)."""
+        return tag_of(self.headers.first("From") or "")
+
+    @property
+    def to_tag(self) -> str:
+        """The tag of To; empty outside of a dialog."""
+        return tag_of(self.headers.first("To") or "")
+
+    @property
+    def cseq_number(self) -> int:
+        """The number of CSeq; -1 where it is missing or none."""
+        number = (self.headers.first("CSeq") or "").partition(" ")[0]
+        return int(number) if number.isascii() and number.isdigit() and len(number) <= 10 else -1
+
+    @property
+    def cseq_method(self) -> str:
+        """The method of CSeq; empty where missing."""
+        return (self.headers.first("CSeq") or "").rpartition(" ")[2]
+
+    @property
+    def top_via(self) -> str:
+        """The topmost Via value alone, also where several stand in one line; empty where missing."""
+        value = self.headers.first("Via") or ""
+        return value.partition(",")[0].rstrip() if "," in value else value
+
+    @property
+    def branch(self) -> str:
+        """The branch of the topmost Via; empty where there is none."""
+        return parameter_of(self.top_via, "branch")
+
+    @property
+    def content_type(self) -> str:
+        """The media type of the body in lower case without parameters; empty where not given."""
+        return (self.headers.first("Content-Type") or "").partition(";")[0].strip().lower()
+
+
+class Request(Message):
+    """A SIP request."""
+
+    __slots__ = ("method", "uri")
+
+    def __init__(self, method: str, uri: str, headers: Headers, body: bytes = b"") -> None:
+        super().__init__(headers, body)
+        self.method = method
+        self.uri = uri
+
+    def __repr__(self) -> str:
+        """Method, target and transaction."""
+        return f"<Request {self.method} {self.uri} cseq={self.cseq_number} branch={self.branch}>"
+
+
+class Response(Message):
+    """A SIP response."""
+
+    __slots__ = ("reason", "status")
+
+    def __init__(self, status: int, reason: str, headers: Headers, body: bytes = b"") -> None:
+        super().__init__(headers, body)
+        self.status = status
+        self.reason = reason
+
+    def __repr__(self) -> str:
+        """Status and transaction."""
+        return f"<Response {self.status} {self.reason!r} cseq={self.headers.first('CSeq')} branch={self.branch}>"
+
+
+def response_to(request: Request, status: int, reason: str = "", to_tag: str = "", body: bytes = b"") -> Response:
+    """A response with the headers that RFC 3261 section 8.2.6.2 wants copied from its request.
+
+    `to_tag` is added to To where the request has none. An empty `reason` means the standard phrase. The caller
+    appends what else the response needs (Contact, Content-Type, ...); Content-Length is written on serialising.
+    """
+    items: list[tuple[str, str]] = []
+    timestamp: tuple[str, str] | None = None
+    for item in request.headers.items:
+        name = item[0]
+        if name in _COPIED:
+            if name == "To" and to_tag and not tag_of(item[1]):
+                item = (name, f"{item[1]};tag={to_tag}")
+            items.append(item)
+        elif name == "Timestamp":
+            timestamp = item
+    if timestamp is not None and status == 100:
+        items.append(timestamp)
+    return Response(status, reason or reason_of(status), Headers(items), body)
+
+
+_COPIED: Final = frozenset({"Via", "From", "To", "Call-ID", "CSeq"})
+
+
+def tag_of(value: str) -> str:
+    """The tag parameter of a From or To value; empty where there is none."""
+    if "tag" not in value and "TAG" not in value.upper():
+        return ""
+    return parameter_of(value, "tag")
+
+
+def parameter_of(value: str, name: str) -> str:
+    """A parameter behind the last ">" (or of a value without brackets); empty where it is missing.
+
+    Good for tag, branch, expires and their kind, whose values are tokens; `header` reads quoted ones.
+    """
+    for part in value[value.rfind(">") + 1 :].split(";")[1:]:
+        key, _, content = part.partition("=")
+        if key == name or key.strip().lower() == name:
+            return content.strip()
+    return ""

@@ -1,0 +1,124 @@
+"""Bytes to messages: one pass of `split` and `partition`, headers left as text, hard limits.
+
+Deliberately lenient where RFC 3261 lets a receiver be (bare LF line ends, white space before the colon) and strict
+where leniency is dangerous (request smuggling by Content-Length, control characters in the start line).
+What a message means is not checked here: `validate` does that for requests, and answers them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pbx_sip.errors import LimitExceeded, ParseError
+from pbx_sip.message.headers import _BY_SPELLING, Headers
+from pbx_sip.message.message import Message, Request, Response
+
+MAX_MESSAGE: Final = 65_535
+"""Octets of a message: what one UDP datagram can carry; streams are held to it too. Threat: memory per message.
+Asterisk stops at 64 KiB (PJSIP_MAX_PKT_LEN), Kamailio at 64 KiB."""
+MAX_HEADERS: Final = 256
+"""Header lines: a full-blown INVITE through ten proxies has about 60. Threat: quadratic look-ups."""
+MAX_LINE: Final = 8_192
+"""Octets of one header line, folded lines joined: STIR identities reach 2 KiB. Threat: slow scans."""
+
+_VERSION: Final = "SIP/2.0"
+
+
+def parse(data: bytes) -> Message:
+    """Reads one whole datagram or framed message.
+
+    Returns a Request or a Response. Raises ParseError where the start line or a header line cannot be read, where
+    Content-Length is larger than what came (RFC 3261 section 18.3) or no number; LimitExceeded beyond a limit.
+    Octets after Content-Length are dropped, as section 18.3 says for datagrams.
+    """
+    if len(data) > MAX_MESSAGE:
+        raise LimitExceeded(f"message of {len(data)} octets", 513)
+    head, separator, body = data.partition(b"\r\n\r\n")
+    if not separator:
+        head, body = _lenient_head(data)
+    lines = head.decode("utf-8", "surrogateescape").split("\r\n")
+    if len(lines) > MAX_HEADERS:
+        raise LimitExceeded(f"{len(lines)} header lines", 400)
+    items: list[tuple[str, str]] = []
+    add = items.append
+    known = _BY_SPELLING.get
+    length: str | None = None
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        canonical = known(name)
+        if canonical is None or not colon:
+            canonical = _unusual_name(name, colon, line, items)
+            if canonical is None:
+                continue
+        value = value.strip(" \t")
+        if canonical == "Content-Length":
+            if length is not None and length != value:
+                raise ParseError("two different Content-Length headers")
+            length = value
+        add((canonical, value))
+        if len(line) > MAX_LINE:
+            raise LimitExceeded(f"header line of {len(line)} characters", 400)
+    if length is not None:
+        body = _cut(body, length)
+    return _start(lines[0], Headers(items), body)
+
+
+def _lenient_head(data: bytes) -> tuple[bytes, bytes]:
+    """Head and body of a message with bare LF line ends, or without the empty line (no body then)."""
+    head, separator, body = data.partition(b"\n\n")
+    if separator:
+        return head.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n"), body
+    if b"\n" not in data:
+        raise ParseError("no line end")
+    return data.replace(b"\r\n", b"\n").rstrip(b"\n").replace(b"\n", b"\r\n"), b""
+
+
+def _unusual_name(name: str, colon: str, line: str, items: list[tuple[str, str]]) -> str | None:
+    """The canonical name of a header line that the fast path did not know; None where it continued the line before."""
+    if line[:1] in (" ", "\t"):
+        if not items:
+            raise ParseError("the first header line begins with white space")
+        before, value = items[-1]
+        value = f"{value} {line.strip()}".strip()
+        if len(value) > MAX_LINE:
+            raise LimitExceeded(f"folded header of {len(value)} characters", 400)
+        items[-1] = (before, value)
+        return None
+    if not colon:
+        raise ParseError("header line without a colon")
+    stripped = name.rstrip(" \t")
+    if not stripped or not stripped.isascii() or not _TOKEN.issuperset(stripped):
+        raise ParseError("header name is no token")
+    return _BY_SPELLING.get(stripped) or _BY_SPELLING.get(stripped.lower()) or stripped
+
+
+_TOKEN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.!%*_+`'~")
+"""token = 1*(alphanum / "-" / "." / "!" / "%" / "*" / "_" / "+" / "`" / "'" / "~" ) (RFC 3261 section 25.1)."""
+
+
+def _cut(body: bytes, length: str) -> bytes:
+    if not (length.isascii() and length.isdigit() and len(length) <= 10):
+        raise ParseError("Content-Length is no number")
+    wanted = int(length)
+    if wanted > len(body):
+        raise ParseError(f"body of {len(body)} octets, Content-Length {wanted}")
+    return body if wanted == len(body) else body[:wanted]
+
+
+def _start(line: str, headers: Headers, body: bytes) -> Message:
+    first, space, rest = line.partition(" ")
+    if first == _VERSION:
+        status, _, reason = rest.partition(" ")
+        if not (len(status) == 3 and status.isascii() and status.isdigit() and "100" <= status <= "699"):
+            raise ParseError("status line without a status")
+        return Response(int(status), reason, headers, body)
+    uri, _, version = rest.rpartition(" ")
+    if not space or not uri or not _TOKEN.issuperset(first) or not first:
+        raise ParseError("start line is neither a request line nor a status line")
+    if version != _VERSION:
+        if version[:4].upper() == "SIP/":
+            raise ParseError(f"version {version[:16]!r}", 505)
+        raise ParseError("start line is neither a request line nor a status line")
+    if " " in uri or "\t" in uri:
+        raise ParseError("white space in the Request-URI")
+    return Request(first, uri, headers, body)
