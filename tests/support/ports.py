@@ -1,0 +1,54 @@
+"""Free ports on loopback, for servers that a test starts."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+from pathlib import Path
+
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_RANGE_LOWEST = 10_000
+_RANGE_ATTEMPTS = 200
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that is free for UDP and TCP now. Another process may still take it first."""
+    for _ in range(100):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp:
+            tcp.bind((host, 0))
+            port = int(tcp.getsockname()[1])
+            with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+                udp.bind((host, port))
+                return port
+    raise OSError("no port is free for both UDP and TCP")
+
+
+def free_block(size: int, *, align: int = 8, host: str = "127.0.0.1") -> tuple[int, int]:
+    """First and last port of a block of free UDP ports outside the kernel's ephemeral range.
+
+    `align` is what the first port is a multiple of. The choice is random, so that parallel test processes
+    seldom meet; every port of the block was bound once before it is returned.
+    """
+    highest = int(_EPHEMERAL.read_text().split()[0]) - size
+    for _ in range(_RANGE_ATTEMPTS):
+        first = random.randrange(_RANGE_LOWEST, highest) // align * align
+        if all(_bindable(host, port) for port in range(first, first + size)):
+            return first, first + size - 1
+    raise OSError(f"no block of {size} free ports between {_RANGE_LOWEST} and {highest}")
+
+
+def _bindable(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        try:
+            udp.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def udp_is_bound(port: int) -> bool:
+    """Whether some process of this network namespace has a UDP socket on the port (IPv4)."""
+    wanted = f":{port:04X}"
+    lines = Path("/proc/net/udp").read_text().splitlines()[1:]
+    return any(line.split()[1].endswith(wanted) for line in lines)
