@@ -1,0 +1,1 @@
+"""The relay's edge: generated proto types live here and in `outbox`, nowhere else."""

@@ -1,0 +1,1 @@
+"""What moves the packets: one Protocol (base) and its implementations, all held to one conformance suite."""
