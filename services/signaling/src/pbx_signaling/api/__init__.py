@@ -1,0 +1,1 @@
+"""The administrative face of signaling: live calls over gRPC. No logic."""

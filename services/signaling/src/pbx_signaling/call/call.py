@@ -1,0 +1,484 @@
+"""The two-leg call as a pure machine: call-control events in, commands out.
+
+`receive(signal, now)` mutates once; `drain()` hands out what the call asks of its legs and of the world. What may
+happen in which state is `TABLE`. A signal that has no cell is stale (it crossed a change of state) and is dropped.
+
+    AUTHENTICATING -> ROUTING -> ALLOCATING -> DIALING -> RINGING -> ANSWERED -> TALKING -> RELEASING -> ENDED
+
+The machine is a plain value: all of its fields, and those of its media session, can be stored and restored.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pbx_signaling.call import commands as c
+from pbx_signaling.call import events as e
+from pbx_signaling.call.cause import Ending, Origin, Outcome, ending_of_refusal, ending_of_rejection
+from pbx_signaling.call.events import Ask, Cause, Content, Deadline, Side
+from pbx_signaling.media.session import MediaSession, SessionRefused
+from pbx_signaling.media.stream import StreamStatistics
+
+MAX_EXCHANGES: Final = 16
+"""Requests under way inside one call. Threat: a phone that asks without end while the other does not answer."""
+
+
+class State(enum.IntEnum):
+    """Where a call stands."""
+
+    AUTHENTICATING = 0
+    ROUTING = 1
+    ALLOCATING = 2
+    DIALING = 3
+    RINGING = 4
+    ANSWERED = 5
+    """The caller was told of the answer and has not confirmed it."""
+    TALKING = 6
+    CANCELLING = 7
+    """The attempt is over for the caller; the callee has not said so yet."""
+    RELEASING = 8
+    """The call is over; the relay's statistics are awaited for its last event."""
+    ENDED = 9
+
+
+SETUP: Final = (State.AUTHENTICATING, State.ROUTING, State.ALLOCATING)
+BEFORE_ANSWER: Final = (*SETUP, State.DIALING, State.RINGING)
+CONNECTED: Final = (State.ANSWERED, State.TALKING)
+
+
+@dataclass(frozen=True, slots=True)
+class CallPolicy:
+    """Limits and times of calls, from the settings."""
+
+    setup_s: float = 5.0
+    """Authentication, look-up and allocation; a caller's patience with silence, and above one Redis reconnect."""
+    no_answer_s: float = 120.0
+    """Ringing. RFC 3261 gives proxies more than three minutes (timer C); voicemail and people expect less."""
+    longest_s: float = 14_400.0
+    """A whole call. Four hours: what remains when both phones vanished and no media timeout was set."""
+    release_s: float = 0.25
+    """Waiting for the relay's statistics; below T1, so that a BYE is answered before it is repeated."""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """A request of one side to the other that is under way."""
+
+    by: Side
+    ask: Ask
+    offered: bool
+    """It carried a session description, which is an offer (in CONFIRM_PROGRESS perhaps an answer)."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One call attempt, from the INVITE that passed admission to its CDR."""
+
+    call_id: str
+    dialled: str
+    """The user part dialled."""
+    aor: str
+    """The address-of-record dialled, user@domain."""
+    claimed: str
+    """The address-of-record that the caller claims, user@domain."""
+    started: float
+    """Monotonic seconds."""
+    started_ms: int
+    """Milliseconds since the Unix epoch."""
+    media: MediaSession
+    policy: CallPolicy
+    content: Content | None = None
+    """What the INVITE carried, until the callee is dialled."""
+    state: State = State.AUTHENTICATING
+    caller: str = ""
+    """The user that the caller proved to be; empty before."""
+    caller_name: str = ""
+    target: e.Target | None = None
+    targets: list[e.Target] = field(default_factory=list)
+    """Targets not tried yet."""
+    rang: float | None = None
+    answered: float | None = None
+    ended: float | None = None
+    ending: Ending | None = None
+    statistics: list[StreamStatistics] = field(default_factory=list)
+    sequence: int = 0
+    """Events emitted so far."""
+    early_media: bool = False
+    initiated: bool = False
+    """Its first event was emitted."""
+    held_by: Side | None = None
+    exchanges: dict[int, Exchange] = field(default_factory=dict)
+    pending: list[c.Command] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        """For logs and tests."""
+        return f"<Call {self.call_id} {self.claimed} -> {self.aor}, {self.state.name}>"
+
+    def start(self, authenticate: bool, now: float) -> None:
+        """Begins the attempt; `drain` next. Without `authenticate` the caller is trusted as it claims."""
+        self._do(c.SetDeadline(Deadline.SETUP, self.policy.setup_s))
+        if authenticate:
+            self._do(c.Authenticate())
+        else:
+            self.receive(e.Authenticated(self.claimed.partition("@")[0], ""), now)
+
+    def receive(self, signal: e.Signal, now: float) -> None:
+        """Takes one signal in; `drain` next."""
+        action = TABLE.get((self.state, type(signal)))
+        if action is not None:
+            action(self, signal, now)
+
+    def drain(self) -> list[c.Command]:
+        """The commands since the last call, in order."""
+        commands, self.pending = self.pending, []
+        return commands
+
+    def _do(self, *commands: c.Command) -> None:
+        self.pending.extend(commands)
+
+    # --- before the callee is invited
+
+    def _authenticated(self, signal: e.Authenticated, now: float) -> None:
+        self.caller, self.caller_name = signal.user, signal.display_name
+        self.state = State.ROUTING
+        self._initiate()
+        self._do(c.FindTargets(self.aor))
+
+    def _initiate(self) -> None:
+        """Writes the attempt down, before anything else happens to it."""
+        self.initiated = True
+        self._do(c.Emit(c.Record.INITIATED))
+
+    def _refused(self, signal: e.Refused, now: float) -> None:
+        ending = ending_of_refusal(signal.status)
+        if signal.stale:
+            self.state = State.ENDED
+            self._do(c.Reject(signal.status, challenge=True, stale=True), *_FORGET_SETUP, c.Finish())
+            return
+        self._do(c.Count())
+        self._end(ending, now, c.Reject(signal.status, retry_after_s=signal.retry_after_s))
+
+    def _found(self, signal: e.Found, now: float) -> None:
+        if not signal.known:
+            self._refuse(404, "user_unknown", Outcome.UNREACHABLE, 1, now)
+        elif not signal.targets:
+            self._refuse(480, "not_registered", Outcome.UNREACHABLE, 20, now)
+        else:
+            self.targets = signal.targets
+            self._allocate(now)
+
+    def _allocate(self, now: float) -> None:
+        try:
+            endpoints = self.media.first_offer(self.content.data) if self._offers(self.content) else []
+        except SessionRefused as error:
+            self._refuse(488, "bad_session", Outcome.FAILED, 88, now, warning=str(error))
+            return
+        self.state = State.ALLOCATING
+        self._do(c.ReserveMedia(endpoints))
+
+    def _media_ready(self, signal: e.MediaReady, now: float) -> None:
+        self.media.slot = signal.slot
+        self._do(c.ClearDeadline(Deadline.SETUP), c.SetDeadline(Deadline.NO_ANSWER, self.policy.no_answer_s))
+        self._dial_next()
+
+    def _late_media(self, signal: e.MediaReady, now: float) -> None:
+        """The slot came after the attempt was over."""
+        self.media.slot, self.state = signal.slot, State.ENDED
+        self._do(c.ReleaseMedia(), c.Finish())
+
+    def _dial_next(self) -> None:
+        self.target = self.targets.pop(0)
+        content = self.content
+        if self._offers(content):
+            assert content is not None
+            content = Content(content.type, self.media.forward_offer(Side.CALLER), content.disposition)
+        self.state = State.DIALING
+        self._do(c.Dial(self.target, content), c.Emit(c.Record.DIALING))
+
+    def _no_media(self, signal: e.MediaUnavailable, now: float) -> None:
+        self._refuse(503, "no_relay", Outcome.FAILED, 34, now, retry_after_s=5)
+
+    def _no_service(self, signal: e.ServiceFailed, now: float) -> None:
+        self._refuse(503, "service_unavailable", Outcome.FAILED, 41, now, retry_after_s=signal.retry_after_s or 5)
+
+    # --- ringing and answer
+
+    def _progress(self, signal: e.Progress, now: float) -> None:
+        content = self._carried(signal.content, Side.CALLEE, provisional=True)
+        first = self.state is State.DIALING
+        if first and signal.status != 183:
+            self.state, self.rang = State.RINGING, now
+            self._do(c.Emit(c.Record.RINGING, status=signal.status))
+        if content is not None and not self.early_media:
+            self.early_media = True
+            self._do(c.Emit(c.Record.EARLY_MEDIA, status=signal.status))
+        self._do(c.Ring(signal.status, signal.reason, content, signal.fork, signal.reliable))
+
+    def _answered(self, signal: e.Answered, now: float) -> None:
+        try:
+            content = self._carry(signal.content, Side.CALLEE)
+        except SessionRefused as error:
+            self._do(c.Acknowledge(None), c.HangUp(Side.CALLEE, Cause("session refused", 88)))
+            self._refuse(488, "bad_session", Outcome.FAILED, 88, now, warning=str(error))
+            return
+        self.state, self.answered, self.content = State.ANSWERED, now, None
+        self.targets = []
+        self._do(
+            c.ClearDeadline(Deadline.NO_ANSWER),
+            c.SetDeadline(Deadline.LONGEST, self.policy.longest_s),
+            c.Emit(c.Record.ANSWERED),
+            c.Answer(content, signal.fork),
+        )
+
+    def _acknowledged(self, signal: e.Acknowledged, now: float) -> None:
+        self.state = State.TALKING
+        self._do(c.Acknowledge(self._carried(signal.content, Side.CALLER)))
+
+    def _rejected(self, signal: e.Rejected, now: float) -> None:
+        if self.targets and (signal.local or signal.status in (408, 430, 503)):
+            self._dial_next()
+            return
+        ending = ending_of_rejection(signal)
+        self._end(ending, now, c.Reject(ending.sip_status, ending.sip_reason, signal.cause.q850, signal.retry_after_s))
+
+    def _cancelled(self, signal: e.Cancelled, now: float) -> None:
+        self._give_up(
+            Ending(Outcome.CANCELLED, Origin.REMOTE, 487, "Request Terminated", 16, "cancelled", Side.CALLER),
+            now,
+            signal.cause,
+        )
+
+    def _no_answer(self, now: float) -> None:
+        self._give_up(
+            Ending(Outcome.NO_ANSWER, Origin.TIMER, 480, "Temporarily Unavailable", 19, "no_answer"),
+            now,
+            Cause("no answer", 19),
+        )
+
+    def _give_up(self, ending: Ending, now: float, cause: Cause) -> None:
+        """Ends an attempt whose callee is still invited."""
+        callee = self.state in (State.DIALING, State.RINGING)
+        if callee:
+            self._do(c.Cancel(cause))
+        self._end(ending, now, c.Reject(ending.sip_status, ending.sip_reason, ending.q850_cause), wait=callee)
+
+    def _answered_too_late(self, signal: e.Answered, now: float) -> None:
+        """The 200 crossed our CANCEL (RFC 3261 section 9.1): confirm it, then end it."""
+        self.state = State.ENDED
+        self._do(c.Acknowledge(None), c.HangUp(Side.CALLEE, Cause("call completion elsewhere", 16)), c.Finish())
+
+    def _callee_gone(self, signal: object, now: float) -> None:
+        self.state = State.ENDED
+        self._do(c.Finish())
+
+    # --- inside the call
+
+    def _asked(self, signal: e.Asked, now: float) -> None:
+        if len(self.exchanges) >= MAX_EXCHANGES:
+            self._do(c.Reply(signal.side, signal.exchange, 500, retry_after_s=2))
+            return
+        content, offered = signal.content, False
+        if content is not None and content.is_sdp and signal.ask in (Ask.MODIFY, Ask.UPDATE, Ask.CONFIRM_PROGRESS):
+            try:
+                content, offered = self._offer_inside(content, signal), True
+            except SessionRefused as error:
+                self._do(c.Reply(signal.side, signal.exchange, error.status))
+                return
+        self.exchanges[signal.exchange] = Exchange(signal.side, signal.ask, offered)
+        self._do(
+            c.Pass(
+                signal.side.other,
+                signal.exchange,
+                signal.ask,
+                content,
+                signal.fork,
+                signal.package,
+                signal.confirms,
+            )
+        )
+
+    def _offer_inside(self, content: Content, signal: e.Asked) -> Content:
+        if signal.ask is Ask.CONFIRM_PROGRESS and self.media.owes_answer(signal.side):
+            return self._carry(content, signal.side) or content
+        return Content(content.type, self.media.offer(signal.side, content.data), content.disposition)
+
+    def _replied(self, signal: e.Replied, now: float) -> None:
+        exchange = self.exchanges.get(signal.exchange)
+        if exchange is None or exchange.by is signal.side:
+            return
+        content = signal.content
+        final = signal.status >= 200
+        if final and exchange.ask is not Ask.MODIFY:
+            del self.exchanges[signal.exchange]
+        if signal.status >= 300:
+            self.exchanges.pop(signal.exchange, None)
+            self.media.rollback(exchange.by)
+        elif content is not None and content.is_sdp:
+            content = self._carried(content, signal.side, provisional=not final)
+            self._note_hold(exchange.by)
+        self._do(
+            c.Reply(
+                exchange.by, signal.exchange, signal.status, signal.reason, content, signal.retry_after_s
+            )
+        )
+
+    def _confirmed(self, signal: e.Confirmed, now: float) -> None:
+        if self.exchanges.pop(signal.exchange, None) is None:
+            return
+        content = self._carried(signal.content, signal.side)
+        if content is not None:
+            self._note_hold(signal.side)
+        self._do(c.Confirm(signal.side.other, signal.exchange, content))
+
+    def _note_hold(self, by: Side) -> None:
+        """Tells of hold and resume after an exchange in which `by` changed the session."""
+        holds = self.media.holds(by)
+        if holds and self.held_by is None:
+            self.held_by = by
+            self._do(c.Emit(c.Record.HELD, side=by))
+        elif self.held_by is by and not holds:
+            self.held_by = None
+            self._do(c.Emit(c.Record.RESUMED, side=by))
+
+    # --- the end
+
+    def _hung_up(self, signal: e.HungUp, now: float) -> None:
+        """A BYE from either side."""
+        if self.answered is None:
+            # The callee may end its early dialog's call only by a final answer; a BYE of the caller ends the attempt.
+            self._cancelled(e.Cancelled(signal.side, signal.cause), now)
+            return
+        q850 = signal.cause.q850 or 16
+        self._hang_up(Ending(Outcome.ANSWERED, Origin.REMOTE, 200, "OK", q850, "normal", signal.side), now, signal.cause)
+
+    def _leg_lost(self, signal: e.LegLost, now: float) -> None:
+        ending = Ending(Outcome.ANSWERED, Origin.TIMER, 200, "OK", 102, signal.cause, signal.side)
+        self._hang_up(ending, now, Cause(signal.cause, 102))
+
+    def _media_silent(self, signal: e.MediaSilent, now: float) -> None:
+        self._do(c.Emit(c.Record.MEDIA_TIMEOUT, status=signal.silent_s))
+        ending = Ending(Outcome.ANSWERED, Origin.MEDIA_TIMEOUT, 200, "OK", 41, "media_timeout")
+        self._hang_up(ending, now, Cause("media timeout", 41))
+
+    def _ordered(self, signal: e.Ordered, now: float) -> None:
+        origin = Origin.DRAIN if signal.drain else Origin.ADMIN
+        word = "shutdown" if signal.drain else "admin"
+        if self.answered is None:
+            status, reason = (503, "Service Unavailable") if signal.drain else (480, "Temporarily Unavailable")
+            ending = Ending(Outcome.FAILED, origin, status, reason, 41 if signal.drain else 31, word)
+            self._give_up(ending, now, Cause(signal.reason, ending.q850_cause))
+        else:
+            self._hang_up(Ending(Outcome.ANSWERED, origin, 200, "OK", 31, word), now, Cause(signal.reason, 31))
+
+    def _expired(self, signal: e.Expired, now: float) -> None:
+        match signal.deadline:
+            case Deadline.SETUP if self.state in SETUP:
+                self._refuse(503, "setup_timeout", Outcome.FAILED, 41, now, retry_after_s=5)
+            case Deadline.NO_ANSWER if self.state in (State.DIALING, State.RINGING):
+                self._no_answer(now)
+            case Deadline.LONGEST if self.state in CONNECTED:
+                ending = Ending(Outcome.ANSWERED, Origin.TIMER, 200, "OK", 31, "longest_call")
+                self._hang_up(ending, now, Cause("longest call", 31))
+            case Deadline.RELEASE if self.state is State.RELEASING:
+                self._released(e.MediaReleased([]), now)
+            case _:
+                pass
+
+    def _refuse(
+        self, status: int, word: str, outcome: Outcome, q850: int, now: float, *, retry_after_s: int = 0, warning: str = ""
+    ) -> None:
+        """Ends an attempt on our own account."""
+        reject = c.Reject(status, q850=q850, retry_after_s=retry_after_s, warning=warning)
+        self._end(Ending(outcome, Origin.LOCAL, status, "", q850, word), now, reject)
+
+    def _end(self, ending: Ending, now: float, reject: c.Reject, *, wait: bool = False) -> None:
+        """Ends an unanswered attempt; with `wait` the callee's leg still has a word to say."""
+        allocating = self.state is State.ALLOCATING
+        self.ending, self.ended, self.content, self.targets = ending, now, None, []
+        if self.media.slot is not None:
+            self._do(c.ReleaseMedia())
+        self._do(*_FORGET_SETUP)
+        if not self.initiated:
+            self._initiate()
+        self._do(c.Emit(c.Record.ENDED), reject)
+        if wait or allocating:
+            self.state = State.CANCELLING
+        else:
+            self.state = State.ENDED
+            self._do(c.Finish())
+
+    def _hang_up(self, ending: Ending, now: float, cause: Cause) -> None:
+        """Ends an answered call: BYE where there was none, the slot back, and its statistics for the last event."""
+        if self.state is State.ANSWERED:
+            self._do(c.Acknowledge(None))
+        self.ending, self.ended, self.state = ending, now, State.RELEASING
+        self.exchanges.clear()
+        gone = ending.by if ending.origin is Origin.REMOTE else None
+        self._do(*(c.HangUp(side, cause) for side in Side if side is not gone))
+        self._do(
+            c.ClearDeadline(Deadline.LONGEST),
+            c.ReleaseMedia(),
+            c.SetDeadline(Deadline.RELEASE, self.policy.release_s),
+        )
+
+    def _released(self, signal: e.MediaReleased, now: float) -> None:
+        self.statistics, self.state = signal.statistics, State.ENDED
+        self._do(c.ClearDeadline(Deadline.RELEASE), c.Emit(c.Record.ENDED), c.Finish())
+
+    # --- session descriptions
+
+    @staticmethod
+    def _offers(content: Content | None) -> bool:
+        return content is not None and content.is_sdp
+
+    def _carry(self, content: Content | None, side: Side, *, provisional: bool = False) -> Content | None:
+        """Turns what `side` sent into what the other side gets. Raises SessionRefused."""
+        if content is None or not content.is_sdp:
+            return content
+        data, endpoints = self.media.carry(side, content.data, provisional=provisional)
+        if endpoints:
+            self._do(c.UpdateMedia(endpoints))
+        return Content(content.type, data, content.disposition)
+
+    def _carried(self, content: Content | None, side: Side, *, provisional: bool = False) -> Content | None:
+        """As `_carry`, where a session description that cannot be read is left out instead."""
+        try:
+            return self._carry(content, side, provisional=provisional)
+        except SessionRefused:
+            return None
+
+
+_FORGET_SETUP: Final = (c.ClearDeadline(Deadline.SETUP), c.ClearDeadline(Deadline.NO_ANSWER))
+
+Action = Callable[[Call, Any, float], None]
+S, C = State, Call
+TABLE: Final[Mapping[tuple[State, type], Action]] = {
+    (S.AUTHENTICATING, e.Authenticated): C._authenticated,
+    (S.AUTHENTICATING, e.Refused): C._refused,
+    (S.ROUTING, e.Found): C._found,
+    (S.ALLOCATING, e.MediaReady): C._media_ready,
+    (S.ALLOCATING, e.MediaUnavailable): C._no_media,
+    **{(state, e.ServiceFailed): C._no_service for state in SETUP},
+    **{(state, e.Cancelled): C._cancelled for state in BEFORE_ANSWER},
+    **{(state, e.Ordered): C._ordered for state in (*BEFORE_ANSWER, *CONNECTED)},
+    **{(state, e.Expired): C._expired for state in State},
+    **{(state, e.Progress): C._progress for state in (S.DIALING, S.RINGING)},
+    **{(state, e.Answered): C._answered for state in (S.DIALING, S.RINGING)},
+    **{(state, e.Rejected): C._rejected for state in (S.DIALING, S.RINGING)},
+    **{(state, e.Asked): C._asked for state in (S.DIALING, S.RINGING, *CONNECTED)},
+    **{(state, e.Replied): C._replied for state in (S.DIALING, S.RINGING, *CONNECTED)},
+    **{(state, e.HungUp): C._hung_up for state in (S.DIALING, S.RINGING, *CONNECTED)},
+    (S.ANSWERED, e.Acknowledged): C._acknowledged,
+    **{(state, e.Confirmed): C._confirmed for state in CONNECTED},
+    **{(state, e.LegLost): C._leg_lost for state in CONNECTED},
+    **{(state, e.MediaSilent): C._media_silent for state in CONNECTED},
+    (S.CANCELLING, e.Answered): C._answered_too_late,
+    (S.CANCELLING, e.Rejected): C._callee_gone,
+    (S.CANCELLING, e.LegLost): C._callee_gone,
+    (S.CANCELLING, e.MediaReady): C._late_media,
+    (S.CANCELLING, e.MediaUnavailable): C._callee_gone,
+    (S.RELEASING, e.MediaReleased): C._released,
+}

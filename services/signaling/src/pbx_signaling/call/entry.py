@@ -1,0 +1,66 @@
+"""A live call with everything around it: its two legs, its deadlines, and what its first INVITE said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pbx_signaling.call.events import Deadline, Side
+
+if TYPE_CHECKING:
+    from pbx_sip.address import Flow
+
+    from pbx_signaling.call.call import Call
+    from pbx_signaling.call.inbound import InboundLeg
+    from pbx_signaling.call.leg import Leg
+    from pbx_signaling.call.outbound import OutboundLeg
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What the gate read from an INVITE that may become a call."""
+
+    call_id: str
+    dialled: str
+    aor: str
+    claimed: str
+    display_name: str
+    authorization: str
+    """The value of Proxy-Authorization, until it was verified. Never logged."""
+    uri: str
+    max_forwards: int
+    """What the callee's leg gets."""
+    source: str
+    """Source address."""
+
+    def __repr__(self) -> str:
+        """Without the credentials."""
+        return f"<Attempt {self.call_id} {self.claimed} -> {self.aor}>"
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A live call in the core's table."""
+
+    call: Call
+    attempt: Attempt
+    caller: InboundLeg | None = None
+    callee: OutboundLeg | None = None
+    deadlines: dict[Deadline, object] = field(default_factory=dict)
+    performing: bool = False
+    suppressed: bool = False
+    """One of a flood of refused attempts: it leaves no events."""
+    holding: int = 0
+    """Steps whose events are being written."""
+
+    def leg(self, side: Side) -> Leg | None:
+        """The leg of a side."""
+        return self.caller if side is Side.CALLER else self.callee
+
+    def legs(self) -> list[Leg]:
+        """The legs there are."""
+        return [leg for leg in (self.caller, self.callee) if leg is not None]
+
+    def address_families(self, flow: Flow) -> None:
+        """Notes which address family a leg speaks, for the relay's address in its SDP."""
+        self.call.media.families[Side.CALLER] = 6 if ":" in flow.remote.host else 4

@@ -1,0 +1,254 @@
+"""The caller's leg: an INVITE that came in, its progress, its answer or refusal (RFC 3261 section 13.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pbx_sip.dialog.dialog import Dialog
+from pbx_sip.message.message import Request, Response, response_to
+
+from pbx_signaling.call import wire
+from pbx_signaling.call.events import Acknowledged, Ask, Cancelled, Cause, Content, LegLost, Side
+from pbx_signaling.call.leg import T1, Leg, Timer
+
+if TYPE_CHECKING:
+    from pbx_sip.address import Flow
+
+    from pbx_signaling.call.commands import Answer, Reject, Ring
+    from pbx_signaling.call.port import Key, SipPort
+
+MAX_FORKS: Final = 8
+"""Early dialogs towards one caller. Threat: a callee that forks without end; phones show one or two."""
+
+
+@dataclass(slots=True)
+class ReliableProgress:
+    """A reliable provisional response that waits for its PRACK (RFC 3262 section 3)."""
+
+    response: Response
+    fork: str
+    rseq: int
+    remote: int
+    """The number by which the callee wants it confirmed."""
+    interval_s: float
+    gives_up: float
+    handle: object = None
+
+
+class InboundLeg(Leg):
+    """The UAS side of a call."""
+
+    __slots__ = ("_early", "_forks", "_key", "_next_rseq", "_request_", "_reliable", "has_offer")
+
+    def __init__(self, sip: SipPort, call: object, key: Key, request: Request, flow: Flow) -> None:
+        super().__init__(sip, call, Side.CALLER, flow, request.call_id)
+        self._key = key
+        self._request_: Request | None = request
+        self._early: dict[str, Dialog] = {}
+        self._forks: dict[str, str] = {}
+        """Our tag to the branch of the callee's leg."""
+        self._reliable: list[ReliableProgress] = []
+        self._next_rseq = 1
+        self.remote_user_agent = (request.first("User-Agent") or "")[:128]
+        self.strict_flow = wire.is_translated(request, flow)
+
+    @property
+    def invite(self) -> Request | None:
+        """The INVITE, until it is answered."""
+        return self._request_
+
+    @property
+    def wants_reliable(self) -> bool:
+        """Whether the caller takes reliable provisional responses."""
+        request = self._request_
+        return request is not None and "100rel" in request.headers.tokens("Supported") | request.headers.tokens("Require")
+
+    # --- what the call wants
+
+    def trying(self) -> None:
+        """Stops the caller from repeating its INVITE (RFC 3261 section 8.2.6.1)."""
+        assert self._request_ is not None
+        self._sip.respond(self._key, response_to(self._request_, 100))
+
+    def ring(self, command: Ring) -> None:
+        """Passes a provisional answer on."""
+        request = self._request_
+        dialog = self._branch(command.fork)
+        if request is None or dialog is None:
+            return
+        response = self._response(command.status, command.reason, dialog, command.content)
+        if command.reliable and self.wants_reliable:
+            self._ring_reliably(response, command)
+        else:
+            self._sip.respond(self._key, response)
+
+    def _ring_reliably(self, response: Response, command: Ring) -> None:
+        now = self._sip.now
+        progress = ReliableProgress(
+            response, command.fork, self._next_rseq, command.reliable, T1, now + 64 * T1
+        )
+        self._next_rseq += 1
+        response.headers.append("Require", "100rel")
+        response.headers.append("RSeq", str(progress.rseq))
+        self._reliable.append(progress)
+        progress.handle = self._sip.schedule(self, now + T1, Timer.REPEAT_PROGRESS)
+        self._sip.respond(self._key, response)
+
+    def answer_call(self, command: Answer) -> None:
+        """Passes the answer on; it is repeated until the caller's ACK."""
+        request = self._request_
+        dialog = self._branch(command.fork, last=True)
+        if request is None or dialog is None:
+            return
+        self._forget_progress()
+        dialog.confirmed = True
+        self.dialog, self.final_status = dialog, 200
+        for other in self._early.values():
+            if other is not dialog:
+                self._sip.forget(other.local_tag)
+        self._early = {command.fork: dialog}
+        self.local_tags = [dialog.local_tag]
+        response = self._response(200, "", dialog, command.content)
+        self._request_ = None
+        self._sip.respond(self._key, response)
+        self.repeat_answer(response, self._key, request.cseq_number)
+
+    def reject(self, command: Reject, challenge: list[str]) -> None:
+        """Refuses the INVITE; `challenge` holds values for Proxy-Authenticate."""
+        request = self._request_
+        if request is None:
+            return
+        self._forget_progress()
+        self._request_, self.final_status = None, command.status
+        tag = self.local_tags[0] if self.local_tags else self._sip.tag()
+        response = response_to(request, command.status, command.reason, tag)
+        for value in challenge:
+            response.headers.append("Proxy-Authenticate", value)
+        if command.retry_after_s:
+            response.headers.append("Retry-After", str(command.retry_after_s))
+        if command.warning:
+            response.headers.append("Warning", f'399 pbx "{wire.quoted(command.warning)}"')
+        if command.q850:
+            response.headers.append("Reason", f"Q.850;cause={command.q850}")
+        self._sip.respond(self._key, response)
+        for key, waiting in self.asked.values():
+            self._sip.respond(key, response_to(waiting, 487))
+        self.asked.clear()
+        self.end()
+
+    # --- what the caller does
+
+    def cancelled(self, cause: Cause) -> None:
+        """A CANCEL for the INVITE came; the transaction layer has answered it."""
+        if self._request_ is not None:
+            self._tell(Cancelled(Side.CALLER, cause))
+
+    def aborted(self) -> None:
+        """The INVITE's transaction failed before an answer: nobody is there to hear one."""
+        if self._request_ is not None:
+            self._tell(Cancelled(Side.CALLER, Cause("transport failure", 38)))
+
+    def _confirmed(self, exchange: int, content: Content | None) -> None:
+        if exchange == 0:
+            self._tell(Acknowledged(content))
+        else:
+            super()._confirmed(exchange, content)
+
+    def _ask(self, exchange: int, ask: Ask, request: Request, dialog: Dialog) -> None:
+        if ask is Ask.CONFIRM_PROGRESS and not self._is_confirmed(exchange, request):
+            return
+        super()._ask(exchange, ask, request, dialog)
+
+    def _is_confirmed(self, exchange: int, request: Request) -> bool:
+        """Stops repeating the progress that a PRACK names; 481 where there is none (RFC 3262 section 3)."""
+        progress = self._progress_of(request)
+        if progress is None:
+            key, _ = self.asked.pop(exchange)
+            self._sip.respond(key, response_to(request, 481))
+            return False
+        if progress.handle is not None:
+            self._sip.unschedule(progress.handle)
+            progress.handle = None
+        return True
+
+    def _progress_of(self, request: Request) -> ReliableProgress | None:
+        rseq = (request.first("RAck") or "").partition(" ")[0]
+        for progress in self._reliable:
+            if str(progress.rseq) == rseq and progress.handle is not None:
+                return progress
+        return None
+
+    def _confirms(self, request: Request) -> int:
+        rseq = (request.first("RAck") or "").partition(" ")[0]
+        return next((progress.remote for progress in self._reliable if str(progress.rseq) == rseq), 0)
+
+    def expired(self, what: int) -> None:
+        """Repeats what waits for its confirmation."""
+        if what != Timer.REPEAT_PROGRESS:
+            super().expired(what)
+            return
+        now = self._sip.now
+        for progress in self._reliable:
+            if progress.handle is None:
+                continue
+            if now >= progress.gives_up:
+                progress.handle = None
+                self._tell(LegLost(Side.CALLER, "no_prack"))
+                self._tell(Cancelled(Side.CALLER, Cause("no PRACK", 102)))
+                return
+            self._sip.respond(self._key, progress.response)
+            progress.interval_s *= 2
+            at = min(now + progress.interval_s, progress.gives_up)
+            progress.handle = self._sip.schedule(self, at, Timer.REPEAT_PROGRESS)
+            return
+
+    # --- tools
+
+    def _forget_progress(self) -> None:
+        for progress in self._reliable:
+            if progress.handle is not None:
+                self._sip.unschedule(progress.handle)
+        self._reliable.clear()
+
+    def end(self) -> None:
+        """The dialog is over."""
+        self._forget_progress()
+        super().end()
+
+    def _branch(self, fork: str, *, last: bool = False) -> Dialog | None:
+        """The dialog with our own tag for a branch of the callee's leg; None beyond the limit of branches."""
+        dialog = self._early.get(fork)
+        request = self._request_
+        if dialog is None and request is not None and (last or len(self._early) < MAX_FORKS):
+            tag = self._sip.tag()
+            dialog = self._early[fork] = Dialog.as_uas(request, tag)
+            self._forks[tag] = fork
+            self.local_tags.append(tag)
+            self._sip.listen(tag, self)
+        return dialog
+
+    def _response(self, status: int, reason: str, dialog: Dialog, content: Content | None) -> Response:
+        assert self._request_ is not None
+        response = response_to(self._request_, status, reason, dialog.local_tag)
+        headers = response.headers
+        for value in self._request_.headers.all("Record-Route"):
+            headers.append("Record-Route", value)
+        headers.append("Contact", self._sip.contact(self.flow))
+        headers.append("Allow", wire.ALLOW)
+        headers.append("Server", wire.PRODUCT)
+        if status >= 200:
+            headers.append("Supported", wire.SUPPORTED)
+        wire.put_content(response, content)
+        return response
+
+    def _dialog_of(self, request: Request) -> Dialog | None:
+        if self.dialog is not None:
+            return self.dialog if request.to_tag == self.dialog.local_tag else None
+        return self._early.get(self._forks.get(request.to_tag, ""))
+
+    def _dialog_for(self, fork: str) -> Dialog | None:
+        return self.dialog or self._early.get(fork)
+
+    def _fork_of(self, dialog: Dialog) -> str:
+        return self._forks.get(dialog.local_tag, "")

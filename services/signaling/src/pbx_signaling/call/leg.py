@@ -1,0 +1,426 @@
+"""One side of a call: a SIP dialog on one hand, call-control events on the other.
+
+`Leg` holds what both sides do alike once there is a dialog: requests inside the dialog in both directions, the
+positive answer to an INVITE repeated until its ACK (RFC 3261 section 13.3.1.4), BYE. `InboundLeg` and `OutboundLeg`
+add how a dialog comes about. A leg decides nothing about the call.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pbx_sip.dialog.dialog import Dialog, Verdict
+from pbx_sip.message.message import Request, Response, response_to
+
+from pbx_signaling.call import wire
+from pbx_signaling.call.events import Ask, Asked, Cause, Confirmed, Content, HungUp, LegLost, Replied, Side
+
+if TYPE_CHECKING:
+    from pbx_sip.address import Flow
+
+    from pbx_signaling.call.commands import Confirm, Pass, Reply
+    from pbx_signaling.call.port import Key, SipPort
+
+METHODS: Final = {
+    Ask.MODIFY: "INVITE",
+    Ask.UPDATE: "UPDATE",
+    Ask.CONFIRM_PROGRESS: "PRACK",
+    Ask.INFORM: "INFO",
+    Ask.MESSAGE: "MESSAGE",
+}
+ASKS: Final = {method: ask for ask, method in METHODS.items()}
+
+T1: Final = 0.5
+T2: Final = 4.0
+
+
+class Purpose(enum.IntEnum):
+    """Why a request was sent."""
+
+    INVITE = 0
+    ASK = 1
+    BYE = 2
+
+
+class Timer(enum.IntEnum):
+    """Deadlines of a leg."""
+
+    REPEAT_ANSWER = 0
+    REPEAT_PROGRESS = 1
+
+
+@dataclass(slots=True)
+class Sent:
+    """What is remembered with a request that was sent: the owner of its transaction."""
+
+    leg: Leg
+    purpose: Purpose
+    dialog: Dialog | None = None
+    exchange: int = 0
+    ask: Ask = Ask.MODIFY
+    cseq: int = 0
+
+
+@dataclass(slots=True)
+class Repeated:
+    """A response that is sent again and again until it is confirmed."""
+
+    response: Response
+    key: Key
+    cseq: int
+    interval_s: float
+    gives_up: float
+    handle: object = None
+    exchange: int = 0
+    """The exchange answered; 0: the INVITE that began the call."""
+
+
+class Leg:
+    """What the two kinds of legs share. `exchange` numbers are minted by the leg that was asked."""
+
+    __slots__ = (
+        "_sip",
+        "answer",
+        "asked",
+        "call",
+        "call_id",
+        "confirming",
+        "dialog",
+        "final_status",
+        "flow",
+        "local_tags",
+        "remote_user_agent",
+        "side",
+        "strict_flow",
+        "terminated",
+        "waiting_bye",
+    )
+
+    def __init__(self, sip: SipPort, call: object, side: Side, flow: Flow, call_id: str) -> None:
+        self._sip = sip
+        self.call = call
+        self.side = side
+        self.flow = flow
+        self.call_id = call_id
+        self.strict_flow = False
+        self.dialog: Dialog | None = None
+        self.asked: dict[int, tuple[Key, Request]] = {}
+        """Exchanges that the peer asked for, with the request that waits for its answer."""
+        self.confirming: dict[int, tuple[Dialog, int, Request | None]] = {}
+        """CSeq of an INVITE of ours that was accepted: its dialog, its exchange, and its ACK once there is one."""
+        self.answer: Repeated | None = None
+        self.local_tags: list[str] = []
+        self.remote_user_agent = ""
+        self.final_status = 0
+        self.terminated = False
+        self.waiting_bye: tuple[Key, Request] | None = None
+
+    def __repr__(self) -> str:
+        """For logs."""
+        return f"<{type(self).__name__} {self.call_id} {self.flow} {self.dialog or 'no dialog'}>"
+
+    @property
+    def local_tag(self) -> str:
+        """Our tag in the dialog that counts: the confirmed one, else the first."""
+        if self.dialog is not None:
+            return self.dialog.local_tag
+        return self.local_tags[0] if self.local_tags else ""
+
+    @property
+    def remote_tag(self) -> str:
+        """The peer's tag; empty before it is known."""
+        return self.dialog.remote_tag if self.dialog is not None else ""
+
+    # --- requests from the peer
+
+    def received(self, key: Key, request: Request) -> None:
+        """A request inside one of this leg's dialogs."""
+        dialog = self._dialog_of(request)
+        if dialog is None or (self.terminated and request.method != "BYE"):
+            self._sip.respond(key, response_to(request, 481))
+            return
+        verdict = dialog.receive(request)
+        if verdict is Verdict.OUT_OF_ORDER:
+            self._sip.respond(key, response_to(request, 500))
+            return
+        if request.method == "BYE":
+            self._bye(key, request)
+            return
+        ask = ASKS.get(request.method)
+        if ask is None:
+            self._sip.respond(key, wire.not_allowed(request))
+            return
+        refusal = self._refusal(ask, request)
+        if refusal is not None:
+            self._sip.respond(key, refusal)
+            return
+        exchange = wire.exchange_number()
+        self.asked[exchange] = (key, request)
+        if ask is Ask.MODIFY:
+            self._sip.respond(key, response_to(request, 100))
+        self._ask(exchange, ask, request, dialog)
+
+    def _ask(self, exchange: int, ask: Ask, request: Request, dialog: Dialog) -> None:
+        content = wire.content_of(request)
+        package = request.first("Info-Package") or ""
+        self._tell(Asked(self.side, exchange, ask, content, self._fork_of(dialog), package, self._confirms(request)))
+        if self.terminated or exchange not in self.asked:
+            return
+
+    def _refusal(self, ask: Ask, request: Request) -> Response | None:
+        """Glare and other reasons to refuse at once (RFC 3261 section 14.2, RFC 3311 section 5.2)."""
+        if ask not in (Ask.MODIFY, Ask.UPDATE):
+            return None
+        if ask is Ask.UPDATE and not request.body:
+            return None
+        if any(waiting.method in ("INVITE", "UPDATE") and waiting.body for _, waiting in self.asked.values()):
+            response = response_to(request, 500)
+            response.headers.append("Retry-After", str(wire.retry_after_s()))
+            return response
+        if self.confirming_offer or (self.answer is not None and self.answer.exchange == 0 and ask is Ask.MODIFY):
+            return response_to(request, 491)
+        return None
+
+    @property
+    def confirming_offer(self) -> bool:
+        """Whether an INVITE of ours is under way towards the peer."""
+        return any(ack is None for _, _, ack in self.confirming.values())
+
+    def _bye(self, key: Key, request: Request) -> None:
+        for waiting, asked in self.asked.values():
+            self._sip.respond(waiting, response_to(asked, 487))
+        self.asked.clear()
+        if self.terminated:
+            self._sip.respond(key, response_to(request, 200))
+            return
+        self.waiting_bye = (key, request)
+        self.end()
+        self._tell(HungUp(self.side, wire.cause_of(request)))
+
+    def ended(self) -> None:
+        """The call's last event is being written: its sender may be told that the BYE was taken."""
+        if self.waiting_bye is not None:
+            key, request = self.waiting_bye
+            self.waiting_bye = None
+            self._sip.respond(key, response_to(request, 200))
+
+    def acknowledged(self, request: Request) -> None:
+        """An ACK to a 2xx of ours."""
+        answer = self.answer
+        if answer is None or request.cseq_number != answer.cseq:
+            return
+        self.stop_repeating()
+        content = wire.content_of(request)
+        self._confirmed(answer.exchange, content)
+
+    def _confirmed(self, exchange: int, content: Content | None) -> None:
+        self._tell(Confirmed(self.side, exchange, content))
+
+    # --- what the call wants
+
+    def pass_(self, command: Pass) -> None:
+        """Sends the peer what the other side asked."""
+        dialog = self._dialog_for(command.fork)
+        if dialog is None or self.terminated:
+            self._tell(Replied(self.side, command.exchange, 481, "", None))
+            return
+        request = self._request(dialog, METHODS[command.ask])
+        if not self._decorate(request, command):
+            self._tell(Replied(self.side, command.exchange, 481, "", None))
+            return
+        cseq = dialog.local_cseq
+        if command.ask is Ask.MODIFY:
+            self.confirming[cseq] = (dialog, command.exchange, None)
+        self._sip.send(
+            request,
+            self._flow_of(dialog),
+            Sent(self, Purpose.ASK, dialog, command.exchange, command.ask, cseq),
+        )
+
+    def _decorate(self, request: Request, command: Pass) -> bool:
+        """Adds what the method needs; False where it cannot be said on this leg."""
+        headers = request.headers
+        if command.package:
+            headers.append("Info-Package", command.package)
+        wire.put_content(request, command.content)
+        return True
+
+    def reply(self, command: Reply) -> None:
+        """Answers what the peer asked."""
+        waiting = self.asked.get(command.exchange)
+        if waiting is None:
+            return
+        key, request = waiting
+        if command.status >= 200:
+            del self.asked[command.exchange]
+        response = response_to(request, command.status, command.reason)
+        if request.method in ("INVITE", "UPDATE") and command.status < 300:
+            response.headers.append("Contact", self._sip.contact(self.flow))
+            response.headers.append("Allow", wire.ALLOW)
+        if command.retry_after_s:
+            response.headers.append("Retry-After", str(command.retry_after_s))
+        wire.put_content(response, command.content)
+        self._sip.respond(key, response)
+        if request.method == "INVITE" and 200 <= command.status < 300:
+            self.repeat_answer(response, key, request.cseq_number, command.exchange)
+
+    def confirm(self, command: Confirm) -> None:
+        """Sends the ACK that an accepted re-INVITE waits for."""
+        for cseq, (dialog, exchange, ack) in self.confirming.items():
+            if exchange == command.exchange and ack is None:
+                self._send_ack(dialog, cseq, exchange, command.content)
+                return
+
+    def hang_up(self, cause: Cause) -> None:
+        """Ends the dialog with a BYE, answering first whatever the peer waits for."""
+        if self.terminated:
+            return
+        for key, request in self.asked.values():
+            self._sip.respond(key, response_to(request, 487))
+        self.asked.clear()
+        for cseq, (dialog, exchange, ack) in list(self.confirming.items()):
+            if ack is None:
+                self._send_ack(dialog, cseq, exchange, None)
+        dialog_now = self.dialog
+        self.end()
+        if dialog_now is not None:
+            self._send_bye(dialog_now, cause)
+
+    def _send_bye(self, dialog: Dialog, cause: Cause) -> None:
+        request = self._request(dialog, "BYE")
+        wire.put_reason(request, cause)
+        self._sip.send(request, self._flow_of(dialog), Sent(self, Purpose.BYE, dialog))
+
+    # --- responses of the peer
+
+    def responded(self, sent: Sent, response: Response) -> None:
+        """A response to a request of this leg inside the dialog."""
+        if sent.purpose is Purpose.BYE:
+            return
+        if sent.ask is Ask.MODIFY and response.status >= 200 and not self._settle_modify(sent, response):
+            return
+        if self.terminated:
+            return
+        if response.status == 100:
+            return
+        if response.status in (408, 481) and sent.ask is not Ask.CONFIRM_PROGRESS and self._is_dialog_lost(sent, response):
+            return
+        if response.status < 300 and sent.ask in (Ask.MODIFY, Ask.UPDATE) and sent.dialog is not None:
+            sent.dialog.refresh_target(response)
+        retry = wire.seconds(response.first("Retry-After"))
+        content = wire.content_of(response)
+        self._tell(Replied(self.side, sent.exchange, response.status, response.reason, content, retry))
+
+    def _is_dialog_lost(self, sent: Sent, response: Response) -> bool:
+        """481 or 408 to a request inside the dialog ends it (RFC 3261 section 12.2.1.2, RFC 5057)."""
+        if sent.ask not in (Ask.MODIFY, Ask.UPDATE) or self.dialog is None:
+            return False
+        self._tell(Replied(self.side, sent.exchange, response.status, response.reason, None))
+        self._tell(LegLost(self.side, "dialog_gone"))
+        return True
+
+    def _settle_modify(self, sent: Sent, response: Response) -> bool:
+        """Final response to a re-INVITE; False where it was a repetition that is dealt with."""
+        waiting = self.confirming.get(sent.cseq)
+        if response.status >= 300:
+            self.confirming.pop(sent.cseq, None)
+            return True
+        if waiting is None or waiting[2] is None:
+            if self.terminated and waiting is not None:
+                self._send_ack(waiting[0], sent.cseq, waiting[1], None)
+            return not self.terminated
+        self._sip.send_ack(waiting[2], self._flow_of(waiting[0]))
+        return False
+
+    def failed(self, sent: Sent, transport: bool) -> None:
+        """No response came, or the request could not be sent."""
+        if sent.purpose is Purpose.BYE or self.terminated:
+            return
+        self.confirming.pop(sent.cseq, None)
+        self._tell(Replied(self.side, sent.exchange, 503 if transport else 408, "", None))
+        if self.dialog is not None and sent.ask is not Ask.CONFIRM_PROGRESS:
+            self._tell(LegLost(self.side, "transport" if transport else "no_response"))
+
+    # --- the positive answer, repeated
+
+    def repeat_answer(self, response: Response, key: Key, cseq: int, exchange: int = 0) -> None:
+        """Sends a 2xx again until its ACK comes (RFC 3261 section 13.3.1.4), over any transport."""
+        self.stop_repeating()
+        now = self._sip.now
+        self.answer = Repeated(response, key, cseq, T1, now + 64 * T1, None, exchange)
+        self.answer.handle = self._sip.schedule(self, now + T1, Timer.REPEAT_ANSWER)
+
+    def stop_repeating(self) -> None:
+        """The answer was confirmed, or does not matter any more."""
+        if self.answer is not None:
+            if self.answer.handle is not None:
+                self._sip.unschedule(self.answer.handle)
+            self.answer = None
+
+    def expired(self, what: int) -> None:
+        """A deadline of this leg passed."""
+        answer = self.answer
+        if what != Timer.REPEAT_ANSWER or answer is None:
+            return
+        now = self._sip.now
+        if now >= answer.gives_up:
+            answer.handle = None
+            self.answer = None
+            self._tell(LegLost(self.side, "no_ack"))
+            return
+        self._sip.respond(answer.key, answer.response)
+        answer.interval_s = min(2 * answer.interval_s, T2)
+        at = min(now + answer.interval_s, answer.gives_up)
+        answer.handle = self._sip.schedule(self, at, Timer.REPEAT_ANSWER)
+
+    # --- tools
+
+    def end(self) -> None:
+        """The dialog is over for the call; what was sent may still finish."""
+        self.terminated = True
+        self.stop_repeating()
+        for tag in self.local_tags:
+            self._sip.forget(tag)
+
+    def _tell(self, signal: object) -> None:
+        self._sip.tell(self, signal)  # type: ignore[arg-type]  # narrowed by the callers
+
+    def _request(self, dialog: Dialog, method: str) -> Request:
+        flow = self._flow_of(dialog)
+        request = dialog.request(method, self._sip.via(flow))
+        if method in ("INVITE", "UPDATE"):
+            request.headers.append("Contact", self._sip.contact(flow))
+            request.headers.append("Allow", wire.ALLOW)
+        request.headers.append("User-Agent", wire.PRODUCT)
+        return request
+
+    def _send_ack(self, dialog: Dialog, cseq: int, exchange: int, content: Content | None) -> None:
+        flow = self._flow_of(dialog)
+        ack = dialog.ack(cseq, self._sip.via(flow))
+        wire.put_content(ack, content)
+        self.confirming[cseq] = (dialog, exchange, ack)
+        for old in [number for number in self.confirming if number < cseq]:
+            del self.confirming[old]
+        self._sip.send_ack(ack, flow)
+
+    def _flow_of(self, dialog: Dialog) -> Flow:
+        """Where requests of a dialog go: its next hop where the peer is reachable there, else its own flow."""
+        return self.flow if self.strict_flow else wire.flow_to(dialog.next_hop(), self.flow)
+
+    def _dialog_of(self, request: Request) -> Dialog | None:
+        """The dialog that a request belongs to."""
+        return self.dialog
+
+    def _dialog_for(self, fork: str) -> Dialog | None:
+        """The dialog of a branch of the call."""
+        return self.dialog
+
+    def _fork_of(self, dialog: Dialog) -> str:
+        """The branch of the call to which a dialog belongs."""
+        return ""
+
+    def _confirms(self, request: Request) -> int:
+        """Which reliable progress a PRACK confirms; 0 for other requests."""
+        return 0

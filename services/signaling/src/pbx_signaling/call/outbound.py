@@ -1,0 +1,217 @@
+"""The callee's leg: the INVITE that we send, its forks, its answer, CANCEL (RFC 3261 sections 13.2 and 9.1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pbx_sip.dialog.dialog import Dialog
+from pbx_sip.message.headers import Headers
+from pbx_sip.message.message import Request, Response
+
+from pbx_signaling.call import wire
+from pbx_signaling.call.events import Answered, Ask, Cause, Content, Progress, Rejected, Side
+from pbx_signaling.call.leg import Leg, Purpose, Sent
+
+if TYPE_CHECKING:
+    from pbx_sip.address import Flow
+
+    from pbx_signaling.call.commands import Dial, Pass
+    from pbx_signaling.call.port import Key, SipPort
+
+MAX_FORKS: Final = 8
+"""Early dialogs of one INVITE. Threat: a network that forks without end."""
+
+
+class OutboundLeg(Leg):
+    """The UAC side of a call."""
+
+    __slots__ = ("_cancelled", "_cseq", "_early", "_from", "_key", "_to", "reached")
+
+    def __init__(self, sip: SipPort, call: object, flow: Flow) -> None:
+        super().__init__(sip, call, Side.CALLEE, flow, sip.sip_call_id())
+        self._early: dict[str, Dialog] = {}
+        self._key: Key | None = None
+        self._cancelled = False
+        self._cseq = 1
+        self._from = self._to = ""
+        self.reached = False
+        """The callee gave a final answer, or none will come."""
+
+    # --- what the call wants
+
+    def dial(self, command: Dial, identity: str, max_forwards: int, reliable: bool) -> None:
+        """Invites the callee. `identity` is the From value without tag, `reliable` what the caller can do."""
+        target = command.target
+        tag = self._sip.tag()
+        self.local_tags.append(tag)
+        self._sip.listen(tag, self)
+        self._from, self._to = f"{identity};tag={tag}", f"<sip:{target.aor}>"
+        self.strict_flow = wire.is_flow_bound(target)
+        headers = Headers(
+            [
+                ("Via", self._sip.via(self.flow)),
+                ("Max-Forwards", str(max_forwards)),
+                ("From", self._from),
+                ("To", self._to),
+                ("Call-ID", self.call_id),
+                ("CSeq", f"{self._cseq} INVITE"),
+                ("Contact", self._sip.contact(self.flow)),
+                ("Allow", wire.ALLOW),
+                ("Supported", "100rel" if reliable else "replaces"),
+                ("User-Agent", wire.PRODUCT),
+            ]
+        )
+        if not reliable:
+            headers.remove("Supported")
+        for value in target.path:
+            headers.append("Route", value)
+        request = Request("INVITE", target.uri, headers)
+        wire.put_content(request, command.content)
+        self._key = self._sip.send(request, self.flow, Sent(self, Purpose.INVITE, cseq=self._cseq))
+
+    def cancel(self, cause: Cause) -> None:
+        """Stops the INVITE; if its 200 comes all the same, the call ends it."""
+        self._cancelled = True
+        if self._key is not None and not self.reached:
+            self._sip.cancel(self._key, wire.reason_value(cause))
+
+    def acknowledge(self, content: Content | None) -> None:
+        """Sends the ACK for the answer."""
+        if self.dialog is not None and self._cseq in self.confirming and self.confirming[self._cseq][2] is None:
+            self._send_ack(self.dialog, self._cseq, 0, content)
+
+    # --- what the callee does
+
+    def responded(self, sent: Sent, response: Response) -> None:
+        """A response to the INVITE, or to a request inside the dialog."""
+        if sent.purpose is not Purpose.INVITE:
+            super().responded(sent, response)
+            return
+        status = response.status
+        if not self.remote_user_agent:
+            self.remote_user_agent = (response.first("Server") or response.first("User-Agent") or "")[:128]
+        if status < 200:
+            self._progress(response)
+        elif status < 300:
+            self._answered(sent, response)
+        else:
+            self._refused(response)
+
+    def _progress(self, response: Response) -> None:
+        tag = response.to_tag
+        if response.status == 100 or self._cancelled or self.reached:
+            return
+        if tag:
+            dialog = self._early_dialog(response)
+            if dialog is None:
+                return
+        reliable = self._number_of(response)
+        if reliable and tag and not self._is_next(self._early[tag], reliable):
+            return
+        self._tell(Progress(response.status, response.reason, wire.content_of(response), tag, reliable))
+
+    @staticmethod
+    def _number_of(response: Response) -> int:
+        """RSeq, where the response is sent reliably (RFC 3262 section 4); else 0."""
+        rseq = response.first("RSeq") or ""
+        if rseq.isdigit() and len(rseq) <= 10 and "100rel" in response.headers.tokens("Require"):
+            return int(rseq)
+        return 0
+
+    @staticmethod
+    def _is_next(dialog: Dialog, rseq: int) -> bool:
+        """Whether a reliable response is the next in order; repetitions and gaps are dropped (RFC 3262 section 4)."""
+        if dialog.remote_rseq and rseq != dialog.remote_rseq + 1:
+            return False
+        dialog.remote_rseq = rseq
+        return True
+
+    def _early_dialog(self, response: Response) -> Dialog | None:
+        dialog = self._early.get(response.to_tag)
+        if dialog is None and len(self._early) < MAX_FORKS:
+            dialog = Dialog.as_uac(self._invite_identity(), response)
+            self._early[response.to_tag] = dialog
+        elif dialog is not None:
+            dialog.refresh_target(response)
+        return dialog
+
+    def _answered(self, sent: Sent, response: Response) -> None:
+        if self.dialog is not None:
+            self._answered_again(sent, response)
+            return
+        dialog = self._early.get(response.to_tag)
+        if dialog is None:
+            dialog = Dialog.as_uac(self._invite_identity(), response)
+        else:
+            dialog.confirm(response)
+        dialog.confirmed = True
+        self.dialog, self.reached, self.final_status = dialog, True, response.status
+        self._early = {dialog.remote_tag: dialog}
+        self.confirming[sent.cseq] = (dialog, 0, None)
+        self._tell(Answered(wire.content_of(response), response.to_tag))
+
+    def _answered_again(self, sent: Sent, response: Response) -> None:
+        """A repetition of the 200, or the 200 of another fork, which is confirmed and ended at once."""
+        assert self.dialog is not None
+        if response.to_tag == self.dialog.remote_tag:
+            waiting = self.confirming.get(sent.cseq)
+            if waiting is not None and waiting[2] is not None:
+                self._sip.send_ack(waiting[2], self._flow_of(self.dialog))
+            return
+        other = Dialog.as_uac(self._invite_identity(), response)
+        flow = self._flow_of(other)
+        self._sip.send_ack(other.ack(sent.cseq, self._sip.via(flow)), flow)
+        self._send_bye(other, Cause("answered elsewhere", 26))
+
+    def stray(self, response: Response) -> None:
+        """A response that outlived its transaction: another fork's 200, or a repetition."""
+        if self.dialog is not None and 200 <= response.status < 300 and response.cseq_method == "INVITE":
+            self._answered_again(Sent(self, Purpose.INVITE, cseq=response.cseq_number), response)
+
+    def _refused(self, response: Response) -> None:
+        self.reached, self.final_status = True, response.status
+        self.end()
+        retry = wire.seconds(response.first("Retry-After"))
+        self._tell(Rejected(response.status, response.reason, wire.cause_of(response), retry))
+
+    def failed(self, sent: Sent, transport: bool) -> None:
+        """No final answer came, or the INVITE could not be sent."""
+        if sent.purpose is not Purpose.INVITE:
+            super().failed(sent, transport)
+            return
+        if self.reached:
+            return
+        self.reached, self.final_status = True, 503 if transport else 408
+        self.end()
+        self._tell(Rejected(self.final_status, "", Cause(), local=True))
+
+    def hang_up(self, cause: Cause) -> None:
+        """BYE where the callee answered; before that there is nothing but CANCEL."""
+        if self.dialog is None:
+            self.cancel(cause)
+        else:
+            super().hang_up(cause)
+
+    # --- tools
+
+    def _invite_identity(self) -> Request:
+        """As much of our INVITE as a dialog is made of (RFC 3261 section 12.1.2)."""
+        headers = Headers([("From", self._from), ("To", self._to), ("Call-ID", self.call_id)])
+        headers.append("CSeq", f"{self._cseq} INVITE")
+        return Request("INVITE", "", headers)
+
+    def _decorate(self, request: Request, command: Pass) -> bool:
+        if command.ask is Ask.CONFIRM_PROGRESS:
+            request.headers.append("RAck", f"{command.confirms} {self._cseq} INVITE")
+        return super()._decorate(request, command)
+
+    def _dialog_of(self, request: Request) -> Dialog | None:
+        if self.dialog is not None:
+            return self.dialog if request.from_tag == self.dialog.remote_tag else None
+        return self._early.get(request.from_tag)
+
+    def _dialog_for(self, fork: str) -> Dialog | None:
+        return self.dialog or self._early.get(fork)
+
+    def _fork_of(self, dialog: Dialog) -> str:
+        return dialog.remote_tag

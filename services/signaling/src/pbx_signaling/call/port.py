@@ -1,0 +1,60 @@
+"""What a leg needs of the SIP side: sending, answering, timers and identifiers. Implemented by the core."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pbx_sip.address import Flow
+    from pbx_sip.message.message import Request, Response
+
+    from pbx_signaling.call.events import Signal
+    from pbx_signaling.call.leg import Leg, Sent
+
+Key = object
+"""A transaction's key; opaque here."""
+
+
+class SipPort(Protocol):
+    """The core as legs see it. `now` is the core's time of the step under way."""
+
+    now: float
+
+    def send(self, request: Request, flow: Flow, sent: Sent) -> Key:
+        """Sends a request in a transaction of its own; its responses come to `sent.leg` with `sent`."""
+
+    def send_ack(self, request: Request, flow: Flow) -> None:
+        """Sends an ACK for a 2xx: outside of any transaction."""
+
+    def cancel(self, key: Key, reason: str) -> None:
+        """Cancels an INVITE that was sent, with a Reason header where `reason` is not empty."""
+
+    def respond(self, key: Key, response: Response) -> None:
+        """Answers a request."""
+
+    def via(self, flow: Flow) -> str:
+        """A Via value with a fresh branch for a request down that flow."""
+
+    def contact(self, flow: Flow) -> str:
+        """Our Contact value for a dialog over that flow."""
+
+    def tag(self) -> str:
+        """A fresh tag that carries our instance id."""
+
+    def sip_call_id(self) -> str:
+        """A fresh Call-ID that carries our instance id."""
+
+    def schedule(self, leg: Leg, at: float, what: int) -> object:
+        """Calls `leg.expired(what)` at `at`; the handle goes to `unschedule`."""
+
+    def unschedule(self, handle: object) -> None:
+        """Forgets a deadline."""
+
+    def tell(self, leg: Leg, signal: Signal) -> None:
+        """Hands a call-control event to the leg's call."""
+
+    def listen(self, local_tag: str, leg: Leg) -> None:
+        """From now on requests with that To-tag go to the leg."""
+
+    def forget(self, local_tag: str) -> None:
+        """Ends that."""

@@ -1,0 +1,167 @@
+"""Small translations between SIP messages and call-control values, shared by the legs."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Final
+
+from pbx_sip.address import Flow, HostPort
+from pbx_sip.errors import RemoteError
+from pbx_sip.header.name_addr import NameAddr
+from pbx_sip.message.headers import split_commas, split_semicolons
+from pbx_sip.message.message import Message, Request, Response, response_to
+from pbx_sip.message.uri import Uri
+
+from pbx_signaling.call.events import Cause, Content
+
+if TYPE_CHECKING:
+    from pbx_signaling.call.events import Target
+
+ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, PRACK, INFO, MESSAGE, REGISTER"
+SUPPORTED: Final = "100rel"
+EXTENSIONS: Final = frozenset({"100rel"})
+"""Option tags that a Require may name (RFC 3261 section 8.2.2.3)."""
+PRODUCT: Final = "sip-pbx"
+
+_exchanges = itertools.count(1)
+
+
+def exchange_number() -> int:
+    """A number for a request that one side makes of the other; unique in this process."""
+    return next(_exchanges)
+
+
+def retry_after_s() -> int:
+    """Seconds to wait after glare with a request of one's own (RFC 3261 section 14.2: 0 to 10 at random)."""
+    return random.randint(0, 10)  # noqa: S311  # spreads retries; not a secret
+
+
+def content_of(message: Message) -> Content | None:
+    """The body of a message, or None."""
+    if not message.body:
+        return None
+    headers = message.headers
+    return Content(headers.first("Content-Type") or "", message.body, headers.first("Content-Disposition") or "")
+
+
+def put_content(message: Message, content: Content | None) -> None:
+    """Writes a body into a message."""
+    if content is None:
+        return
+    message.headers.append("Content-Type", content.type)
+    if content.disposition:
+        message.headers.append("Content-Disposition", content.disposition)
+    message.body = content.data
+
+
+def cause_of(message: Message) -> Cause:
+    """The Reason header (RFC 3326): Q.850 cause and text, where there are any."""
+    cause = Cause()
+    for value in message.headers.all("Reason"):
+        for reason in split_commas(value):
+            protocol, *parameters = split_semicolons(reason)
+            fields = {name.strip().lower(): text.strip() for name, _, text in (p.partition("=") for p in parameters)}
+            number = fields.get("cause", "")
+            if protocol.upper() == "Q.850" and number.isdigit() and len(number) <= 3:
+                cause.q850 = int(number)
+            cause.text = cause.text or fields.get("text", "").strip('"')[:128]
+    return cause
+
+
+def reason_value(cause: Cause) -> str:
+    """A Reason value for a cause; empty where it says nothing."""
+    if not cause.q850:
+        return ""
+    text = f';text="{quoted(cause.text)}"' if cause.text else ""
+    return f"Q.850;cause={cause.q850}{text}"
+
+
+def put_reason(message: Message, cause: Cause) -> None:
+    """Writes a Reason header where the cause says something."""
+    value = reason_value(cause)
+    if value:
+        message.headers.append("Reason", value)
+
+
+def quoted(text: str) -> str:
+    """Text fit for a quoted-string: printable, escaped."""
+    clean = "".join(char if char.isprintable() else " " for char in text)
+    return clean.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def seconds(value: str | None) -> int:
+    """The delta-seconds at the head of a Retry-After or Expires value; 0 where there is none."""
+    digits = (value or "").partition(";")[0].partition("(")[0].strip()
+    return int(digits) if digits.isdigit() and len(digits) <= 9 else 0
+
+
+def not_allowed(request: Request) -> Response:
+    """405 with what is allowed, or 501 for a method that nobody knows (RFC 3261 sections 8.2.1 and 21.5.2)."""
+    response = response_to(request, 405 if request.method in KNOWN_METHODS else 501)
+    response.headers.append("Allow", ALLOW)
+    return response
+
+
+KNOWN_METHODS: Final = frozenset(
+    "INVITE ACK CANCEL BYE OPTIONS REGISTER UPDATE PRACK INFO MESSAGE REFER SUBSCRIBE NOTIFY PUBLISH".split()
+)
+
+
+def is_literal(host: str) -> bool:
+    """Whether a host is an IPv4 or IPv6 literal."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def flow_to(uri_text: str, default: Flow) -> Flow:
+    """The flow to a next hop: UDP to the address that the URI names where it is a literal, else `default`.
+
+    Connections are kept: what came over one goes back over it.
+    """
+    if default.connection:
+        return default
+    try:
+        uri = Uri.parse(uri_text)
+    except RemoteError:
+        return default
+    if not uri.host or not is_literal(uri.host):
+        return default
+    remote = HostPort(uri.host, uri.port or default.transport.default_port)
+    if remote == default.remote or (":" in remote.host) != (":" in default.remote.host):
+        return default
+    return default._replace(remote=remote)
+
+
+def is_translated(request: Request, flow: Flow) -> bool:
+    """Whether the peer is behind a NAT: its Contact names another address than the one that it was heard from.
+
+    Such a peer is reached down its flow, whatever its Contact says. A Record-Route in between explains the
+    difference otherwise.
+    """
+    if flow.connection:
+        return True
+    if "Record-Route" in request.headers:
+        return False
+    contact = request.first("Contact")
+    if contact is None:
+        return True
+    try:
+        uri = Uri.parse(NameAddr.parse(contact).uri)
+    except RemoteError:
+        return True
+    return uri.host != flow.remote.host
+
+
+def is_flow_bound(target: Target) -> bool:
+    """Whether a binding is reached down the flow on which it was registered (RFC 5626), not by its Contact."""
+    if target.connection:
+        return True
+    try:
+        return Uri.parse(target.uri).host != target.host
+    except RemoteError:
+        return True

@@ -1,0 +1,485 @@
+"""The B2BUA without I/O: bytes and time in; transmissions, questions to the world and events out.
+
+    core.receive(data, flow, now)     a datagram, or a framed message of a stream
+    core.signal(call_id, signal, now) an answer of the world (registrar, relay, administrator)
+    core.handle_timeout(now)          when next_timeout is due
+    core.drain()                      what is to be done, in order; call it after each of the others
+
+One `Step` is what one input caused: the events of a call that must be written before the transmissions of the same
+step are sent (write-ahead), and the transmissions. Everything that happens to one call happens in the order of its steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from pbx_sip.errors import RemoteError
+from pbx_sip.message.message import Request, Response, response_to
+from pbx_sip.message.parse import parse
+from pbx_sip.message.serialize import serialize
+from pbx_sip.message.validate import validate_request, validate_response
+from pbx_sip.transaction import events as tx
+from pbx_sip.transaction.deadlines import Deadlines
+from pbx_sip.transaction.layer import TransactionLayer
+
+from pbx_signaling.call import commands as c
+from pbx_signaling.call import wire
+from pbx_signaling.call.call import Call, State
+from pbx_signaling.call.cause import Ending
+from pbx_signaling.call.entry import Entry
+from pbx_signaling.call.events import Deadline, Expired, Ordered, Signal, Side, Target
+from pbx_signaling.call.inbound import InboundLeg
+from pbx_signaling.call.leg import Leg, Sent
+from pbx_signaling.call.outbound import OutboundLeg
+from pbx_signaling.gate import Gate
+from pbx_signaling.media.session import MediaSession
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pbx_sip.address import Flow
+
+    from pbx_signaling.addressing import Addressing
+    from pbx_signaling.config import CoreConfig
+    from pbx_signaling.identity import Identity
+    from pbx_signaling.registration import Registration
+
+
+@dataclass(slots=True)
+class Step:
+    """What one input caused: write `records` first, in order, then send `transmits`."""
+
+    entry: Entry | None
+    records: list[c.Emit] = field(default_factory=list)
+    transmits: list[tuple[bytes, Flow]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Ask:
+    """A question to the world about a call; `Core.signal` takes the answer."""
+
+    entry: Entry
+    command: c.Authenticate | c.FindTargets | c.ReserveMedia | c.UpdateMedia | c.ReleaseMedia
+
+
+Output = Step | Ask
+
+
+@dataclass(slots=True)
+class Counters:
+    """Counted by the core, read by metrics."""
+
+    messages_in: int = 0
+    messages_rejected: int = 0
+    requests: dict[str, int] = field(default_factory=dict)
+    calls: int = 0
+    calls_refused: int = 0
+    """Refused before they were a call: limits, overload, drain."""
+    attempts_uncounted: int = 0
+    """Attempts with wrong credentials beyond the rate at which they get CDRs."""
+    challenges: int = 0
+
+
+class Core:
+    """All live calls of one instance. Implements SipPort for their legs."""
+
+    def __init__(self, config: CoreConfig, addressing: Addressing, identity: Identity, gate: Gate) -> None:
+        self.now = 0.0
+        self.config = config
+        self.counters = Counters()
+        self.calls: dict[str, Entry] = {}
+        self.legs: dict[str, Leg] = {}
+        """Local tag to leg."""
+        self.layer = TransactionLayer(config.timers, config.transactions_max)
+        self.draining = False
+        self.journal_ready = True
+        """Whether events can be written; without it no new call is taken."""
+        self.relays_ready = True
+        self._addressing = addressing
+        self._identity = identity
+        self._gate = gate
+        self._deadlines = Deadlines()
+        self._output: list[Output] = []
+        self._step = Step(None)
+        self.registration: Registration | None = None
+        """Set by the composition root; REGISTER is answered 503 without it."""
+
+    # --- the four verbs
+
+    def receive(self, data: bytes, flow: Flow, now: float) -> None:
+        """Takes one message in; never raises for anything that a peer can send. `drain` next."""
+        self.now = now
+        self.counters.messages_in += 1
+        try:
+            message = parse(data)
+            if type(message) is Request:
+                self._request_in(message, flow)
+            else:
+                assert isinstance(message, Response)
+                validate_response(message)
+                self.layer.receive(message, flow, now)
+        except RemoteError as error:
+            self._reject_bytes(data, error, flow)
+        self.settle()
+
+    def signal(self, call_id: str, signal: Signal, now: float) -> None:
+        """Takes an answer of the world in; dropped where the call has ended. `drain` next."""
+        entry = self.calls.get(call_id)
+        if entry is None:
+            return
+        self.now = now
+        entry.call.receive(signal, now)
+        self._perform(entry)
+        self.settle()
+
+    def handle_timeout(self, now: float) -> None:
+        """Lets everything happen that was due at `now`. `drain` next."""
+        self.now = now
+        self.layer.handle_timeout(now)
+        self.settle()
+        for owner, what in self._deadlines.expire(now):
+            if isinstance(owner, Entry):
+                owner.deadlines.pop(what, None)
+                owner.call.receive(Expired(Deadline(what)), now)
+                self._perform(owner)
+            else:
+                owner.expired(what)
+            self.settle()
+
+    @property
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` is due."""
+        mine, layers = self._deadlines.next_timeout, self.layer.next_timeout
+        if mine is None or layers is None:
+            return mine if layers is None else layers
+        return min(mine, layers)
+
+    def drain(self) -> list[Output]:
+        """What is to be done, in order."""
+        output, self._output = self._output, []
+        return output
+
+    # --- administration
+
+    def end_all(self, reason: str, now: float) -> None:
+        """Takes no new call from now on and ends those there are: BYE to both legs, or a final response."""
+        self.draining = True
+        for call_id in list(self.calls):
+            self.signal(call_id, Ordered(reason, drain=True), now)
+
+    def transport_failed(self, flow: Flow, now: float) -> None:
+        """A flow broke: what was under way on it fails at once. `drain` next."""
+        self.now = now
+        self.layer.transport_failed(flow, now)
+        self.settle()
+
+    # --- messages
+
+    def _request_in(self, request: Request, flow: Flow) -> None:
+        validate_request(request)
+        counts = self.counters.requests
+        method = request.method if request.method in wire.KNOWN_METHODS else "other"
+        counts[method] = counts.get(method, 0) + 1
+        if method == "INVITE" or method == "REGISTER":
+            answer = self._gate.first_look(request, flow, self)
+            if answer is not None:
+                self._send(answer, flow)
+                return
+        self.layer.receive(request, flow, self.now)
+
+    def _reject_bytes(self, data: bytes, error: RemoteError, flow: Flow) -> None:
+        """Answers what can be answered of a message that is none (RFC 3261 section 16.3, RFC 4475)."""
+        self.counters.messages_rejected += 1
+        answer = self._gate.answer_to_garbage(data, error)
+        if answer is not None:
+            self._send(answer, flow)
+
+    def _send(self, response: Response, flow: Flow) -> None:
+        """Sends a response without a transaction (RFC 3261 section 8.2.7)."""
+        self._step.transmits.append((serialize(response), flow))
+
+    def settle(self) -> None:
+        """Handles what the transaction layer has to say until it is silent, and closes the step."""
+        layer = self.layer
+        while outputs := layer.drain():
+            for output in outputs:
+                HANDLERS[type(output)](self, output)
+        step = self._step
+        if step.transmits or step.records:
+            self._output.append(step)
+            self._step = Step(None)
+
+    def _transmit(self, output: tx.Transmit) -> None:
+        self._step.transmits.append((output.data, output.flow))
+
+    def _request_received(self, output: tx.RequestReceived) -> None:
+        request = output.request
+        to_tag = request.to_tag
+        if to_tag:
+            leg = self.legs.get(to_tag)
+            if leg is None or leg.call_id != request.call_id:
+                self.layer.respond(output.key, response_to(request, 481), self.now)
+            else:
+                self._about(leg)
+                leg.received(output.key, request)
+            return
+        response = self._gate.second_look(request, output.flow, self)
+        if response is not None:
+            self.layer.respond(output.key, response, self.now)
+        elif request.method == "INVITE":
+            self._begin(output.key, request, output.flow)
+        else:
+            assert self.registration is not None
+            self.registration.received(output.key, request, output.flow)
+
+    def _cancel_received(self, output: tx.CancelReceived) -> None:
+        leg = output.invite_owner
+        if isinstance(leg, InboundLeg):
+            self._about(leg)
+            leg.cancelled(wire.cause_of(output.request))
+
+    def _ack_received(self, output: tx.AckReceived) -> None:
+        leg = self.legs.get(output.request.to_tag)
+        if leg is not None:
+            self._about(leg)
+            leg.acknowledged(output.request)
+
+    def _response_received(self, output: tx.ResponseReceived) -> None:
+        sent = output.owner
+        if isinstance(sent, Sent):
+            self._about(sent.leg)
+            sent.leg.responded(sent, output.response)
+
+    def _stray_response(self, output: tx.StrayResponse) -> None:
+        leg = self.legs.get(output.response.from_tag)
+        if isinstance(leg, OutboundLeg):
+            self._about(leg)
+            leg.stray(output.response)
+
+    def _transaction_failed(self, output: tx.TransactionFailed) -> None:
+        owner = output.owner
+        if isinstance(owner, Sent):
+            self._about(owner.leg)
+            owner.leg.failed(owner, output.cause is tx.FailureCause.TRANSPORT)
+        elif isinstance(owner, InboundLeg):
+            self._about(owner)
+            owner.aborted()
+
+    def _ended(self, output: tx.ServerTransactionEnded) -> None:
+        pass
+
+    def _about(self, leg: Leg) -> None:
+        entry = leg.call
+        assert isinstance(entry, Entry)
+        if self._step.entry is None:
+            self._step.entry = entry
+
+    # --- calls
+
+    def _begin(self, key: Any, request: Request, flow: Flow) -> None:
+        """A new call attempt that passed the gate."""
+        attempt = self._gate.attempt(request, self._identity, self)
+        call = Call(
+            call_id=attempt.call_id,
+            dialled=attempt.dialled,
+            aor=attempt.aor,
+            claimed=attempt.claimed,
+            started=self.now,
+            started_ms=self._identity.wall_ms(self.now),
+            media=MediaSession(self._identity.session_id()),
+            policy=self.config.calls,
+            content=wire.content_of(request),
+        )
+        entry = Entry(call, attempt)
+        leg = InboundLeg(self, entry, key, request, flow)
+        entry.caller = leg
+        entry.address_families(flow)
+        self.layer.own(key, leg)
+        self.calls[call.call_id] = entry
+        self.counters.calls += 1
+        self._about(leg)
+        leg.trying()
+        call.start(bool(attempt.authorization), self.now)
+        self._perform(entry)
+
+    def _perform(self, entry: Entry) -> None:
+        """Carries out what the call wants, until it wants no more."""
+        if entry.performing:
+            return
+        entry.performing = True
+        if self._step.entry is None:
+            self._step.entry = entry
+        try:
+            while commands := entry.call.drain():
+                for command in commands:
+                    PERFORMERS[type(command)](self, entry, command)
+        finally:
+            entry.performing = False
+
+    def _dial(self, entry: Entry, command: c.Dial) -> None:
+        flow = self._addressing.flow_of(command.target)
+        previous = entry.callee
+        if previous is not None:
+            previous.end()
+        assert entry.caller is not None
+        leg = OutboundLeg(self, entry, flow)
+        entry.callee = leg
+        attempt = entry.attempt
+        leg.dial(command, self._identity.from_value(entry.call), attempt.max_forwards, entry.caller.wants_reliable)
+
+    def _emit(self, entry: Entry, command: c.Emit) -> None:
+        if entry.suppressed:
+            return
+        if command.record is c.Record.ENDED:
+            for leg in entry.legs():
+                leg.ended()
+        if self._step.entry is not entry:
+            self._settle_step(entry)
+        call = entry.call
+        call.sequence += 1
+        command.at, command.sequence = self.now, call.sequence
+        self._step.records.append(command)
+
+    def _settle_step(self, entry: Entry) -> None:
+        """Begins another step: records belong to the step of their own call."""
+        if self._step.transmits or self._step.records:
+            self._output.append(self._step)
+        self._step = Step(entry)
+
+    def _ask(self, entry: Entry, command: Any) -> None:
+        self._output.append(Ask(entry, command))
+
+    def _set_deadline(self, entry: Entry, command: c.SetDeadline) -> None:
+        self._clear_deadline(entry, command)
+        handle = self._deadlines.schedule(self.now + command.after_s, entry, command.deadline)
+        entry.deadlines[command.deadline] = handle
+
+    def _clear_deadline(self, entry: Entry, command: c.SetDeadline | c.ClearDeadline) -> None:
+        handle = entry.deadlines.pop(command.deadline, None)
+        if handle is not None:
+            self._deadlines.cancel(handle)
+
+    def _count(self, entry: Entry, command: c.Count) -> None:
+        if not self._gate.may_record_refusal(entry.attempt.source, self.now):
+            entry.suppressed = True
+            self.counters.attempts_uncounted += 1
+
+    def _finish(self, entry: Entry, command: c.Finish) -> None:
+        """The call is forgotten; transactions of its legs run out on their own."""
+        self.calls.pop(entry.call.call_id, None)
+        for handle in entry.deadlines.values():
+            self._deadlines.cancel(handle)
+        entry.deadlines.clear()
+        for leg in entry.legs():
+            if leg is not entry.callee or leg.reached or leg.dialog is not None:
+                leg.end()
+
+    def _reject(self, entry: Entry, command: c.Reject) -> None:
+        assert entry.caller is not None
+        challenge = self._gate.challenge(self.now, stale=command.stale) if command.challenge else []
+        entry.caller.reject(command, challenge)
+
+    # --- SipPort
+
+    def send(self, request: Request, flow: Flow, sent: Sent) -> Any:
+        """Sends a request in a transaction of its own."""
+        return self.layer.request(request, flow, self.now, sent)
+
+    def send_ack(self, request: Request, flow: Flow) -> None:
+        """Sends an ACK for a 2xx."""
+        self.layer.transmit(request, flow)
+
+    def cancel(self, key: Any, reason: str) -> None:
+        """Cancels an INVITE that was sent."""
+        self.layer.cancel(key, self.now, [("Reason", reason)] if reason else [])
+
+    def respond(self, key: Any, response: Response) -> None:
+        """Answers a request."""
+        self.layer.respond(key, response, self.now)
+
+    def via(self, flow: Flow) -> str:
+        """A Via value with a fresh branch."""
+        return self._addressing.via(flow, self._identity.branch())
+
+    def contact(self, flow: Flow) -> str:
+        """Our Contact value."""
+        return self._addressing.contact(flow)
+
+    def tag(self) -> str:
+        """A fresh tag."""
+        return self._identity.tag()
+
+    def sip_call_id(self) -> str:
+        """A fresh Call-ID."""
+        return self._identity.sip_call_id()
+
+    def schedule(self, leg: Leg, at: float, what: int) -> object:
+        """Calls `leg.expired(what)` at `at`."""
+        return self._deadlines.schedule(at, leg, what)
+
+    def unschedule(self, handle: Any) -> None:
+        """Forgets a deadline."""
+        self._deadlines.cancel(handle)
+
+    def tell(self, leg: Leg, signal: Signal) -> None:
+        """Hands a call-control event to the leg's call."""
+        entry = leg.call
+        assert isinstance(entry, Entry)
+        if leg is not entry.caller and leg is not entry.callee:
+            return  # a target that was given up
+        entry.call.receive(signal, self.now)
+        self._perform(entry)
+
+    def listen(self, local_tag: str, leg: Leg) -> None:
+        """Requests with that To-tag go to the leg."""
+        self.legs[local_tag] = leg
+
+    def forget(self, local_tag: str) -> None:
+        """Ends that."""
+        self.legs.pop(local_tag, None)
+
+
+def _to_leg(method: Callable[..., None], side: Side | None = None) -> Callable[[Core, Entry, Any], None]:
+    """A performer that hands the command to a leg: that of `side`, else that of the command's side."""
+
+    def perform(core: Core, entry: Entry, command: Any) -> None:
+        leg = entry.leg(side or command.side)
+        if leg is not None:
+            method(leg, command)
+
+    return perform
+
+
+HANDLERS: Final[Mapping[type, Callable[[Core, Any], None]]] = {
+    tx.Transmit: Core._transmit,
+    tx.RequestReceived: Core._request_received,
+    tx.CancelReceived: Core._cancel_received,
+    tx.AckReceived: Core._ack_received,
+    tx.ResponseReceived: Core._response_received,
+    tx.StrayResponse: Core._stray_response,
+    tx.TransactionFailed: Core._transaction_failed,
+    tx.ServerTransactionEnded: Core._ended,
+}
+PERFORMERS: Final[Mapping[type, Callable[[Core, Entry, Any], None]]] = {
+    c.Dial: Core._dial,
+    c.Ring: _to_leg(InboundLeg.ring, Side.CALLER),
+    c.Answer: _to_leg(InboundLeg.answer_call, Side.CALLER),
+    c.Reject: Core._reject,
+    c.Acknowledge: _to_leg(lambda leg, command: leg.acknowledge(command.content), Side.CALLEE),
+    c.Cancel: _to_leg(lambda leg, command: leg.cancel(command.cause), Side.CALLEE),
+    c.Pass: _to_leg(Leg.pass_),
+    c.Reply: _to_leg(Leg.reply),
+    c.Confirm: _to_leg(Leg.confirm),
+    c.HangUp: _to_leg(lambda leg, command: leg.hang_up(command.cause)),
+    c.Authenticate: Core._ask,
+    c.FindTargets: Core._ask,
+    c.ReserveMedia: Core._ask,
+    c.UpdateMedia: Core._ask,
+    c.ReleaseMedia: Core._ask,
+    c.Emit: Core._emit,
+    c.SetDeadline: Core._set_deadline,
+    c.ClearDeadline: Core._clear_deadline,
+    c.Count: Core._count,
+    c.Finish: Core._finish,
+}

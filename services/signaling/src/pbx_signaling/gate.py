@@ -1,0 +1,236 @@
+"""Admission: what may pass before there is a call. Pure: requests and time in, refusals out.
+
+Cheap answers come first and keep no state: a challenge, a limit, an unknown extension. What passes is read once into
+an `Attempt`. REGISTER and INVITE without credentials are challenged without a transaction (RFC 3261 section 8.2.7), so
+that a flood of them costs no memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from pbx_sip.auth.digest import Challenge
+from pbx_sip.errors import RemoteError
+from pbx_sip.header.name_addr import NameAddr
+from pbx_sip.message.message import Request, Response, response_to
+from pbx_sip.message.parse import parse
+from pbx_sip.message.uri import Uri
+
+from pbx_signaling.call import wire
+from pbx_signaling.call.entry import Attempt
+
+if TYPE_CHECKING:
+    from pbx_sip.address import Flow
+    from pbx_sip.auth.nonce import NonceMinter
+
+    from pbx_signaling.config import CoreConfig
+    from pbx_signaling.core import Core
+    from pbx_signaling.identity import Identity
+
+ALGORITHMS: Final = ("SHA-256", "MD5")
+"""Offered strongest first (RFC 8760 section 2.4)."""
+MAX_BUCKETS: Final = 10_000
+"""Sources remembered for rate limits. Threat: spoofed sources filling memory; the oldest are dropped."""
+
+
+@dataclass(slots=True)
+class Bucket:
+    """A token bucket on an external clock."""
+
+    tokens: float
+    at: float
+
+    def take(self, rate: float, burst: float, now: float) -> bool:
+        """Whether there is a token at `now`; takes it."""
+        self.tokens = min(burst, self.tokens + (now - self.at) * rate)
+        self.at = now
+        if self.tokens < 1.0:
+            return False
+        self.tokens -= 1.0
+        return True
+
+
+@dataclass(slots=True)
+class Gate:
+    """Admission of one instance."""
+
+    config: CoreConfig
+    nonces: NonceMinter
+    _refusals: dict[str, Bucket] = field(default_factory=dict)
+
+    def first_look(self, request: Request, flow: Flow, core: Core) -> Response | None:
+        """A stateless answer to an INVITE or REGISTER, before it gets a transaction; None: let it pass."""
+        if request.to_tag:
+            return None
+        invite = request.method == "INVITE"
+        if invite and (core.draining or not core.journal_ready or len(core.calls) >= self.config.calls_max):
+            core.counters.calls_refused += 1
+            return self._unavailable(request)
+        if not self.config.authenticate:
+            return None
+        name, status = ("Proxy-Authorization", 407) if invite else ("Authorization", 401)
+        if self.credentials(request, name):
+            return None
+        if invite and self._unusable(request) is not None:
+            return None  # a transaction answers 420, 483, ... with its retransmissions
+        core.counters.challenges += 1
+        response = response_to(request, status, "", self._stateless_tag(request))
+        header = "Proxy-Authenticate" if invite else "WWW-Authenticate"
+        for value in self.challenge(core.now):
+            response.headers.append(header, value)
+        return response
+
+    def second_look(self, request: Request, flow: Flow, core: Core) -> Response | None:
+        """The answer to a request outside of a dialog that goes no further; None: INVITE, REGISTER or MESSAGE goes on."""
+        method = request.method
+        refusal = self._unusable(request)
+        if refusal is not None:
+            return refusal
+        if method == "OPTIONS":
+            return self._options(request, core)
+        if method in ("BYE", "PRACK", "UPDATE", "INFO"):
+            return response_to(request, 481)
+        if method == "INVITE":
+            return self._bad_content(request)
+        if method in ("REGISTER", "MESSAGE"):
+            return None if core.registration is not None else self._unavailable(request)
+        return wire.not_allowed(request)
+
+    def attempt(self, request: Request, identity: Identity, core: Core) -> Attempt:
+        """Reads what a call attempt needs. `validate_request` has been called, so URIs and From can be read."""
+        uri = Uri.parse(request.uri)
+        caller = NameAddr.parse(request.first("From") or "")
+        claimed = Uri.parse(caller.uri)
+        return Attempt(
+            call_id=identity.call_id(core.now),
+            dialled=uri.user_unescaped or "",
+            aor=self.aor_of(uri),
+            claimed=self.aor_of(claimed),
+            display_name=caller.display,
+            authorization=self.credentials(request, "Proxy-Authorization") if self.config.authenticate else "",
+            uri=request.uri,
+            max_forwards=_max_forwards(request) - 1,
+            source="",
+        )
+
+    def aor_of(self, uri: Uri) -> str:
+        """The address-of-record that a URI means here: an address literal or "localhost" stands for our domain."""
+        host = uri.host.lower()
+        if host == "localhost" or wire.is_literal(host):
+            host = self.config.domain
+        return f"{uri.user_unescaped or ''}@{host}"
+
+    def challenge(self, now: float, *, stale: bool = False) -> list[str]:
+        """Values for WWW-Authenticate or Proxy-Authenticate, strongest first."""
+        nonce = self.nonces.mint(now)
+        realm = self.config.domain
+        return [
+            str(Challenge(realm=realm, nonce=nonce, algorithm=algorithm, qop=("auth",), stale=stale))
+            for algorithm in ALGORITHMS
+        ]
+
+    def may_record_refusal(self, source: str, now: float) -> bool:
+        """Whether an attempt with wrong credentials gets a CDR of its own, or is one of a flood."""
+        rate = self.config.refused_records_per_s
+        bucket = self._refusals.get(source)
+        if bucket is None:
+            if len(self._refusals) >= MAX_BUCKETS:
+                del self._refusals[next(iter(self._refusals))]
+            bucket = self._refusals[source] = Bucket(2 * rate, now)
+        return bucket.take(rate, 2 * rate, now)
+
+    def answer_to_garbage(self, data: bytes, error: RemoteError) -> Response | None:
+        """A response to a request that cannot be accepted, as far as its Via can be read; never one to an ACK."""
+        try:
+            message = parse(data)
+        except RemoteError:
+            message = _salvaged(data)
+        if not isinstance(message, Request) or message.method == "ACK" or not message.top_via:
+            return None
+        try:
+            return response_to(message, error.status_hint, _phrase(error), self._stateless_tag(message))
+        except RemoteError:
+            return None
+
+    # --- parts
+
+    def credentials(self, request: Request, name: str) -> str:
+        """The credentials for our realm; empty where there are none."""
+        mark = f'realm="{self.config.domain}"'
+        for value in request.headers.all(name):
+            if mark in value or f"realm={self.config.domain}" in value:
+                return value
+        return ""
+
+    def _unusable(self, request: Request) -> Response | None:
+        """483 and 420 (RFC 3261 sections 16.3 and 8.2.2.3)."""
+        if request.method not in ("OPTIONS", "REGISTER") and _max_forwards(request) <= 0:
+            return response_to(request, 483)
+        required = request.headers.tokens("Require")
+        unsupported = sorted(required - wire.EXTENSIONS - ({"path", "outbound"} if request.method == "REGISTER" else set()))
+        if unsupported:
+            response = response_to(request, 420)
+            response.headers.append("Unsupported", ", ".join(unsupported))
+            return response
+        return None
+
+    def _bad_content(self, request: Request) -> Response | None:
+        """415 for a body that we cannot carry (RFC 3261 section 8.2.3)."""
+        if request.body and request.content_type not in ("application/sdp", ""):
+            if "handling=optional" in (request.first("Content-Disposition") or ""):
+                return None
+            response = response_to(request, 415)
+            response.headers.append("Accept", "application/sdp")
+            return response
+        return None
+
+    def _options(self, request: Request, core: Core) -> Response:
+        """Keep-alive and health (RFC 3261 section 11.2): 503 while draining or without Redis."""
+        if core.draining or not core.journal_ready:
+            return self._unavailable(request)
+        response = response_to(request, 200)
+        headers = response.headers
+        headers.append("Allow", wire.ALLOW)
+        headers.append("Accept", "application/sdp")
+        headers.append("Supported", wire.SUPPORTED)
+        headers.append("Server", wire.PRODUCT)
+        return response
+
+    def _unavailable(self, request: Request) -> Response:
+        response = response_to(request, 503, "", self._stateless_tag(request))
+        response.headers.append("Retry-After", "5")
+        return response
+
+    @staticmethod
+    def _stateless_tag(request: Request) -> str:
+        """The same To-tag for each repetition of a request that gets no transaction (RFC 3261 section 8.2.7)."""
+        return hashlib.blake2b(f"{request.branch} {request.call_id}".encode(errors="replace"), digest_size=8).hexdigest()
+
+
+def _max_forwards(request: Request) -> int:
+    value = request.first("Max-Forwards")
+    return int(value) if value is not None and value.isdigit() and len(value) <= 3 else 70
+
+
+def _phrase(error: RemoteError) -> str:
+    """What was wrong, as a reason phrase; ours alone, nothing of the peer's."""
+    return "" if error.status_hint != 400 else "Bad Request"
+
+
+def _salvaged(data: bytes) -> Request | None:
+    """As much of a broken request as a response is made of: header lines that can be read, up to 32 of them."""
+    head = data[:8192].partition(b"\r\n\r\n")[0].decode("utf-8", "surrogateescape")
+    first, _, rest = head.partition("\r\n")
+    method, _, target = first.partition(" ")
+    if not method.isalpha() or not target.rstrip().upper().endswith(("SIP/2.0", "SIP/3.0", "SIP/7.0")):
+        return None
+    lines = [line for line in rest.split("\r\n")[:32] if ":" in line and line[:1] not in (" ", "\t")]
+    try:
+        message = parse(f"{method} sip:unknown SIP/2.0\r\n{chr(13) + chr(10)}".encode()[:-2] + "\r\n".join(
+            line for line in lines if not line.lower().startswith(("content-length", "l:"))
+        ).encode("utf-8", "surrogateescape") + b"\r\n\r\n")
+    except RemoteError:
+        return None
+    return message if isinstance(message, Request) else None

@@ -1,0 +1,56 @@
+"""Identifiers that this instance mints. Each carries the instance's id, so that any replica can tell whose it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pbx_signaling import ulid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pbx_sip.tokens import TokenSource
+
+    from pbx_signaling.call.call import Call
+
+
+class Identity:
+    """Mints call ids, tags, branches and Call-IDs, and knows how monotonic time maps to the wall clock."""
+
+    def __init__(self, tokens: TokenSource, instance: str, domain: str, wall_offset_s: Callable[[], float]) -> None:
+        self.instance = instance
+        self._tokens = tokens
+        self._domain = domain
+        self._wall_offset_s = wall_offset_s
+        self._sessions = 0
+
+    def wall_ms(self, now: float) -> int:
+        """Monotonic seconds as milliseconds since the Unix epoch."""
+        return int((now + self._wall_offset_s()) * 1000)
+
+    def call_id(self, now: float) -> str:
+        """A fresh id for a call: a ULID, in the order of time."""
+        return ulid.new(self.wall_ms(now))
+
+    def session_id(self) -> int:
+        """A number for o= of the SDP that we send; below 2^31, as some phones want it."""
+        self._sessions = (self._sessions + 1) & 0x3FFFFFFF
+        return 0x40000000 | self._sessions
+
+    def branch(self) -> str:
+        """A fresh branch."""
+        return self._tokens.branch()
+
+    def tag(self) -> str:
+        """A fresh tag."""
+        return self._tokens.tag()
+
+    def sip_call_id(self) -> str:
+        """A fresh Call-ID."""
+        return self._tokens.call_id()
+
+    def from_value(self, call: Call) -> str:
+        """The From value, without tag, under which the callee sees the caller."""
+        name = call.caller_name.replace("\\", "\\\\").replace('"', '\\"')
+        prefix = f'"{name}" ' if name else ""
+        return f"{prefix}<sip:{call.caller}@{self._domain}>"

@@ -1,0 +1,1 @@
+"""Media as signaling sees it: endpoints read from SDP, slots of relays, and the SDP rewritten between them."""

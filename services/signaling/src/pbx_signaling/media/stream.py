@@ -1,0 +1,89 @@
+"""Values that signaling exchanges with a media relay: slots, endpoints, statistics. The relay's contract in domain words."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Media(enum.IntEnum):
+    """Media of a slot, numbered as in the relay's contract."""
+
+    AUDIO = 1
+    VIDEO = 2
+
+
+class Direction(enum.IntEnum):
+    """What an endpoint does, seen from itself (RFC 3264 section 5.1); numbered as in the relay's contract."""
+
+    SENDRECV = 1
+    SENDONLY = 2
+    RECVONLY = 3
+    INACTIVE = 4
+
+
+DIRECTIONS = {direction.name.lower(): direction for direction in Direction}
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """A payload type in use."""
+
+    number: int
+    encoding: str
+    clock_rate_hz: int
+    channels: int = 1
+    ptime_ms: int = 0
+
+
+@dataclass(slots=True)
+class StreamEndpoint:
+    """Where one medium of one side is to be sent; port 0: declined."""
+
+    side: int
+    media: Media
+    host: str
+    port: int
+    rtcp_host: str
+    rtcp_port: int
+    direction: Direction
+    rtcp_mux: bool
+    codecs: tuple[Codec, ...]
+
+
+@dataclass(slots=True)
+class Slot:
+    """Eight ports of a relay, and the addresses under which phones reach them."""
+
+    relay: str
+    index: int
+    host4: str
+    host6: str
+    ports: dict[tuple[int, int], tuple[int, int]]
+    """(side, media) to (RTP port, RTCP port)."""
+
+    def host_for(self, family: int) -> str:
+        """The address to announce to a phone of an address family (4 or 6); the other one where there is none."""
+        return (self.host6 or self.host4) if family == 6 else (self.host4 or self.host6)
+
+    @property
+    def first_port(self) -> int:
+        """The lowest port of the slot."""
+        return min(pair[0] for pair in self.ports.values())
+
+
+@dataclass(slots=True)
+class StreamStatistics:
+    """What came from one side; None where the relay did not measure."""
+
+    side: int
+    media: int
+    packets: int
+    octets: int
+    packets_lost: int | None = None
+    jitter_ms: float | None = None
+    mos: float | None = None
+    rtt_ms: float | None = None
+    packets_reordered: int | None = None
+    packets_duplicate: int | None = None
+    packets_dropped: int = 0

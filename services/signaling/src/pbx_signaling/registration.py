@@ -1,0 +1,213 @@
+"""REGISTER and pager-mode MESSAGE at the core: read here, decided by the registrar (RFC 3261 section 10.3).
+
+Each request waits in a bounded table for the registrar's answer; the executor asks and calls back.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from pbx_sip.errors import RemoteError
+from pbx_sip.header.name_addr import NameAddr
+from pbx_sip.message.headers import Headers
+from pbx_sip.message.message import Request, response_to
+from pbx_sip.message.uri import Uri
+
+from pbx_signaling.call import wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pbx_sip.address import Flow
+
+    from pbx_signaling.core import Core
+    from pbx_signaling.gate import Gate
+
+MAX_CONTACTS: Final = 10
+"""Contacts of one REGISTER. Threat: work and storage per request; phones send one or two."""
+
+
+@dataclass(slots=True)
+class RequestedContact:
+    """One Contact of a REGISTER."""
+
+    uri: str
+    expires_s: int | None
+    q_thousandths: int
+    sip_instance: str
+    reg_id: int
+
+
+@dataclass(slots=True)
+class RegisterAsk:
+    """A REGISTER for the registrar; `Registration.registered` takes its answer."""
+
+    number: int
+    aor: str
+    contacts: list[RequestedContact]
+    remove_all: bool
+    call_id: str
+    cseq: int
+    flow: Flow
+    path: list[str]
+    user_agent: str
+    authorization: str
+    body: bytes
+
+    def __repr__(self) -> str:
+        """Without the credentials."""
+        return f"<RegisterAsk {self.number} {self.aor} from {self.flow}>"
+
+
+@dataclass(slots=True)
+class CurrentBinding:
+    """A binding as the 200 lists it."""
+
+    uri: str
+    q_thousandths: int
+    expires_s: int
+
+
+@dataclass(slots=True)
+class Registered:
+    """The registrar's answer."""
+
+    status: int
+    reason: str = ""
+    bindings: list[CurrentBinding] = field(default_factory=list)
+    min_expires_s: int = 0
+    stale: bool = False
+    outbound: bool = False
+    retry_after_s: int = 0
+
+
+@dataclass(slots=True)
+class _Waiting:
+    key: Any
+    request: Request
+
+
+class Registration:
+    """REGISTERs that wait for the registrar."""
+
+    def __init__(self, core: Core, gate: Gate, ask: Callable[[RegisterAsk], None]) -> None:
+        self._core = core
+        self._gate = gate
+        self._ask = ask
+        self._waiting: dict[int, _Waiting] = {}
+        self._numbers = itertools.count(1)
+        self.results: dict[int, int] = {}
+        """Final status to its count."""
+
+    @property
+    def pending(self) -> int:
+        """Requests that wait."""
+        return len(self._waiting)
+
+    def received(self, key: Any, request: Request, flow: Flow) -> None:
+        """A REGISTER with credentials (or none needed)."""
+        if request.method != "REGISTER":
+            self._respond(key, request, Registered(405))
+            return
+        if len(self._waiting) >= self._core.config.registrations_pending_max:
+            self._respond(key, request, Registered(503, retry_after_s=5))
+            return
+        try:
+            ask = self._read(request, flow)
+        except RemoteError as error:
+            self._respond(key, request, Registered(error.status_hint))
+            return
+        self._waiting[ask.number] = _Waiting(key, request)
+        self._ask(ask)
+
+    def registered(self, number: int, answer: Registered, now: float) -> None:
+        """The registrar's answer to a RegisterAsk."""
+        waiting = self._waiting.pop(number, None)
+        if waiting is None:
+            return
+        self._core.now = now
+        self._respond(waiting.key, waiting.request, answer)
+        self._core.settle()
+
+    def _respond(self, key: Any, request: Request, answer: Registered) -> None:
+        status = answer.status
+        self.results[status] = self.results.get(status, 0) + 1
+        response = response_to(request, status, answer.reason, self._core.tag())
+        headers = response.headers
+        if status == 200:
+            self._list_bindings(headers, answer, request)
+        elif status == 401:
+            for value in self._gate.challenge(self._core.now, stale=answer.stale):
+                headers.append("WWW-Authenticate", value)
+        elif status == 423:
+            headers.append("Min-Expires", str(answer.min_expires_s))
+        elif status == 405:
+            headers.append("Allow", wire.ALLOW)
+        if answer.retry_after_s:
+            headers.append("Retry-After", str(answer.retry_after_s))
+        self._core.respond(key, response)
+
+    @staticmethod
+    def _list_bindings(headers: Headers, answer: Registered, request: Request) -> None:
+        for binding in answer.bindings:
+            q = f";q={binding.q_thousandths / 1000:g}" if binding.q_thousandths != 1000 else ""
+            headers.append("Contact", f"<{binding.uri}>{q};expires={binding.expires_s}")
+        for value in request.headers.all("Path"):
+            headers.append("Path", value)
+        if answer.outbound:
+            headers.append("Require", "outbound")
+        headers.append("Server", wire.PRODUCT)
+
+    def _read(self, request: Request, flow: Flow) -> RegisterAsk:
+        """The REGISTER in the registrar's words. Raises RemoteError (400, 416)."""
+        headers = request.headers
+        to = Uri.parse(NameAddr.parse(request.first("To") or "").uri)
+        contacts = headers.listed("Contact")
+        remove_all = contacts == ["*"]
+        if ("*" in contacts and not remove_all) or (remove_all and request.first("Expires") != "0"):
+            raise RemoteError("Contact: * goes alone and with Expires: 0")
+        if len(contacts) > MAX_CONTACTS:
+            raise RemoteError(f"{len(contacts)} contacts", 403)
+        default = request.first("Expires")
+        expires = wire.seconds(default) if default is not None else None
+        return RegisterAsk(
+            number=next(self._numbers),
+            aor=self._gate.aor_of(to),
+            contacts=[] if remove_all else [_contact(value, expires) for value in contacts],
+            remove_all=remove_all,
+            call_id=request.call_id,
+            cseq=request.cseq_number,
+            flow=flow,
+            path=headers.listed("Path"),
+            user_agent=(request.first("User-Agent") or "")[:128],
+            authorization=self._gate.credentials(request, "Authorization"),
+            body=request.body,
+        )
+
+
+def _contact(value: str, expires_s: int | None) -> RequestedContact:
+    """One Contact value. Raises RemoteError where it is none."""
+    contact = NameAddr.parse(value)
+    Uri.parse(contact.uri)
+    own = contact.params.get("expires")
+    if own is not None:
+        expires_s = min(int(own), 0xFFFFFFFF) if own.isdigit() and len(own) <= 12 else 3600
+    q = contact.params.get("q")
+    reg_id = contact.params.get("reg-id") or ""
+    return RequestedContact(
+        uri=contact.uri,
+        expires_s=expires_s,
+        q_thousandths=_thousandths(q) if q else 1000,
+        sip_instance=(contact.params.get("+sip.instance") or "").strip('"<>'),
+        reg_id=int(reg_id) if reg_id.isdigit() and len(reg_id) <= 9 else 0,
+    )
+
+
+def _thousandths(q: str) -> int:
+    """A q value ("0.7") in thousandths; 1000 where it is none."""
+    whole, _, part = q.partition(".")
+    if whole not in ("0", "1", "") or (part and not part.isdigit()):
+        return 1000
+    return min(1000, int(whole or "0") * 1000 + int((part + "000")[:3]))

@@ -1,0 +1,1 @@
+"""Sockets to bytes and back, each message with the flow that it came on. Nothing of SIP is known here."""
