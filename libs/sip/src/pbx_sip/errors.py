@@ -1,10 +1,10 @@
 """Errors of the SIP core.
 
-    SipError
-      LocalError          we asked for something that SIP does not allow: a bug of ours, logged with its stack
-      RemoteError         a peer sent something that SIP does not allow: becomes a response (status_hint)
-        ParseError        bytes that are no SIP message, header, URI or SDP
-        LimitExceeded     a message or table larger than its named limit
+SipError
+  LocalError          we asked for something that SIP does not allow: a bug of ours, logged with its stack
+  RemoteError         a peer sent something that SIP does not allow: becomes a response (status_hint)
+    ParseError        bytes that are no SIP message, header, URI or SDP
+    LimitExceeded     a message or table larger than its named limit
 """
 
 from __future__ import annotations

@@ -8,11 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pbx_signaling.call import wire
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.errors import RemoteError
 from pbx_sip.message.uri import Uri
-
-from pbx_signaling.call import wire
 
 if TYPE_CHECKING:
     from pbx_signaling.call.events import Target

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pbx_sip.transaction.timers import Timers
-
 from pbx_signaling.call.call import CallPolicy
+from pbx_sip.transaction.timers import Timers
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@
     core.handle_timeout(now)          when next_timeout is due
     core.drain()                      what is to be done, in order; call it after each of the others
 
-One `Step` is what one input caused: the events of a call that must be written before the transmissions of the same
-step are sent (write-ahead), and the transmissions. Everything that happens to one call happens in the order of its steps.
+One `Step` is what one input caused: the events of a call that must be written before the transmissions of the
+same step are sent (write-ahead), and the transmissions. Everything that happens to one call happens in the order of its steps.
 """
 
 from __future__ import annotations
@@ -14,6 +14,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from pbx_signaling.call import commands as c
+from pbx_signaling.call import wire
+from pbx_signaling.call.call import Call
+from pbx_signaling.call.entry import Entry
+from pbx_signaling.call.events import Deadline, Expired, Ordered, Side, Signal
+from pbx_signaling.call.inbound import InboundLeg
+from pbx_signaling.call.leg import Leg, Sent
+from pbx_signaling.call.outbound import OutboundLeg
+from pbx_signaling.gate import Gate
+from pbx_signaling.media.session import MediaSession
 from pbx_sip.errors import RemoteError
 from pbx_sip.message.message import Request, Response, response_to
 from pbx_sip.message.parse import parse
@@ -23,27 +33,14 @@ from pbx_sip.transaction import events as tx
 from pbx_sip.transaction.deadlines import Deadlines
 from pbx_sip.transaction.layer import TransactionLayer
 
-from pbx_signaling.call import commands as c
-from pbx_signaling.call import wire
-from pbx_signaling.call.call import Call, State
-from pbx_signaling.call.cause import Ending
-from pbx_signaling.call.entry import Entry
-from pbx_signaling.call.events import Deadline, Expired, Ordered, Signal, Side, Target
-from pbx_signaling.call.inbound import InboundLeg
-from pbx_signaling.call.leg import Leg, Sent
-from pbx_signaling.call.outbound import OutboundLeg
-from pbx_signaling.gate import Gate
-from pbx_signaling.media.session import MediaSession
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from pbx_sip.address import Flow
 
     from pbx_signaling.addressing import Addressing
     from pbx_signaling.config import CoreConfig
     from pbx_signaling.identity import Identity
     from pbx_signaling.registration import Registration
+    from pbx_sip.address import Flow
 
 
 @dataclass(slots=True)
@@ -140,7 +137,7 @@ class Core:
         self.settle()
         for owner, what in self._deadlines.expire(now):
             if isinstance(owner, Entry):
-                owner.deadlines.pop(what, None)
+                owner.deadlines.pop(Deadline(what), None)
                 owner.call.receive(Expired(Deadline(what)), now)
                 self._perform(owner)
             else:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 from pbx_signaling.core import Core, Step
 
 if TYPE_CHECKING:
-    from pbx_sip.address import Flow
-
     from pbx_signaling.call.events import Signal
     from pbx_signaling.core import Ask
     from pbx_signaling.registration import Registered, Registration
+    from pbx_sip.address import Flow
 
 
 class Driver:

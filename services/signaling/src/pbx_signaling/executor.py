@@ -88,4 +88,3 @@ QUESTIONS: Final[Mapping[type, Callable[[Executor, Entry, Any], None]]] = {
     c.UpdateMedia: Executor._update,
     c.ReleaseMedia: Executor._release,
 }
-

@@ -11,23 +11,21 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from pbx_signaling.call import wire
+from pbx_signaling.call.entry import Attempt
 from pbx_sip.auth.digest import Challenge
 from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
-from pbx_sip.message.message import Request, Response, response_to
+from pbx_sip.message.message import Message, Request, Response, response_to
 from pbx_sip.message.parse import parse
 from pbx_sip.message.uri import Uri
 
-from pbx_signaling.call import wire
-from pbx_signaling.call.entry import Attempt
-
 if TYPE_CHECKING:
-    from pbx_sip.address import Flow
-    from pbx_sip.auth.nonce import NonceMinter
-
     from pbx_signaling.config import CoreConfig
     from pbx_signaling.core import Core
     from pbx_signaling.identity import Identity
+    from pbx_sip.address import Flow
+    from pbx_sip.auth.nonce import NonceMinter
 
 ALGORITHMS: Final = ("SHA-256", "MD5")
 """Offered strongest first (RFC 8760 section 2.4)."""
@@ -83,7 +81,7 @@ class Gate:
         return response
 
     def second_look(self, request: Request, flow: Flow, core: Core) -> Response | None:
-        """The answer to a request outside of a dialog that goes no further; None: INVITE, REGISTER or MESSAGE goes on."""
+        """The answer to a request outside of a dialog that goes no further; None: it goes on."""
         method = request.method
         refusal = self._unusable(request)
         if refusal is not None:
@@ -143,6 +141,7 @@ class Gate:
 
     def answer_to_garbage(self, data: bytes, error: RemoteError) -> Response | None:
         """A response to a request that cannot be accepted, as far as its Via can be read; never one to an ACK."""
+        message: Message | None
         try:
             message = parse(data)
         except RemoteError:
@@ -169,7 +168,9 @@ class Gate:
         if request.method not in ("OPTIONS", "REGISTER") and _max_forwards(request) <= 0:
             return response_to(request, 483)
         required = request.headers.tokens("Require")
-        unsupported = sorted(required - wire.EXTENSIONS - ({"path", "outbound"} if request.method == "REGISTER" else set()))
+        unsupported = sorted(
+            required - wire.EXTENSIONS - ({"path", "outbound"} if request.method == "REGISTER" else set())
+        )
         if unsupported:
             response = response_to(request, 420)
             response.headers.append("Unsupported", ", ".join(unsupported))
@@ -206,7 +207,9 @@ class Gate:
     @staticmethod
     def _stateless_tag(request: Request) -> str:
         """The same To-tag for each repetition of a request that gets no transaction (RFC 3261 section 8.2.7)."""
-        return hashlib.blake2b(f"{request.branch} {request.call_id}".encode(errors="replace"), digest_size=8).hexdigest()
+        return hashlib.blake2b(
+            f"{request.branch} {request.call_id}".encode(errors="replace"), digest_size=8
+        ).hexdigest()
 
 
 def _max_forwards(request: Request) -> int:
@@ -228,9 +231,13 @@ def _salvaged(data: bytes) -> Request | None:
         return None
     lines = [line for line in rest.split("\r\n")[:32] if ":" in line and line[:1] not in (" ", "\t")]
     try:
-        message = parse(f"{method} sip:unknown SIP/2.0\r\n{chr(13) + chr(10)}".encode()[:-2] + "\r\n".join(
-            line for line in lines if not line.lower().startswith(("content-length", "l:"))
-        ).encode("utf-8", "surrogateescape") + b"\r\n\r\n")
+        message = parse(
+            f"{method} sip:unknown SIP/2.0\r\n{chr(13) + chr(10)}".encode()[:-2]
+            + "\r\n".join(line for line in lines if not line.lower().startswith(("content-length", "l:"))).encode(
+                "utf-8", "surrogateescape"
+            )
+            + b"\r\n\r\n"
+        )
     except RemoteError:
         return None
     return message if isinstance(message, Request) else None

@@ -9,9 +9,8 @@ from pbx_signaling import ulid
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pbx_sip.tokens import TokenSource
-
     from pbx_signaling.call.call import Call
+    from pbx_sip.tokens import TokenSource
 
 
 class Identity:

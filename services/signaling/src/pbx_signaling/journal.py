@@ -1,7 +1,7 @@
 """Write-ahead: the events of a step are in Redis before its transmissions leave.
 
-Steps of one call leave in order. Where Redis does not answer within `PATIENCE_S`, live calls go on (their events wait in
-memory, in order, and are written when Redis is back) and no new call is taken: `ready` is False until the backlog is
+Steps of one call leave in order. Where Redis does not answer within `PATIENCE_S`, live calls go on (their events
+wait in memory, in order, and are written when Redis is back) and no new call is taken: `ready` is False until the backlog is
 gone. A process that dies in that state loses what waited; that is said in the log when it begins.
 """
 
@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from pbx_sip.address import Flow
-
     from pbx_signaling.call.entry import Entry
     from pbx_signaling.core import Step
+    from pbx_sip.address import Flow
 
 PATIENCE_S: Final = 0.4
 """How long a transmission waits for its events: below T1 (0.5 s), so that phones do not repeat themselves."""

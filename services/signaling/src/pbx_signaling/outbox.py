@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from pbx.events.v1 import events_pb2 as pb
-
 from pbx_signaling import ulid
 from pbx_signaling.call.commands import Emit, Record
 from pbx_signaling.call.events import Side
@@ -148,8 +147,8 @@ def _ended(event: pb.Event, entry: Entry, emit: Emit) -> None:
     )
 
 
-def _side(side: Side | None) -> pb.CallSide:
-    return side or 0  # type: ignore[return-value]  # numbered as in the contract
+def _side(side: Side | None) -> pb.CallSide.ValueType:
+    return pb.CallSide.ValueType(side or 0)
 
 
 BUILDERS: Final[Mapping[Record, Callable[[pb.Event, Entry, Emit], None]]] = {

@@ -9,21 +9,19 @@ import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from pbx_signaling.call import wire
 from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
 from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Request, response_to
 from pbx_sip.message.uri import Uri
 
-from pbx_signaling.call import wire
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pbx_sip.address import Flow
-
     from pbx_signaling.core import Core
     from pbx_signaling.gate import Gate
+    from pbx_sip.address import Flow
 
 MAX_CONTACTS: Final = 10
 """Contacts of one REGISTER. Threat: work and storage per request; phones send one or two."""

@@ -60,7 +60,16 @@ COMMA_LISTS: Final = frozenset(
         *("Accept", "Accept-Encoding", "Accept-Language", "Alert-Info", "Allow", "Allow-Events", "Call-Info"),
         *("Contact", "Content-Encoding", "Content-Language", "Diversion", "Error-Info", "History-Info"),
         *("In-Reply-To", "P-Asserted-Identity", "P-Preferred-Identity", "Path", "Proxy-Require", "Reason"),
-        *("Record-Route", "Recv-Info", "Require", "Route", "Service-Route", "Supported", "Unsupported", "Via"),
+        *(
+            "Record-Route",
+            "Recv-Info",
+            "Require",
+            "Route",
+            "Service-Route",
+            "Supported",
+            "Unsupported",
+            "Via",
+        ),
         *("Warning",),
     }
 )

@@ -36,6 +36,10 @@ def parse(data: bytes) -> Message:
     head, separator, body = data.partition(b"\r\n\r\n")
     if not separator:
         head, body = _lenient_head(data)
+    return _assemble(head, body)
+
+
+def _assemble(head: bytes, body: bytes) -> Message:
     lines = head.decode("utf-8", "surrogateescape").split("\r\n")
     if len(lines) > MAX_HEADERS:
         raise LimitExceeded(f"{len(lines)} header lines", 400)

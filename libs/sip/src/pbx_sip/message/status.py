@@ -72,7 +72,14 @@ REASONS: Final = {
     608: "Rejected",
 }
 
-_CLASSES: Final = {1: "Progress", 2: "OK", 3: "Redirect", 4: "Request Failure", 5: "Server Failure", 6: "Global Failure"}
+_CLASSES: Final = {
+    1: "Progress",
+    2: "OK",
+    3: "Redirect",
+    4: "Request Failure",
+    5: "Server Failure",
+    6: "Global Failure",
+}
 
 
 def reason_of(status: int) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
+
 from pbx.signaling.v1 import signaling_pb2 as pb
 from pbx.signaling.v1 import signaling_pb2_grpc
-
 from pbx_signaling.call.call import State
 from pbx_signaling.call.events import Ordered, Signal
 
@@ -39,7 +39,7 @@ class SignalingService(signaling_pb2_grpc.SignalingServiceServicer):
         self._instance = instance
         self._signal = signal
 
-    async def ListCalls(  # noqa: N802  # the contract's name
+    async def ListCalls(  # the contract's name
         self, request: pb.ListCallsRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.ListCallsResponse:
         """All live calls, oldest first; call ids are ULIDs and sort by time, so the last one is the cursor."""
@@ -56,7 +56,7 @@ class SignalingService(signaling_pb2_grpc.SignalingServiceServicer):
             next_page_token=page[-1] if more else "",
         )
 
-    async def GetCall(  # noqa: N802
+    async def GetCall(
         self, request: pb.GetCallRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GetCallResponse:
         """One live call; NOT_FOUND where there is none."""
@@ -65,9 +65,7 @@ class SignalingService(signaling_pb2_grpc.SignalingServiceServicer):
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no live call {request.call_id!r} on {self._instance}")
         return pb.GetCallResponse(call=self._call(entry))
 
-    async def HangUp(  # noqa: N802
-        self, request: pb.HangUpRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> pb.HangUpResponse:
+    async def HangUp(self, request: pb.HangUpRequest, context: grpc.aio.ServicerContext[Any, Any]) -> pb.HangUpResponse:
         """Ends a live call; NOT_FOUND where there is none."""
         if request.call_id not in self._core.calls:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no live call {request.call_id!r} on {self._instance}")

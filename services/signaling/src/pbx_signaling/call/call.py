@@ -172,7 +172,8 @@ class Call:
 
     def _allocate(self, now: float) -> None:
         try:
-            endpoints = self.media.first_offer(self.content.data) if self._offers(self.content) else []
+            content = self.content
+            endpoints = self.media.first_offer(content.data) if content is not None and content.is_sdp else []
         except SessionRefused as error:
             self._refuse(488, "bad_session", Outcome.FAILED, 88, now, warning=str(error))
             return
@@ -192,8 +193,7 @@ class Call:
     def _dial_next(self) -> None:
         self.target = self.targets.pop(0)
         content = self.content
-        if self._offers(content):
-            assert content is not None
+        if content is not None and content.is_sdp:
             content = Content(content.type, self.media.forward_offer(Side.CALLER), content.disposition)
         self.state = State.DIALING
         self._do(c.Dial(self.target, content), c.Emit(c.Record.DIALING))
@@ -242,7 +242,11 @@ class Call:
             self._dial_next()
             return
         ending = ending_of_rejection(signal)
-        self._end(ending, now, c.Reject(ending.sip_status, ending.sip_reason, signal.cause.q850, signal.retry_after_s))
+        self._end(
+            ending,
+            now,
+            c.Reject(ending.sip_status, ending.sip_reason, signal.cause.q850, signal.retry_after_s),
+        )
 
     def _cancelled(self, signal: e.Cancelled, now: float) -> None:
         self._give_up(
@@ -319,11 +323,7 @@ class Call:
         elif content is not None and content.is_sdp:
             content = self._carried(content, signal.side, provisional=not final)
             self._note_hold(exchange.by)
-        self._do(
-            c.Reply(
-                exchange.by, signal.exchange, signal.status, signal.reason, content, signal.retry_after_s
-            )
-        )
+        self._do(c.Reply(exchange.by, signal.exchange, signal.status, signal.reason, content, signal.retry_after_s))
 
     def _confirmed(self, signal: e.Confirmed, now: float) -> None:
         if self.exchanges.pop(signal.exchange, None) is None:
@@ -352,7 +352,9 @@ class Call:
             self._cancelled(e.Cancelled(signal.side, signal.cause), now)
             return
         q850 = signal.cause.q850 or 16
-        self._hang_up(Ending(Outcome.ANSWERED, Origin.REMOTE, 200, "OK", q850, "normal", signal.side), now, signal.cause)
+        self._hang_up(
+            Ending(Outcome.ANSWERED, Origin.REMOTE, 200, "OK", q850, "normal", signal.side), now, signal.cause
+        )
 
     def _leg_lost(self, signal: e.LegLost, now: float) -> None:
         ending = Ending(Outcome.ANSWERED, Origin.TIMER, 200, "OK", 102, signal.cause, signal.side)
@@ -388,7 +390,15 @@ class Call:
                 pass
 
     def _refuse(
-        self, status: int, word: str, outcome: Outcome, q850: int, now: float, *, retry_after_s: int = 0, warning: str = ""
+        self,
+        status: int,
+        word: str,
+        outcome: Outcome,
+        q850: int,
+        now: float,
+        *,
+        retry_after_s: int = 0,
+        warning: str = "",
     ) -> None:
         """Ends an attempt on our own account."""
         reject = c.Reject(status, q850=q850, retry_after_s=retry_after_s, warning=warning)
@@ -429,10 +439,6 @@ class Call:
         self._do(c.ClearDeadline(Deadline.RELEASE), c.Emit(c.Record.ENDED), c.Finish())
 
     # --- session descriptions
-
-    @staticmethod
-    def _offers(content: Content | None) -> bool:
-        return content is not None and content.is_sdp
 
     def _carry(self, content: Content | None, side: Side, *, provisional: bool = False) -> Content | None:
         """Turns what `side` sent into what the other side gets. Raises SessionRefused."""

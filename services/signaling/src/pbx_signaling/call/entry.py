@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 from pbx_signaling.call.events import Deadline, Side
 
 if TYPE_CHECKING:
-    from pbx_sip.address import Flow
-
     from pbx_signaling.call.call import Call
     from pbx_signaling.call.inbound import InboundLeg
     from pbx_signaling.call.leg import Leg
     from pbx_signaling.call.outbound import OutboundLeg
+    from pbx_sip.address import Flow
 
 
 @dataclass(slots=True)
@@ -46,7 +45,7 @@ class Entry:
     attempt: Attempt
     caller: InboundLeg | None = None
     callee: OutboundLeg | None = None
-    deadlines: dict[Deadline, object] = field(default_factory=dict)
+    deadlines: dict[Deadline, tuple[int, int]] = field(default_factory=dict)
     performing: bool = False
     suppressed: bool = False
     """One of a flood of refused attempts: it leaves no events."""

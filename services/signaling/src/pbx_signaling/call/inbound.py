@@ -5,18 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from pbx_sip.dialog.dialog import Dialog
-from pbx_sip.message.message import Request, Response, response_to
-
 from pbx_signaling.call import wire
 from pbx_signaling.call.events import Acknowledged, Ask, Cancelled, Cause, Content, LegLost, Side
 from pbx_signaling.call.leg import T1, Leg, Timer
+from pbx_sip.dialog.dialog import Dialog
+from pbx_sip.message.message import Request, Response, response_to
 
 if TYPE_CHECKING:
-    from pbx_sip.address import Flow
-
     from pbx_signaling.call.commands import Answer, Reject, Ring
     from pbx_signaling.call.port import Key, SipPort
+    from pbx_sip.address import Flow
 
 MAX_FORKS: Final = 8
 """Early dialogs towards one caller. Threat: a callee that forks without end; phones show one or two."""
@@ -39,7 +37,7 @@ class ReliableProgress:
 class InboundLeg(Leg):
     """The UAS side of a call."""
 
-    __slots__ = ("_early", "_forks", "_key", "_next_rseq", "_request_", "_reliable", "has_offer")
+    __slots__ = ("_early", "_forks", "_key", "_next_rseq", "_reliable", "_request_", "has_offer")
 
     def __init__(self, sip: SipPort, call: object, key: Key, request: Request, flow: Flow) -> None:
         super().__init__(sip, call, Side.CALLER, flow, request.call_id)
@@ -62,7 +60,9 @@ class InboundLeg(Leg):
     def wants_reliable(self) -> bool:
         """Whether the caller takes reliable provisional responses."""
         request = self._request_
-        return request is not None and "100rel" in request.headers.tokens("Supported") | request.headers.tokens("Require")
+        return request is not None and "100rel" in request.headers.tokens("Supported") | request.headers.tokens(
+            "Require"
+        )
 
     # --- what the call wants
 
@@ -85,9 +85,7 @@ class InboundLeg(Leg):
 
     def _ring_reliably(self, response: Response, command: Ring) -> None:
         now = self._sip.now
-        progress = ReliableProgress(
-            response, command.fork, self._next_rseq, command.reliable, T1, now + 64 * T1
-        )
+        progress = ReliableProgress(response, command.fork, self._next_rseq, command.reliable, T1, now + 64 * T1)
         self._next_rseq += 1
         response.headers.append("Require", "100rel")
         response.headers.append("RSeq", str(progress.rseq))

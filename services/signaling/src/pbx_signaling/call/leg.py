@@ -11,17 +11,15 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from pbx_signaling.call import wire
+from pbx_signaling.call.events import Ask, Asked, Cause, Confirmed, Content, HungUp, LegLost, Replied, Side
 from pbx_sip.dialog.dialog import Dialog, Verdict
 from pbx_sip.message.message import Request, Response, response_to
 
-from pbx_signaling.call import wire
-from pbx_signaling.call.events import Ask, Asked, Cause, Confirmed, Content, HungUp, LegLost, Replied, Side
-
 if TYPE_CHECKING:
-    from pbx_sip.address import Flow
-
     from pbx_signaling.call.commands import Confirm, Pass, Reply
     from pbx_signaling.call.port import Key, SipPort
+    from pbx_sip.address import Flow
 
 METHODS: Final = {
     Ask.MODIFY: "INVITE",
@@ -305,7 +303,11 @@ class Leg:
             return
         if response.status == 100:
             return
-        if response.status in (408, 481) and sent.ask is not Ask.CONFIRM_PROGRESS and self._is_dialog_lost(sent, response):
+        if (
+            response.status in (408, 481)
+            and sent.ask is not Ask.CONFIRM_PROGRESS
+            and self._is_dialog_lost(sent, response)
+        ):
             return
         if response.status < 300 and sent.ask in (Ask.MODIFY, Ask.UPDATE) and sent.dialog is not None:
             sent.dialog.refresh_target(response)

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from pbx_signaling.call import wire
+from pbx_signaling.call.events import Answered, Ask, Cause, Content, Progress, Rejected, Side
+from pbx_signaling.call.leg import Leg, Purpose, Sent
 from pbx_sip.dialog.dialog import Dialog
 from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Request, Response
 
-from pbx_signaling.call import wire
-from pbx_signaling.call.events import Answered, Ask, Cause, Content, Progress, Rejected, Side
-from pbx_signaling.call.leg import Leg, Purpose, Sent
-
 if TYPE_CHECKING:
-    from pbx_sip.address import Flow
-
     from pbx_signaling.call.commands import Dial, Pass
     from pbx_signaling.call.port import Key, SipPort
+    from pbx_sip.address import Flow
 
 MAX_FORKS: Final = 8
 """Early dialogs of one INVITE. Threat: a network that forks without end."""

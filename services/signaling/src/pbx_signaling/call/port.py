@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from pbx_sip.address import Flow
-    from pbx_sip.message.message import Request, Response
-
     from pbx_signaling.call.events import Signal
     from pbx_signaling.call.leg import Leg, Sent
+    from pbx_sip.address import Flow
+    from pbx_sip.message.message import Request, Response
 
 Key = object
 """A transaction's key; opaque here."""

@@ -7,14 +7,13 @@ import random
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
+from pbx_signaling.call.events import Cause, Content
 from pbx_sip.address import Flow, HostPort
 from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
 from pbx_sip.message.headers import split_commas, split_semicolons
 from pbx_sip.message.message import Message, Request, Response, response_to
 from pbx_sip.message.uri import Uri
-
-from pbx_signaling.call.events import Cause, Content
 
 if TYPE_CHECKING:
     from pbx_signaling.call.events import Target
@@ -105,7 +104,10 @@ def not_allowed(request: Request) -> Response:
 
 
 KNOWN_METHODS: Final = frozenset(
-    "INVITE ACK CANCEL BYE OPTIONS REGISTER UPDATE PRACK INFO MESSAGE REFER SUBSCRIBE NOTIFY PUBLISH".split()
+    (
+        *("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "REGISTER", "UPDATE", "PRACK", "INFO", "MESSAGE"),
+        *("REFER", "SUBSCRIBE", "NOTIFY", "PUBLISH"),
+    )
 )
 
 

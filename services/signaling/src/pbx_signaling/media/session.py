@@ -11,11 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from pbx_signaling.media.stream import DIRECTIONS, Codec, Direction, Media, Slot, StreamEndpoint
 from pbx_sip.errors import RemoteError
 from pbx_sip.sdp.model import MediaDescription, SessionDescription
 from pbx_sip.sdp.negotiate import Origin, StreamRewrite, rewrite
-
-from pbx_signaling.media.stream import DIRECTIONS, Codec, Direction, Media, Slot, StreamEndpoint
 
 if TYPE_CHECKING:
     from pbx_signaling.call.events import Side
@@ -127,7 +126,9 @@ class MediaSession:
         taken.description = None
         return forwarded, []
 
-    def _answer(self, side: Side, data: bytes, pending: Pending, provisional: bool) -> tuple[bytes, list[StreamEndpoint]]:
+    def _answer(
+        self, side: Side, data: bytes, pending: Pending, provisional: bool
+    ) -> tuple[bytes, list[StreamEndpoint]]:
         description = self._parsed(data)
         if len(description.media) != len(pending.lines):
             raise SessionRefused("the answer has another number of streams than the offer")
@@ -202,9 +203,7 @@ class MediaSession:
         return tuple(lines)
 
     @staticmethod
-    def _endpoints(
-        side: int, description: SessionDescription, lines: tuple[Media | None, ...]
-    ) -> list[StreamEndpoint]:
+    def _endpoints(side: int, description: SessionDescription, lines: tuple[Media | None, ...]) -> list[StreamEndpoint]:
         return [
             _endpoint(side, media, stream)
             for media, stream in zip(lines, description.media, strict=False)
@@ -252,6 +251,4 @@ def _endpoint(side: int, media: Media, stream: MediaDescription) -> StreamEndpoi
 
 
 def _declined(endpoint: StreamEndpoint) -> StreamEndpoint:
-    return StreamEndpoint(
-        endpoint.side, endpoint.media, endpoint.host, 0, "", 0, Direction.INACTIVE, False, ()
-    )
+    return StreamEndpoint(endpoint.side, endpoint.media, endpoint.host, 0, "", 0, Direction.INACTIVE, False, ())

@@ -1,4 +1,4 @@
-"""Values that signaling exchanges with a media relay: slots, endpoints, statistics. The relay's contract in domain words."""
+"""Values that signaling exchanges with a media relay, its contract in domain words: slots, endpoints, statistics."""
 
 from __future__ import annotations
 

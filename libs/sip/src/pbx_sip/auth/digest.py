@@ -1,0 +1,190 @@
+"""HTTP digest as SIP uses it: RFC 3261 section 22, RFC 7616, RFC 8760 (MD5, SHA-256, SHA-512-256)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass, field
+from typing import Final
+
+from pbx_sip.errors import ParseError
+from pbx_sip.message.headers import split_commas
+
+HASHES: Final = {"MD5": "md5", "SHA-256": "sha256", "SHA-512-256": "sha512_256"}
+"""Algorithm tokens to the names of hashlib."""
+STRONGEST_FIRST: Final = ("SHA-512-256", "SHA-256", "MD5")
+MAX_CREDENTIALS: Final = 4_096
+"""Characters of an Authorization value. Threat: work before anything is verified; real ones stay below 500."""
+
+
+def digest(algorithm: str, text: str) -> str:
+    """The lower-case hex digest of a text. Raises ParseError for an algorithm that is not known."""
+    name = HASHES.get(algorithm.upper())
+    if name is None:
+        raise ParseError(f"digest algorithm {algorithm[:16]!r}")
+    return hashlib.new(name, text.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
+
+
+def ha1(algorithm: str, user: str, realm: str, password: str) -> str:
+    """H(A1): all that is ever stored of a password (RFC 7616 section 3.4.2)."""
+    return digest(algorithm, f"{user}:{realm}:{password}")
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """A value of WWW-Authenticate or Proxy-Authenticate."""
+
+    realm: str
+    nonce: str
+    algorithm: str = "MD5"
+    qop: tuple[str, ...] = ("auth",)
+    stale: bool = False
+    opaque: str = ""
+
+    def __str__(self) -> str:
+        """As on the wire."""
+        text = f'Digest realm="{self.realm}", nonce="{self.nonce}", algorithm={self.algorithm}'
+        if self.qop:
+            text += f', qop="{",".join(self.qop)}"'
+        if self.opaque:
+            text += f', opaque="{self.opaque}"'
+        return text + (", stale=true" if self.stale else "")
+
+    @classmethod
+    def parse(cls, value: str) -> Challenge:
+        """Reads a challenge. Raises ParseError."""
+        fields = _fields(value)
+        return cls(
+            realm=fields.get("realm", ""),
+            nonce=fields.get("nonce", ""),
+            algorithm=fields.get("algorithm", "MD5"),
+            qop=tuple(part.strip() for part in fields.get("qop", "").split(",") if part.strip()),
+            stale=fields.get("stale", "").lower() == "true",
+            opaque=fields.get("opaque", ""),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A value of Authorization or Proxy-Authorization."""
+
+    username: str
+    realm: str
+    nonce: str
+    uri: str
+    response: str = field(repr=False)
+    algorithm: str = "MD5"
+    cnonce: str = field(default="", repr=False)
+    qop: str = ""
+    nc: str = ""
+    opaque: str = ""
+
+    @classmethod
+    def parse(cls, value: str) -> Credentials:
+        """Reads credentials. Raises ParseError where they are no digest or a needed field is missing."""
+        if len(value) > MAX_CREDENTIALS:
+            raise ParseError("credentials too long")
+        fields = _fields(value)
+        missing = {"username", "realm", "nonce", "uri", "response"} - fields.keys()
+        if missing:
+            raise ParseError(f"credentials without {', '.join(sorted(missing))}")
+        qop = fields.get("qop", "").lower()
+        if qop and not (fields.get("cnonce") and len(fields.get("nc", "")) == 8):
+            raise ParseError("credentials with qop and without cnonce or nc")
+        return cls(
+            username=fields["username"],
+            realm=fields["realm"],
+            nonce=fields["nonce"],
+            uri=fields["uri"],
+            response=fields["response"].lower(),
+            algorithm=fields.get("algorithm", "MD5").upper(),
+            cnonce=fields.get("cnonce", ""),
+            qop=qop,
+            nc=fields.get("nc", "").lower(),
+            opaque=fields.get("opaque", ""),
+        )
+
+    def __str__(self) -> str:
+        """As on the wire."""
+        text = (
+            f'Digest username="{_escaped(self.username)}", realm="{self.realm}", nonce="{self.nonce}", '
+            f'uri="{self.uri}", response="{self.response}", algorithm={self.algorithm}'
+        )
+        if self.qop:
+            text += f', cnonce="{self.cnonce}", qop={self.qop}, nc={self.nc}'
+        return text + (f', opaque="{self.opaque}"' if self.opaque else "")
+
+
+def respond(
+    challenge: Challenge,
+    user: str,
+    secret: str,
+    method: str,
+    uri: str,
+    *,
+    cnonce: str,
+    nc: int = 1,
+    body: bytes = b"",
+) -> Credentials:
+    """The credentials that answer a challenge; `secret` is the password."""
+    qop = "auth" if "auth" in challenge.qop else "auth-int" if "auth-int" in challenge.qop else ""
+    credentials = Credentials(
+        username=user,
+        realm=challenge.realm,
+        nonce=challenge.nonce,
+        uri=uri,
+        response="",
+        algorithm=challenge.algorithm.upper(),
+        cnonce=cnonce if qop else "",
+        qop=qop,
+        nc=f"{nc:08x}" if qop else "",
+        opaque=challenge.opaque,
+    )
+    hashed = ha1(challenge.algorithm, user, challenge.realm, secret)
+    answer = _expected(credentials, hashed, method, body)
+    return Credentials(
+        *(answer if name == "response" else getattr(credentials, name) for name in Credentials.__dataclass_fields__)
+    )
+
+
+def verify(credentials: Credentials, hashed: str, method: str, body: bytes = b"") -> bool:
+    """Whether credentials are right for H(A1) `hashed` of their algorithm; in constant time."""
+    if credentials.algorithm not in HASHES or credentials.qop not in ("", "auth", "auth-int"):
+        return False
+    expected = _expected(credentials, hashed, method, body)
+    return hmac.compare_digest(expected.encode(), credentials.response.encode("utf-8", "surrogateescape"))
+
+
+def _expected(credentials: Credentials, hashed: str, method: str, body: bytes) -> str:
+    algorithm = credentials.algorithm
+    a2 = f"{method}:{credentials.uri}"
+    if credentials.qop == "auth-int":
+        a2 += ":" + hashlib.new(HASHES[algorithm], body, usedforsecurity=False).hexdigest()
+    ha2 = digest(algorithm, a2)
+    if not credentials.qop:
+        return digest(algorithm, f"{hashed}:{credentials.nonce}:{ha2}")
+    middle = f"{credentials.nonce}:{credentials.nc}:{credentials.cnonce}:{credentials.qop}"
+    return digest(algorithm, f"{hashed}:{middle}:{ha2}")
+
+
+def _fields(value: str) -> dict[str, str]:
+    scheme, _, rest = value.strip().partition(" ")
+    if scheme.lower() != "digest":
+        raise ParseError("not a digest")
+    fields: dict[str, str] = {}
+    for part in split_commas(rest):
+        name, equals, text = part.partition("=")
+        if not equals:
+            raise ParseError("digest field without a value")
+        text = text.strip()
+        if text.startswith('"'):
+            if len(text) < 2 or not text.endswith('"'):
+                raise ParseError("quotation not closed")
+            text = text[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+        if fields.setdefault(name.strip().lower(), text) is not text:
+            raise ParseError(f"digest field {name.strip()[:16]!r} twice")
+    return fields
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')

@@ -1,0 +1,1 @@
+"""Dialogs as values (RFC 3261 section 12)."""

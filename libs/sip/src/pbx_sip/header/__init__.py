@@ -1,0 +1,1 @@
+"""Typed headers, one per file, read on demand."""

@@ -1,0 +1,79 @@
+"""From, To, Contact, Route and their kind: a name, a URI and parameters (RFC 3261 section 20.10).
+
+name-addr = [ display-name ] LAQUOT addr-spec RAQUOT
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pbx_sip.errors import ParseError
+from pbx_sip.message.headers import split_semicolons
+
+
+@dataclass(slots=True)
+class NameAddr:
+    """A name-addr or addr-spec with its header parameters."""
+
+    uri: str
+    display: str = ""
+    params: dict[str, str | None] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, value: str) -> NameAddr:
+        """Reads one value. Raises ParseError where brackets or quotes are not closed, or there is no URI."""
+        value = value.strip()
+        display = ""
+        if value.startswith('"'):
+            display, value = _quoted(value)
+        left = value.find("<")
+        if left < 0:
+            if display:
+                raise ParseError("display name without an address in brackets")
+            uri, *rest = value.split(";")
+            uri = uri.strip()
+        else:
+            right = value.find(">", left)
+            if right < 0:
+                raise ParseError("bracket not closed")
+            display = display or value[:left].strip()
+            uri = value[left + 1 : right].strip()
+            rest = split_semicolons(value[right + 1 :])
+        if not uri:
+            raise ParseError("no URI")
+        return cls(uri, display, _params(rest))
+
+    def __str__(self) -> str:
+        """As on the wire, the URI always in brackets."""
+        name = self.display.replace("\\", "\\\\").replace('"', '\\"')
+        text = f'"{name}" <{self.uri}>' if name else f"<{self.uri}>"
+        for key, value in self.params.items():
+            text += f";{key}" if value is None else f";{key}={value}"
+        return text
+
+
+def _quoted(value: str) -> tuple[str, str]:
+    """The text of a quoted-string at the start of a value, and what follows it."""
+    out: list[str] = []
+    index = 1
+    while index < len(value):
+        char = value[index]
+        if char == "\\" and index + 1 < len(value):
+            index += 1
+            out.append(value[index])
+        elif char == '"':
+            return "".join(out), value[index + 1 :].strip()
+        else:
+            out.append(char)
+        index += 1
+    raise ParseError("quotation not closed")
+
+
+def _params(parts: list[str]) -> dict[str, str | None]:
+    params: dict[str, str | None] = {}
+    for part in parts:
+        name, equals, value = part.partition("=")
+        name = name.strip().lower()
+        if name:
+            params.setdefault(name, value.strip() if equals else None)
+    return params

@@ -1,0 +1,208 @@
+"""Session descriptions (RFC 8866) as lines kept byte-faithfully, with typed views of what a B2BUA must know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final
+
+from pbx_sip.errors import LimitExceeded, ParseError
+
+MAX_DESCRIPTION: Final = 32_768
+"""Octets. Threat: work per message; a WebRTC offer with candidates has about 6 KiB."""
+MAX_LINES: Final = 1_024
+MAX_FORMATS: Final = 64
+"""Payload types of one stream that are looked at."""
+
+STATIC: Final = {
+    0: ("PCMU", 8000, 1),
+    3: ("GSM", 8000, 1),
+    4: ("G723", 8000, 1),
+    5: ("DVI4", 8000, 1),
+    8: ("PCMA", 8000, 1),
+    9: ("G722", 8000, 1),
+    10: ("L16", 44100, 2),
+    11: ("L16", 44100, 1),
+    13: ("CN", 8000, 1),
+    15: ("G728", 8000, 1),
+    18: ("G729", 8000, 1),
+    26: ("JPEG", 90000, 1),
+    31: ("H261", 90000, 1),
+    32: ("MPV", 90000, 1),
+    34: ("H263", 90000, 1),
+}
+"""Static payload types (RFC 3551 section 6)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadType:
+    """One RTP payload type of a stream."""
+
+    number: int
+    encoding: str
+    clock_rate_hz: int
+    channels: int = 1
+    ptime_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rtcp:
+    """Where RTCP goes (RFC 3605); `host` is empty where it is that of the stream."""
+
+    host: str
+    port: int
+
+
+@dataclass(slots=True)
+class MediaDescription:
+    """One m= section: typed views over its lines."""
+
+    kind: str
+    port: int
+    proto: str
+    formats: list[str]
+    lines: list[str]
+    """The m= line and all that follow it, without line ends."""
+    connection: str
+    """Address in force: of its own c= line, else of the session's; empty where there is none."""
+    session_direction: str
+
+    def attribute(self, name: str) -> str | None:
+        """The value of the first a=name; empty for a property attribute; None where there is none."""
+        plain, valued = f"a={name}", f"a={name}:"
+        for line in self.lines:
+            if line == plain:
+                return ""
+            if line.startswith(valued):
+                return line[len(valued) :].strip()
+        return None
+
+    @property
+    def direction(self) -> str:
+        """sendrecv, sendonly, recvonly or inactive."""
+        for line in self.lines:
+            if line in _DIRECTIONS:
+                return line[2:]
+        return self.session_direction
+
+    @property
+    def rtcp_mux(self) -> bool:
+        """RTP and RTCP on one port (RFC 5761)."""
+        return "a=rtcp-mux" in self.lines
+
+    @property
+    def rtcp(self) -> Rtcp:
+        """Where RTCP goes."""
+        value = self.attribute("rtcp")
+        if value is not None:
+            port, *rest = value.split()[:4] or [""]
+            if _is_port(port):
+                return Rtcp(rest[2] if len(rest) == 3 else "", int(port))
+        return Rtcp("", self.port if self.rtcp_mux or not self.port else self.port + 1)
+
+    @property
+    def payload_types(self) -> list[PayloadType]:
+        """The RTP payload types in order of preference; those without a known mapping have an empty encoding."""
+        maps = {}
+        for line in self.lines:
+            if line.startswith("a=rtpmap:"):
+                number, _, encoding = line[9:].strip().partition(" ")
+                maps[number] = encoding.strip()
+        ptime = self.attribute("ptime") or ""
+        ptime_ms = int(ptime) if ptime.isdigit() and len(ptime) <= 4 else 0
+        return [
+            _payload_type(int(number), maps.get(number), ptime_ms)
+            for number in self.formats[:MAX_FORMATS]
+            if number.isdigit() and len(number) <= 3 and int(number) <= 127
+        ]
+
+
+@dataclass(slots=True)
+class SessionDescription:
+    """A session description: session lines, and m= sections."""
+
+    lines: list[str]
+    media: list[MediaDescription] = field(default_factory=list)
+    line_end: str = "\r\n"
+
+    @classmethod
+    def parse(cls, data: bytes) -> SessionDescription:
+        """Reads a description. Raises ParseError (400), LimitExceeded (413)."""
+        if len(data) > MAX_DESCRIPTION:
+            raise LimitExceeded(f"session description of {len(data)} octets", 413)
+        text = data.decode("utf-8", "surrogateescape")
+        line_end = "\r\n" if "\r\n" in text else "\n"
+        lines = [line.rstrip("\r") for line in text.split("\n")]
+        while lines and not lines[-1]:
+            lines.pop()
+        if len(lines) > MAX_LINES:
+            raise LimitExceeded(f"session description of {len(lines)} lines", 413)
+        if not lines or lines[0].strip() != "v=0":
+            raise ParseError("session description without v=0")
+        for line in lines:
+            if line[1:2] != "=":
+                raise ParseError("session description with a line that is none")
+        starts = [index for index, line in enumerate(lines) if line.startswith("m=")]
+        session = lines[: starts[0]] if starts else lines
+        if not any(line.startswith("o=") for line in session):
+            raise ParseError("session description without o=")
+        description = cls(session, [], line_end)
+        bounds = [*starts, len(lines)]
+        for start, end in pairwise(bounds):
+            description.media.append(_media(lines[start:end], description))
+        return description
+
+    @property
+    def connection(self) -> str:
+        """The session's c= address; empty where there is none."""
+        return _connection(self.lines) or ""
+
+    @property
+    def direction(self) -> str:
+        """The session's direction; sendrecv where none is given."""
+        return next((line[2:] for line in self.lines if line in _DIRECTIONS), "sendrecv")
+
+
+_DIRECTIONS: Final = frozenset({"a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive"})
+
+
+def _connection(lines: list[str]) -> str | None:
+    for line in lines:
+        if line.startswith("c="):
+            parts = line[2:].split()
+            if len(parts) != 3 or parts[0] != "IN" or parts[1] not in ("IP4", "IP6"):
+                raise ParseError("c= that is none")
+            return parts[2].partition("/")[0]
+    return None
+
+
+def _media(lines: list[str], session: SessionDescription) -> MediaDescription:
+    parts = lines[0][2:].split()
+    if len(parts) < 4:
+        raise ParseError("m= that is none")
+    port = parts[1].partition("/")[0]
+    if not _is_port(port):
+        raise ParseError("m= with a bad port")
+    connection = _connection(lines[1:])
+    address = session.connection if connection is None else connection
+    if not address and int(port):
+        raise ParseError("a stream without c=")
+    return MediaDescription(parts[0], int(port), parts[2], parts[3:], lines, address, session.direction)
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535
+
+
+def _payload_type(number: int, mapped: str | None, ptime_ms: int) -> PayloadType:
+    if mapped is None:
+        return PayloadType(number, *STATIC.get(number, ("", 8000, 1)), ptime_ms)
+    encoding, _, rest = mapped.partition("/")
+    rate, _, channels = rest.partition("/")
+    return PayloadType(
+        number,
+        encoding,
+        int(rate) if rate.isdigit() and len(rate) <= 7 and int(rate) else 8000,
+        int(channels) if channels.isdigit() and len(channels) <= 2 else 1,
+        ptime_ms,
+    )
