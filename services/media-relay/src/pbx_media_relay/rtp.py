@@ -60,20 +60,12 @@ class SenderReport(NamedTuple):
 
 def is_rtcp(packet: bytes) -> bool:
     """Whether the octets can be RTCP (RFC 5761 section 4)."""
-    return (
-        len(packet) >= RTCP_MIN
-        and packet[0] & VERSION_MASK == VERSION_2
-        and RTCP_FIRST <= packet[1] <= RTCP_LAST
-    )
+    return len(packet) >= RTCP_MIN and packet[0] & VERSION_MASK == VERSION_2 and RTCP_FIRST <= packet[1] <= RTCP_LAST
 
 
 def is_rtp(packet: bytes) -> bool:
     """Whether the octets can be RTP and are not RTCP."""
-    return (
-        len(packet) >= RTP_MIN
-        and packet[0] & VERSION_MASK == VERSION_2
-        and not RTCP_FIRST <= packet[1] <= RTCP_LAST
-    )
+    return len(packet) >= RTP_MIN and packet[0] & VERSION_MASK == VERSION_2 and not RTCP_FIRST <= packet[1] <= RTCP_LAST
 
 
 def header(packet: bytes) -> Header:
@@ -99,10 +91,7 @@ def payload(packet: bytes) -> bytes:
 def build(head: Header, body: bytes) -> bytes:
     """An RTP packet without CSRCs; for tests, tools and the load generator."""
     second = head.payload_type | (0x80 if head.marker else 0)
-    return (
-        RTP_HEADER.pack(VERSION_2, second, head.sequence & 0xFFFF, head.timestamp & 0xFFFFFFFF, head.ssrc)
-        + body
-    )
+    return RTP_HEADER.pack(VERSION_2, second, head.sequence & 0xFFFF, head.timestamp & 0xFFFFFFFF, head.ssrc) + body
 
 
 def reports(compound: bytes) -> Iterator[SenderReport | Report]:

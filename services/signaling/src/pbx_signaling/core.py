@@ -6,7 +6,8 @@
     core.drain()                      what is to be done, in order; call it after each of the others
 
 One `Step` is what one input caused: the events of a call that must be written before the transmissions of the
-same step are sent (write-ahead), and the transmissions. Everything that happens to one call happens in the order of its steps.
+same step are sent (write-ahead), and the transmissions.
+Everything that happens to one call happens in the order of its steps.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Write-ahead: the events of a step are in Redis before its transmissions leave.
 
 Steps of one call leave in order. Where Redis does not answer within `PATIENCE_S`, live calls go on (their events
-wait in memory, in order, and are written when Redis is back) and no new call is taken: `ready` is False until the backlog is
+wait in memory, in order, and are written when Redis is back) and no new call is taken: `ready` is False until the
+backlog is
 gone. A process that dies in that state loses what waited; that is said in the log when it begins.
 """
 

@@ -223,9 +223,7 @@ class PythonDatapath:
         if refused is not None:
             stream.drops[refused] += 1
 
-    def _receive(
-        self, stream: _Stream, port: int, packet: bytes, source: Endpoint, now_ns: int
-    ) -> DropReason | None:
+    def _receive(self, stream: _Stream, port: int, packet: bytes, source: Endpoint, now_ns: int) -> DropReason | None:
         """Steps 2 and on, by kind of packet."""
         if len(packet) == PACKET_MAX:
             return DropReason.MALFORMED
@@ -235,9 +233,7 @@ class PythonDatapath:
             return self._receive_rtp(stream, packet, source, now_ns)
         return DropReason.MALFORMED
 
-    def _receive_rtp(
-        self, stream: _Stream, packet: bytes, source: Endpoint, now_ns: int
-    ) -> DropReason | None:
+    def _receive_rtp(self, stream: _Stream, packet: bytes, source: Endpoint, now_ns: int) -> DropReason | None:
         forward, head = stream.forward, header(packet)
         plausible = bool(forward.payload_types >> head.payload_type & 1)
         if not stream.rtp_latch.accept_rtp(source, plausible, (head.ssrc, head.sequence), now_ns):
@@ -261,9 +257,7 @@ class PythonDatapath:
             return DropReason.NO_DESTINATION
         return self._send(peer.forward.port, peer.rtp_latch.destination, packet)
 
-    def _receive_rtcp(
-        self, stream: _Stream, packet: bytes, source: Endpoint, now_ns: int
-    ) -> DropReason | None:
+    def _receive_rtcp(self, stream: _Stream, packet: bytes, source: Endpoint, now_ns: int) -> DropReason | None:
         rtp_source = stream.rtp_latch.source
         latch = stream.rtp_latch if stream.forward.rtcp_mux else stream.rtcp_latch
         if not latch.accept_rtcp(source, rtp_source.host if rtp_source else None, now_ns):
