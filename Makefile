@@ -80,7 +80,11 @@ test: setup setup-tools ## Every test that needs no cluster: unit to interop
 
 .PHONY: bench
 bench: setup setup-tools ## Measure calls, registrations and relaying; table and build/bench.json
-	@$(BIN)/python -m tests.load.bench $(ARGS)
+	@PYTHONPATH=tests $(BIN)/python -m load.bench $(ARGS)
+
+.PHONY: soak
+soak: setup setup-tools ## 100 simultaneous calls with RTP for 60 s: nothing lost, nothing left over
+	@PYTHONPATH=tests $(BIN)/python -m load.soak $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what can be made again

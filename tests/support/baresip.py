@@ -132,9 +132,7 @@ class Baresip:
         ]
         options += [f"regint={60 if line.register else 0}", "audio_codecs=PCMU", "ptime=20"]
         options += ["answermode=auto"] if line.answer else []
-        (self.directory / "accounts").write_text(
-            f"<sip:{user}@{line.domain}>;{';'.join(options)}\n", encoding="utf-8"
-        )
+        (self.directory / "accounts").write_text(f"<sip:{user}@{line.domain}>;{';'.join(options)}\n", encoding="utf-8")
         (self.directory / "contacts").write_text("", encoding="utf-8")
         modules = next(path for path in _MODULE_PATHS if Path(path).is_dir())
         settings = [

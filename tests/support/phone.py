@@ -106,9 +106,7 @@ class Phone:
                 raise AssertionError(f"{self.user}: no {wanted} within {timeout_s:g} s") from None
             if message.status == 100 and wanted != 100:
                 continue
-            got: int | str = (
-                message.status if isinstance(wanted, int) else message.method * (not message.status)
-            )
+            got: int | str = message.status if isinstance(wanted, int) else message.method * (not message.status)
             assert got == wanted, f"{self.user}: expected {wanted}, got:\n{message}"
             assert not method or message.method == method, f"{self.user}: expected {method}:\n{message}"
             return message
@@ -130,9 +128,7 @@ class Phone:
         headers = [("Contact", c) for c in ((f"<{self.contact}>",) if contacts is None else contacts)]
         if expires_s is not None:
             headers.append(("Expires", str(expires_s)))
-        return self.ask(
-            "REGISTER", f"sip:{self.domain}", self.user, headers, call_id=call_id or self.register_call_id
-        )
+        return self.ask("REGISTER", f"sip:{self.domain}", self.user, headers, call_id=call_id or self.register_call_id)
 
     def ask(
         self,
@@ -175,9 +171,7 @@ class Phone:
 
     # Calls
 
-    def dial(
-        self, user: str, body: str | None = None, *, headers: tuple[tuple[str, str], ...] = ()
-    ) -> Dialog:
+    def dial(self, user: str, body: str | None = None, *, headers: tuple[tuple[str, str], ...] = ()) -> Dialog:
         """Send an INVITE and answer its challenge; the responses to it are then to be expected."""
         uri = self.address_of(user)
         offer = audio_sdp(self.port + 2) if body is None else body

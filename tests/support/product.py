@@ -139,8 +139,7 @@ class Product:
             self.kill()
             raise
         self.processes = tuple(
-            Process(p["name"], int(p["pid"]), dict(p.get("addresses") or {}))
-            for p in self.document["processes"]
+            Process(p["name"], int(p["pid"]), dict(p.get("addresses") or {})) for p in self.document["processes"]
         )
 
     def stop(self) -> None:
@@ -265,9 +264,7 @@ class Product:
 
 def fetch(url: str, body: bytes | None = None, *, timeout_s: float = 10) -> bytes:
     """A GET, or a POST of JSON; the body answered. AssertionError with the answer on an HTTP error."""
-    request = urllib.request.Request(
-        url, data=body, headers={"Content-Type": "application/json"} if body else {}
-    )
+    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"} if body else {})
     try:
         with urllib.request.urlopen(request, timeout=timeout_s) as response:
             answer: bytes = response.read()

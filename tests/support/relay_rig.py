@@ -23,9 +23,7 @@ QUIET_S = 0.05
 SLOT_PORTS = range(41000, 60000, 8)
 
 
-def rtp_packet(
-    sequence: int, ssrc: int = 0x1234, payload_type: int = 0, timestamp: int | None = None
-) -> bytes:
+def rtp_packet(sequence: int, ssrc: int = 0x1234, payload_type: int = 0, timestamp: int | None = None) -> bytes:
     """One G.711 packet of 20 ms."""
     stamp = sequence * 160 if timestamp is None else timestamp
     return build(Header(payload_type, False, sequence, stamp, ssrc), bytes(160))
@@ -164,9 +162,7 @@ class Rig:
         """The forward's number."""
         return forward_id(self.slot, side, medium)
 
-    def local(
-        self, side: Side, rtcp: bool = False, host: str = "127.0.0.1", medium: Medium = Medium.AUDIO
-    ) -> Endpoint:
+    def local(self, side: Side, rtcp: bool = False, host: str = "127.0.0.1", medium: Medium = Medium.AUDIO) -> Endpoint:
         """The relay's endpoint towards that side."""
         return Endpoint(host, rtp_port(self.slot_port, side, medium) + rtcp)
 

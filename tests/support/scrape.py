@@ -28,9 +28,7 @@ class Metrics:
     def parse(cls, text: str) -> Metrics:
         """Read an exposition; lines that are no samples are passed over."""
         found = (_SAMPLE.match(line) for line in text.splitlines() if line and not line.startswith("#"))
-        return cls(
-            tuple(Sample(m[1], dict(_LABEL.findall(m[2] or "")), float(m[3])) for m in found if m is not None)
-        )
+        return cls(tuple(Sample(m[1], dict(_LABEL.findall(m[2] or "")), float(m[3])) for m in found if m is not None))
 
     def has(self, name: str) -> bool:
         """Whether the metric was exposed at all."""

@@ -121,9 +121,7 @@ class _Script:
         where = f'search_in="hdr" header="{header}:"' if header else 'search_in="msg"'
         return f'<ereg regexp="{escaped}" {where} check_it="true" assign_to="{",".join(names)}"/>'
 
-    def _send(
-        self, lines: str, body: str = "", *, reliable: bool = False, timer: str = "", content: str = ""
-    ) -> Self:
+    def _send(self, lines: str, body: str = "", *, reliable: bool = False, timer: str = "", content: str = "") -> Self:
         if body:
             lines += f"Content-Type: {content or 'application/sdp'}\nContent-Length: [len]\n\n{body}"
         else:
@@ -140,12 +138,19 @@ class Caller(_Script):
     """The calling side. `password` empty: the server is expected not to ask for one."""
 
     def __init__(
-        self, user: str, password: str, callee: str, *, domain: str = "pbx.local", name: str = "caller"
+        self,
+        user: str,
+        password: str,
+        callee: str,
+        *,
+        domain: str = "pbx.local",
+        name: str = "caller",
+        contact_port: int = 0,
     ) -> None:
         super().__init__(name)
         self.user, self.password, self.callee, self.domain = user, password, callee, domain
         self._from = f"From: <sip:{user}@{domain}>;tag=[pid]c[call_number]\n"
-        self._contact = f"Contact: <sip:{user}@[local_ip]:[local_port]>\n"
+        self._contact = f"Contact: <sip:{user}@[local_ip]:{contact_port or '[local_port]'}>\n"
         self._in_dialog = False
 
     def invite(self, body: str = OFFER, *, timer: str = "", headers: str = "") -> Self:
@@ -162,10 +167,11 @@ class Caller(_Script):
         self.cseq += 1
         return self._invite(body, headers + self._authentication(), timer)
 
-    def answered(self, status: int = 200, *, timer: str = "") -> Self:
+    def answered(self, status: int = 200, *, timer: str = "", trying: bool = True) -> Self:
         """Wait for the 2xx to an INVITE and take the dialog's target from it."""
         self._in_dialog = True
-        self._add('<recv response="100" optional="true"/>')
+        if trying:
+            self._add('<recv response="100" optional="true"/>')
         target = self._check("Contact", "<([^>]*)>", "target")
         rtd = f' rtd="{timer}"' if timer else ""
         return self._add(f'<recv response="{status}" rrs="true"{rtd}><action>{target}</action></recv>')
@@ -191,9 +197,7 @@ class Caller(_Script):
     def cancel(self) -> Self:
         """CANCEL of the last INVITE."""
         to = f"To: <sip:{self.callee}@{self.domain}>\n"
-        lines = (
-            f"CANCEL sip:{self.callee}@{self.domain} SIP/2.0\n" + self._via(self._branch()) + self._from + to
-        )
+        lines = f"CANCEL sip:{self.callee}@{self.domain} SIP/2.0\n" + self._via(self._branch()) + self._from + to
         return self._send(
             lines + f"Call-ID: [call_id]\nCSeq: {self._invite_cseq} CANCEL\nMax-Forwards: 70\n", reliable=True
         )
@@ -202,9 +206,7 @@ class Caller(_Script):
         """BYE; `recv(200)` comes next."""
         return self.request("BYE", timer=timer)
 
-    def request(
-        self, method: str, body: str = "", *, headers: str = "", content: str = "", timer: str = ""
-    ) -> Self:
+    def request(self, method: str, body: str = "", *, headers: str = "", content: str = "", timer: str = "") -> Self:
         """A request inside the dialog."""
         self.cseq += 1
         lines = self._head(method, self.cseq) + headers
@@ -235,10 +237,9 @@ class Caller(_Script):
     ) -> Self:
         """A request outside a dialog, without credentials."""
         uri = f"sip:{self.domain}" if to_domain else f"sip:{self.callee}@{self.domain}"
-        lines = f"{method} {uri} SIP/2.0\n" + self._via() + self._from + f"To: <{uri}>\n"
-        lines += (
-            f"Call-ID: [call_id]\nCSeq: {self.cseq} {method}\nMax-Forwards: {max_forwards}\n" + self._contact
-        )
+        to = f"sip:{self.callee}@{self.domain}"
+        lines = f"{method} {uri} SIP/2.0\n" + self._via() + self._from + f"To: <{to}>\n"
+        lines += f"Call-ID: [call_id]\nCSeq: {self.cseq} {method}\nMax-Forwards: {max_forwards}\n" + self._contact
         self._invite_at = len(self._elements)
         return self._send(lines + headers, body, reliable=True, content=content)
 
@@ -307,9 +308,7 @@ class Callee(_Script):
         start = f' start_rtd="{timer}"' if timer else ""
         return self._add(f'<recv request="INVITE" rrs="true"{start}><action>{actions}</action></recv>')
 
-    def reply(
-        self, status: int, body: str = "", *, headers: str = "", reliable: bool = False, timer: str = ""
-    ) -> Self:
+    def reply(self, status: int, body: str = "", *, headers: str = "", reliable: bool = False, timer: str = "") -> Self:
         """Answer the request taken last. A 2xx to INVITE is reliable: repeated until the ACK."""
         tag = "" if self._tagged else self._tag
         lines = f"SIP/2.0 {status} {REASONS[status]}\n[last_Record-Route:]\n" + _LAST.format(tag=tag)

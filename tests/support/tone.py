@@ -51,9 +51,7 @@ class Sound:
 def write_tone(path: Path, frequency_hz: float, seconds: float, rate_hz: int = RATE_HZ) -> None:
     """Write a sine tone."""
     step = 2 * math.pi * frequency_hz / rate_hz
-    samples = array.array(
-        "h", (round(_AMPLITUDE * math.sin(step * n)) for n in range(int(seconds * rate_hz)))
-    )
+    samples = array.array("h", (round(_AMPLITUDE * math.sin(step * n)) for n in range(int(seconds * rate_hz))))
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)

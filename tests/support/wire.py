@@ -110,9 +110,7 @@ class Credentials:
             return digest(":".join(parts).encode()).hexdigest()
 
         ha1, ha2 = hashed(self.user, asked["realm"], self.password), hashed(method, uri)
-        fields = (
-            f'Digest username="{self.user}", realm="{asked["realm"]}", nonce="{asked["nonce"]}", uri="{uri}"'
-        )
+        fields = f'Digest username="{self.user}", realm="{asked["realm"]}", nonce="{asked["nonce"]}", uri="{uri}"'
         if "qop" in asked:
             cnonce, nc = token(), f"{count:08x}"
             response = hashed(ha1, asked["nonce"], nc, cnonce, "auth", ha2)
@@ -123,9 +121,7 @@ class Credentials:
         return f'{fields}, response="{response}", algorithm={algorithm}{opaque}'
 
 
-def audio_sdp(
-    port: int, *, host: str = "127.0.0.1", version: int = 1, extra: tuple[str, ...] = ("a=sendrecv",)
-) -> str:
+def audio_sdp(port: int, *, host: str = "127.0.0.1", version: int = 1, extra: tuple[str, ...] = ("a=sendrecv",)) -> str:
     """An offer or answer with one G.711 stream."""
     family = "IP6" if ":" in host else "IP4"
     lines = (
