@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Self
 
+_AGENT = "User-Agent: sipp\n"
 _SDP = """\
 v=0
 o=sipp 53655765 {version} IN IP4 [local_ip]
@@ -239,7 +240,8 @@ class Caller(_Script):
         uri = f"sip:{self.domain}" if to_domain else f"sip:{self.callee}@{self.domain}"
         to = f"sip:{self.callee}@{self.domain}"
         lines = f"{method} {uri} SIP/2.0\n" + self._via() + self._from + f"To: <{to}>\n"
-        lines += f"Call-ID: [call_id]\nCSeq: {self.cseq} {method}\nMax-Forwards: {max_forwards}\n" + self._contact
+        lines += f"Call-ID: [call_id]\nCSeq: {self.cseq} {method}\nMax-Forwards: {max_forwards}\n"
+        lines += self._contact + _AGENT
         self._invite_at = len(self._elements)
         return self._send(lines + headers, body, reliable=True, content=content)
 
@@ -280,7 +282,7 @@ class Caller(_Script):
         return (
             f"{method} {target} SIP/2.0\n{self._via()}{routes}{self._from}"
             f"To: <sip:{self.callee}@{self.domain}>{tag}\n"
-            f"Call-ID: [call_id]\nCSeq: {cseq} {method}\nMax-Forwards: 70\nUser-Agent: sipp-caller\n"
+            f"Call-ID: [call_id]\nCSeq: {cseq} {method}\nMax-Forwards: 70\nUser-Agent: sipp\n"
         )
 
 
@@ -360,5 +362,5 @@ class Callee(_Script):
     def _head(self, method: str) -> str:
         return (
             f"{method} [$target] SIP/2.0\n{self._via()}[routes]\nFrom:[$local]{self._tag}\nTo:[$remote]\n"
-            f"Call-ID: [call_id]\nCSeq: {self.cseq} {method}\nMax-Forwards: 70\nUser-Agent: sipp-callee\n"
+            f"Call-ID: [call_id]\nCSeq: {self.cseq} {method}\nMax-Forwards: 70\nUser-Agent: sipp\n"
         )

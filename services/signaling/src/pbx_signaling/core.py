@@ -375,7 +375,8 @@ class Core:
 
     def _reject(self, entry: Entry, command: c.Reject) -> None:
         assert entry.caller is not None
-        challenge = self._gate.challenge(self.now, stale=command.stale) if command.challenge else []
+        agent = entry.caller.remote_user_agent
+        challenge = self._gate.challenge(self.now, agent, stale=command.stale) if command.challenge else []
         entry.caller.reject(command, challenge)
 
     # --- SipPort

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from pbx_signaling.call import wire
 from pbx_signaling.call.entry import Attempt
+from pbx_signaling.quirk import knows_md5_alone
 from pbx_sip.auth.digest import Challenge
 from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
@@ -76,7 +77,7 @@ class Gate:
         core.counters.challenges += 1
         response = response_to(request, status, "", self._stateless_tag(request))
         header = "Proxy-Authenticate" if invite else "WWW-Authenticate"
-        for value in self.challenge(core.now):
+        for value in self.challenge(core.now, request.first("User-Agent") or ""):
             response.headers.append(header, value)
         return response
 
@@ -120,13 +121,13 @@ class Gate:
             host = self.config.domain
         return f"{uri.user_unescaped or ''}@{host}"
 
-    def challenge(self, now: float, *, stale: bool = False) -> list[str]:
-        """Values for WWW-Authenticate or Proxy-Authenticate, strongest first."""
+    def challenge(self, now: float, user_agent: str = "", *, stale: bool = False) -> list[str]:
+        """Values for WWW-Authenticate or Proxy-Authenticate, strongest first; those that the phone can bear."""
         nonce = self.nonces.mint(now)
         realm = self.config.domain
         return [
             str(Challenge(realm=realm, nonce=nonce, algorithm=algorithm, qop=("auth",), stale=stale))
-            for algorithm in ALGORITHMS
+            for algorithm in (("MD5",) if knows_md5_alone(user_agent) else ALGORITHMS)
         ]
 
     def may_record_refusal(self, source: str, now: float) -> bool:
