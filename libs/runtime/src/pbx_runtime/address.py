@@ -1,0 +1,57 @@
+"""`Listen`: a host and a port as settings write them."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+PORT_MAX = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where a server listens, or where a peer is. `str()` gives the form that `parse` reads."""
+
+    host: str
+    """A name, an IPv4 literal or an IPv6 literal without brackets."""
+    port: int
+    """0 lets the kernel choose."""
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether it means every address of the machine."""
+        return self.host in ("0.0.0.0", "::")  # noqa: S104 -- compared, not bound
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @classmethod
+    def parse(cls, text: str) -> Listen:
+        """Read `host:port` or `[ipv6]:port`. Raises ValueError that shows the form wanted."""
+        host, colon, port = text.strip().rpartition(":")
+        if not colon or not port.isascii() or not port.isdigit() or int(port) > PORT_MAX:
+            raise ValueError(f"{text!r} is not host:port (for example 127.0.0.1:8080 or [::1]:8080)")
+        if host.startswith("[") and host.endswith("]"):
+            return cls(str(ipaddress.IPv6Address(host[1:-1])), int(port))
+        if not host or ":" in host:
+            raise ValueError(f"{text!r} is not host:port; an IPv6 address needs brackets: [::1]:8080")
+        return cls(host, int(port))
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            lambda value: value if isinstance(value, Listen) else cls.parse(str(value)),
+            serialization=core_schema.to_string_ser_schema(),
+        )

@@ -1,0 +1,109 @@
+"""HTTP inside the service's loop: /metrics, /healthz, /readyz, and the app that a service adds to them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from pbx_runtime.address import Listen
+from pbx_runtime.health import Health
+from pbx_runtime.lifecycle import Lifecycle
+from pbx_runtime.metrics import Registry
+
+BACKLOG = 512
+KEEP_ALIVE_S = 5
+GRACE_S = 3
+"""How long open requests may take once the process stops."""
+CONCURRENCY_MAX = 512
+"""Requests at once; more are answered 503 by uvicorn, so that scraping cannot starve the process."""
+
+
+def system_routes(health: Health, registry: Registry) -> list[BaseRoute]:
+    """The three routes of every service; a FastAPI app takes them by `app.router.routes.extend`."""
+
+    async def metrics(request: Request) -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    async def live(request: Request) -> Response:
+        return _health_response(health, health.is_live)
+
+    async def ready(request: Request) -> Response:
+        return _health_response(health, health.is_ready)
+
+    handlers = {"/metrics": metrics, "/healthz": live, "/readyz": ready}
+    return [Route(path, handler, include_in_schema=False) for path, handler in handlers.items()]
+
+
+def system_app(health: Health, registry: Registry, routes: Sequence[BaseRoute] = ()) -> Starlette:
+    """A Starlette app with the system routes and those given."""
+    return Starlette(routes=[*system_routes(health, registry), *routes])
+
+
+def _health_response(health: Health, ok: bool) -> Response:
+    checks = {name: {"ok": c.ok, "detail": c.detail} for name, c in health.checks.items()}
+    body = {"status": "ok" if ok else "unavailable", "checks": checks}
+    return JSONResponse(body, status_code=200 if ok else 503)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the lifecycle owns them."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def bind(listen: Listen) -> socket.socket:
+    """A listening TCP socket. Raises OSError whose message names the address."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, proto)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            bound.bind(address)
+            bound.listen(BACKLOG)
+            bound.setblocking(False)
+        except OSError:
+            bound.close()
+            raise
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {listen}: {error.strerror or error}") from error
+    return bound
+
+
+async def serve_http(lifecycle: Lifecycle, app: Any, listen: Listen) -> Listen:
+    """Serve an ASGI app until the process stops. Returns where it listens (port 0 resolved).
+
+    Raises OSError that names the address where it cannot listen.
+    """
+    bound = bind(listen)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+        limit_concurrency=CONCURRENCY_MAX,
+    )
+    server = _Server(config)
+    task = lifecycle.start(server.serve(sockets=[bound]), "http")
+
+    async def stop() -> None:
+        server.should_exit = True
+        await task
+
+    lifecycle.on_stop(stop, "http")
+    return Listen(listen.host, int(bound.getsockname()[1]))

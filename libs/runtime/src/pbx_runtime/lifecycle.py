@@ -1,0 +1,174 @@
+"""The life of a service process: one loop, one TaskGroup, signals, readiness, an orderly end.
+
+Theory of operation. `run` calls `service_main(lifecycle, settings)`, which constructs and starts everything
+and returns. Then the process is ready, until SIGTERM, SIGINT or a task that failed sets `stopping`:
+readiness goes red, the `on_stop` callbacks run in reverse order of registration under one deadline, what
+still runs is cancelled, and the exit code says how it went: 0 stopped as asked, 1 a task failed or the
+deadline passed. A second signal does not wait for the deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+import uvloop
+
+from pbx_runtime import logs
+from pbx_runtime.health import Health
+from pbx_runtime.metrics import Registry, new_registry
+from pbx_runtime.settings import ServiceSettings, SettingsError, exit_with_settings_error
+
+S = TypeVar("S", bound=ServiceSettings)
+GC_THRESHOLDS = (50_000, 20, 1_000)
+"""Measured: default thresholds stop a loop with many live objects for 13 ms and more, these for 0.06 ms."""
+CANCEL_GRACE_S = 2.0
+"""How long cancelled tasks may take to clean up."""
+
+_log = logs.get_logger("lifecycle")
+
+
+class Lifecycle:
+    """What `service_main` starts its parts with. One per process."""
+
+    def __init__(self, service: str, shutdown_s: float) -> None:
+        self.service = service
+        self.health = Health()
+        self.registry: Registry = new_registry(service)
+        self.stopping = asyncio.Event()
+        self.failure: BaseException | None = None
+        self._shutdown_s = shutdown_s
+        self._stop_callbacks: list[tuple[str, Callable[[], Awaitable[None] | None]]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._group: asyncio.TaskGroup | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._forced = asyncio.Event()
+        self.health.set("started", False, "starting")
+
+    def start(self, coro: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[None]:
+        """Run a coroutine while the process lives. If it raises, the process stops with exit code 1."""
+        if self._group is None:
+            coro.close()
+            raise RuntimeError(f"cannot start {name}: the lifecycle does not run")
+        task = self._group.create_task(self._guard(coro, name), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def on_stop(self, callback: Callable[[], Awaitable[None] | None], name: str = "") -> None:
+        """Call this when the process stops; the last registered is called first."""
+        self._stop_callbacks.append((name or getattr(callback, "__qualname__", repr(callback)), callback))
+
+    def stop(self) -> None:
+        """Ask for an orderly end; a second time: do not wait for it."""
+        if self.stopping.is_set():
+            self._forced.set()
+        self.stopping.set()
+
+    def fail(self, error: BaseException) -> None:
+        """Stop because of an error: the exit code will be 1. The first error is kept."""
+        if self.failure is None:
+            self.failure = error
+        self.stopping.set()
+
+    async def run(self, main: Callable[[], Coroutine[Any, Any, None]]) -> int:
+        """Start by `main`, wait for the end, stop. Returns the exit code."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            try:
+                await self._start_up(main)
+                await self.stopping.wait()
+            finally:
+                clean = await self._shut_down()
+        return 0 if clean and self.failure is None else 1
+
+    async def _start_up(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        starting = self._starting = self.start(main(), "start")
+        stop = asyncio.ensure_future(self.stopping.wait())
+        await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if self.stopping.is_set():
+            return
+        _settle_memory()
+        self.health.set("started", True)
+        _log.info("ready")
+
+    async def _guard(self, coro: Coroutine[Any, Any, Any], name: str) -> None:
+        try:
+            await coro
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            _log.error("task failed", task=name, exc_info=error)
+            self.fail(error)
+
+    async def _shut_down(self) -> bool:
+        self.health.set("started", False, "stopping")
+        if self._starting is not None:
+            self._starting.cancel()  # told to stop before it had started
+        clean = await self._call_back()
+        for task in tuple(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=CANCEL_GRACE_S)
+        _log.info("stopped", clean=clean)
+        return clean
+
+    async def _call_back(self) -> bool:
+        callbacks = asyncio.ensure_future(self._run_callbacks())
+        forced = asyncio.ensure_future(self._forced.wait())
+        await asyncio.wait({callbacks, forced}, timeout=self._shutdown_s, return_when=asyncio.FIRST_COMPLETED)
+        forced.cancel()
+        if callbacks.done():
+            return callbacks.result()
+        callbacks.cancel()
+        reason = "second signal" if self._forced.is_set() else f"not within {self._shutdown_s:g} s"
+        _log.error("stop incomplete", reason=reason, waiting_for=self._stop_callbacks[-1][0])
+        return False
+
+    async def _run_callbacks(self) -> bool:
+        clean = True
+        while self._stop_callbacks:
+            name, callback = self._stop_callbacks[-1]
+            try:
+                answer = callback()
+                if answer is not None:
+                    await answer
+            except Exception as error:  # one part that cannot stop must not keep the others from it
+                _log.error("stop failed", part=name, exc_info=error)
+                clean = False
+            self._stop_callbacks.pop()
+        return clean
+
+
+def _settle_memory() -> None:
+    # What lives now lives until the end: no collection needs to look at it again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+def run(service_main: Callable[[Lifecycle, S], Coroutine[Any, Any, None]], settings: S) -> int:
+    """Run a service on uvloop until it is told to stop. Returns the exit code; the caller exits with it."""
+
+    async def main() -> int:
+        lifecycle = Lifecycle(settings.service, settings.shutdown_s)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, lifecycle.stop)
+        return await lifecycle.run(lambda: service_main(lifecycle, settings))
+
+    logs.configure(settings)
+    return uvloop.run(main())
+
+
+def main(service_main: Callable[[Lifecycle, S], Coroutine[Any, Any, None]], settings_class: type[S]) -> None:
+    """All of a `__main__`: load the settings (where they are wrong: say so, exit code 2), run, exit."""
+    try:
+        settings = settings_class.load()
+    except SettingsError as error:
+        exit_with_settings_error(error)
+    raise SystemExit(run(service_main, settings))
