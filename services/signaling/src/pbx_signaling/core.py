@@ -158,6 +158,11 @@ class Core:
         output, self._output = self._output, []
         return output
 
+    @property
+    def unanswered(self) -> int:
+        """Requests of ours that wait for their final response: BYEs among them."""
+        return self.layer.awaiting
+
     # --- administration
 
     def end_all(self, reason: str, now: float) -> None:

@@ -60,6 +60,11 @@ class TransactionLayer:
         """Transactions, lingering ones included."""
         return len(self._clients) + len(self._servers)
 
+    @property
+    def awaiting(self) -> int:
+        """Client transactions without a final response."""
+        return sum(machine.state < 2 for machine in self._clients.values())
+
     # --- verbs
 
     def receive(self, message: Message, flow: Flow, now: float) -> None:

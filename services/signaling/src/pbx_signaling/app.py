@@ -1,0 +1,204 @@
+"""The composition root of signaling: constructs everything, starts it in order, and ends it in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from pbx.signaling.v1 import signaling_pb2_grpc
+from pbx_runtime import logs
+from pbx_runtime.grpc_server import serve_grpc
+from pbx_runtime.http import serve_http, system_app
+from pbx_runtime.redis_pipe import PipelinedRedis
+from pbx_sip.address import HostPort, Transport
+from pbx_sip.auth.nonce import NonceMinter
+from pbx_sip.tokens import RandomTokens
+
+from pbx_signaling.addressing import Addressing, Listener
+from pbx_signaling.api.grpc import SignalingService
+from pbx_signaling.call.call import CallPolicy
+from pbx_signaling.clients.discovery import Discovery
+from pbx_signaling.clients.registrar import GrpcRegistrar
+from pbx_signaling.clients.relay import Relays
+from pbx_signaling.config import CoreConfig
+from pbx_signaling.core import Core, Step
+from pbx_signaling.driver import Driver
+from pbx_signaling.executor import Executor
+from pbx_signaling.gate import Gate
+from pbx_signaling.identity import Identity
+from pbx_signaling.journal import Journal
+from pbx_signaling.observe import CoreCollector, Observer
+from pbx_signaling.outbox import event_of
+from pbx_signaling.registration import RegisterAsk, Registration
+from pbx_signaling.storage.redis_outbox import RedisOutbox
+from pbx_signaling.transport.udp import UdpListener
+
+if TYPE_CHECKING:
+    from pbx_runtime.lifecycle import Lifecycle
+    from pbx_sip.address import Flow
+
+    from pbx_signaling.call.events import Signal
+    from pbx_signaling.settings import SignalingSettings
+
+LEASE_S: Final = 5
+"""How long this instance counts as alive without a sign of it (key sig:inst:<id>)."""
+LAST_WORDS_S: Final = 5.0
+"""How long BYEs and events may take when the process ends."""
+
+_log = logs.get_logger("signaling")
+
+
+class Signaling:
+    """One instance, assembled."""
+
+    def __init__(self, lifecycle: Lifecycle, settings: SignalingSettings) -> None:
+        self._lifecycle = lifecycle
+        self._settings = settings
+        self._health = lifecycle.health
+        instance = settings.instance_id
+        key = bytes.fromhex(settings.nonce_key.get_secret_value()) if settings.nonce_key else os.urandom(32)
+        config = CoreConfig(
+            domain=settings.domain,
+            calls=CallPolicy(no_answer_s=settings.no_answer_s, longest_s=settings.longest_call_s),
+            calls_max=settings.calls_max,
+            transactions_max=settings.transactions_max,
+            authenticate=settings.authenticate,
+        )
+        loop = asyncio.get_running_loop()
+        tokens = RandomTokens(instance, os.urandom)
+        identity = Identity(tokens, instance, settings.domain, lambda: time.time() - loop.time())
+        gate = Gate(config, NonceMinter(key, os.urandom))
+        self.addressing = Addressing(instance)
+        self.core = Core(config, self.addressing, identity, gate)
+        self.redis = PipelinedRedis(settings.redis_url, on_state=partial(self._health_of, "redis"))
+        self.observer = Observer(lifecycle.registry)
+        self.journal = Journal(RedisOutbox(self.redis), self._transmit, partial(self._encode, f"signaling/{instance}"))
+        self.journal.on_ready = self._journal_ready
+        self.registrar = GrpcRegistrar(settings.registrar_address, instance, partial(self._health_of, "registrar"))
+        self.relays = Relays(instance, self._signal, self._relays_ready)
+        self.executor = Executor(self.registrar, self.relays, self._signal)
+        self.driver = Driver(self.core, self.journal.perform, self.executor.ask)
+        self.registration = Registration(self.core, gate, self._register)
+        self.core.registration = self.registration
+        self._listeners: dict[str, UdpListener] = {}
+        self._relay_tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def start(self) -> None:
+        """Starts everything; the SIP port opens last."""
+        lifecycle, settings = self._lifecycle, self._settings
+        for name in ("redis", "registrar", "relay"):
+            self._health.set(name, False, "not connected yet")
+        lifecycle.start(self.redis.run(), "redis")
+        lifecycle.start(self.registrar.client.run(), "registrar")
+        lifecycle.on_stop(self.registrar.close, "registrar")
+        for address in settings.relays:
+            self._relay_came(address)
+        if not settings.relays:
+            discovery = Discovery(self.redis, self._relay_came, self._relay_went)
+            lifecycle.start(discovery.run(), "discovery")
+        lifecycle.start(self._keep_lease(), "lease")
+        collector = CoreCollector(self.core, self.registration, self.journal, self.relays)
+        lifecycle.registry.register(collector)
+        service = SignalingService(self.core, settings.instance_id, self._signal)
+        await serve_grpc(
+            lifecycle,
+            settings.grpc_listen,
+            lambda server: signaling_pb2_grpc.add_SignalingServiceServicer_to_server(service, server),
+        )
+        await serve_http(lifecycle, system_app(self._health, lifecycle.registry), settings.http_listen)
+        self._listen()
+        lifecycle.on_stop(self._end_calls, "calls")
+
+    def _listen(self) -> None:
+        listen, advertised = self._settings.sip_listen, self._settings.advertised_host
+        name = "udp6" if ":" in listen.host else "udp4"
+        try:
+            listener = UdpListener(name, listen.host, listen.port, self.driver.received)
+        except OSError as error:
+            raise OSError(error.errno, f"cannot listen for SIP on {listen}: {error.strerror}") from error
+        self.addressing.add(Listener(name, Transport.UDP, HostPort(advertised, listener.address.port)))
+        self._listeners[name] = listener
+        listener.start()
+        _log.info("SIP port open", listen=str(listener.address), advertised=advertised)
+
+    async def _end_calls(self) -> None:
+        """Ends every call: BYE or a final response to each leg, its events written; then closes the port."""
+        calls = len(self.core.calls)
+        self.driver.end_all("shutdown")
+        deadline = asyncio.get_running_loop().time() + LAST_WORDS_S
+        while (self.core.calls or self.core.unanswered) and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.02)
+        written = await self.journal.flush(LAST_WORDS_S)
+        _log.info("calls ended", calls=calls, left=len(self.core.calls), events_written=written)
+        self.driver.close()
+        for listener in self._listeners.values():
+            listener.close()
+
+    async def _keep_lease(self) -> None:
+        key = f"sig:inst:{self._settings.instance_id}"
+        while True:
+            self.redis.submit("SET", key, str(self._settings.grpc_listen), "EX", LEASE_S, callback=_ignore)
+            await asyncio.sleep(LEASE_S / 3)
+
+    # --- what the parts tell each other
+
+    def _transmit(self, data: bytes, flow: Flow) -> None:
+        listener = self._listeners.get(flow.listener)
+        if listener is not None:
+            listener.send(data, flow)
+
+    def _encode(self, source: str, step: Step) -> list[bytes]:
+        entry = step.entry
+        assert entry is not None
+        for emit in step.records:
+            self.observer.recorded(entry, emit)
+        return [event_of(entry, emit, source) for emit in step.records]
+
+    def _signal(self, call_id: str, signal: Signal) -> None:
+        self.driver.signal(call_id, signal)
+
+    def _register(self, ask: RegisterAsk) -> None:
+        self.registrar.register(
+            ask, lambda answer: self.driver.registered(self.registration, ask.number, answer)
+        )
+
+    def _journal_ready(self, ready: bool) -> None:
+        self.core.journal_ready = ready
+        if ready:
+            _log.info("events are written again", dropped=self.journal.backlog_dropped)
+        else:
+            _log.error("events cannot be written: no new calls until Redis answers; live calls go on")
+        self._health.set("journal", ready, "" if ready else "events cannot be written to Redis")
+
+    def _health_of(self, name: str, up: bool) -> None:
+        self._health.set(name, up, "" if up else "out of reach")
+
+    def _relays_ready(self, ready: bool) -> None:
+        self.core.relays_ready = ready
+        self._health.set("relay", ready, "" if ready else "no relay takes calls")
+
+    def _relay_came(self, address: str) -> None:
+        if address not in self.relays.links:
+            link = self.relays.add(address)
+            self._relay_tasks[address] = self._lifecycle.start(link.client.run(), f"relay {address}")
+
+    async def _relay_went(self, address: str) -> None:
+        link = self.relays.links.get(address)
+        if link is None:
+            return
+        self.relays.remove(address)
+        task = self._relay_tasks.pop(address)
+        task.cancel()
+        await link.close()
+
+
+def _ignore(reply: object, error: object) -> None:
+    """The lease is written again soon."""
+
+
+async def main(lifecycle: Lifecycle, settings: SignalingSettings) -> None:
+    """Assembles and starts an instance."""
+    await Signaling(lifecycle, settings).start()

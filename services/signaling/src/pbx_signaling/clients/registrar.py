@@ -1,0 +1,182 @@
+"""The registrar over its batched stream: authentication, look-ups, REGISTER."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from pbx.registrar.v1 import registrar_pb2 as pb
+from pbx.registrar.v1 import registrar_pb2_grpc
+from pbx_runtime.batch_stream import BatchClient, Codec
+from pbx_runtime.errors import ServiceError
+from pbx_runtime.grpc_channel import open_channel
+
+from pbx_signaling.call.events import Authenticated, Found, Refused, ServiceFailed, Signal, Target
+from pbx_signaling.registration import CurrentBinding, Registered
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+    from pbx_signaling.call.entry import Entry
+    from pbx_signaling.registration import RegisterAsk, RequestedContact
+
+TIMEOUT_S: Final = 3.0
+"""An answer that takes longer finds a caller that has given up (the core's SETUP deadline is 5 s)."""
+RETRY_AFTER_S: Final = 5
+
+REFUSALS: Final = {
+    pb.VERDICT_STALE: Refused(407, stale=True),
+    pb.VERDICT_REJECTED: Refused(403),
+    pb.VERDICT_MALFORMED: Refused(400),
+    pb.VERDICT_FORBIDDEN: Refused(403),
+}
+
+
+class GrpcRegistrar:
+    """One registrar (or the service in front of its replicas)."""
+
+    def __init__(self, address: str, instance: str, on_state: Callable[[bool], None]) -> None:
+        self._instance = instance
+        self._channel: grpc.aio.Channel = open_channel(address)
+        stub = registrar_pb2_grpc.RegistrarServiceStub(self._channel)
+        codec: Codec[pb.Command, pb.Result] = Codec(
+            make_request=lambda commands: pb.SessionRequest(commands=commands),
+            results_of=lambda response: response.results,
+            on_state=on_state,
+        )
+        open_stream: Any = stub.Session
+        self.client: BatchClient[pb.Command, pb.Result] = BatchClient("registrar", open_stream, codec)
+
+    async def close(self) -> None:
+        """Closes the channel."""
+        await self._channel.close()
+
+    def authenticate(self, entry: Entry, answer: Callable[[Signal], None]) -> None:
+        """Verifies the caller's credentials."""
+        attempt = entry.attempt
+        assert entry.caller is not None
+        command = pb.Command(
+            authenticate=pb.AuthenticateRequest(
+                method="INVITE",
+                authorization=attempt.authorization,
+                aor=attempt.claimed,
+                source_host=entry.caller.flow.remote.host,
+            )
+        )
+
+        def done(result: pb.Result | None, error: ServiceError | None) -> None:
+            answer(_verdict(result, error))
+
+        self.client.submit(command, done, timeout_s=TIMEOUT_S)
+
+    def find(self, aor: str, answer: Callable[[Signal], None]) -> None:
+        """Looks an address-of-record up."""
+
+        def done(result: pb.Result | None, error: ServiceError | None) -> None:
+            if result is None or result.HasField("error"):
+                answer(_failure(result, error))
+            else:
+                found = result.lookup
+                answer(Found(found.known, [_target(binding) for binding in found.bindings]))
+
+        self.client.submit(pb.Command(lookup=pb.LookupRequest(aor=aor)), done, timeout_s=TIMEOUT_S)
+
+    def register(self, ask: RegisterAsk, answer: Callable[[Registered], None]) -> None:
+        """Puts a REGISTER to the registrar."""
+        flow = ask.flow
+        request = pb.RegisterRequest(
+            aor=ask.aor,
+            contacts=[_contact(contact) for contact in ask.contacts],
+            remove_all=ask.remove_all,
+            call_id=ask.call_id,
+            cseq=ask.cseq,
+            flow=pb.Flow(
+                transport=pb.Transport.ValueType(flow.transport),
+                host=flow.remote.host,
+                port=flow.remote.port,
+                instance_id=self._instance,
+                connection_id=flow.connection,
+                listener=flow.listener,
+            ),
+            path=ask.path,
+            user_agent=ask.user_agent,
+        )
+        if ask.authorization:
+            request.credentials.CopyFrom(
+                pb.AuthenticateRequest(
+                    method="REGISTER",
+                    authorization=ask.authorization,
+                    body=ask.body,
+                    aor=ask.aor,
+                    source_host=flow.remote.host,
+                )
+            )
+
+        def done(result: pb.Result | None, error: ServiceError | None) -> None:
+            if result is None or result.HasField("error"):
+                answer(Registered(503, retry_after_s=_failure(result, error).retry_after_s))
+            else:
+                answer(_registered(result.register))
+
+        self.client.submit(pb.Command(register=request), done, timeout_s=TIMEOUT_S)
+
+
+def _verdict(result: pb.Result | None, error: ServiceError | None) -> Signal:
+    if result is None or result.HasField("error"):
+        return _failure(result, error)
+    response = result.authenticate
+    if response.verdict == pb.VERDICT_ACCEPTED:
+        return Authenticated(response.user, response.display_name)
+    if response.verdict == pb.VERDICT_THROTTLED:
+        return Refused(403, retry_after_s=response.retry_after_s)
+    return REFUSALS.get(response.verdict, Refused(403))
+
+
+def _failure(result: pb.Result | None, error: ServiceError | None) -> ServiceFailed:
+    if result is not None:
+        return ServiceFailed(result.error.detail, result.error.retry_after_s or RETRY_AFTER_S)
+    return ServiceFailed(str(error), RETRY_AFTER_S)
+
+
+def _contact(contact: RequestedContact) -> pb.Contact:
+    return pb.Contact(
+        uri=contact.uri,
+        expires_s=contact.expires_s,
+        q_thousandths=contact.q_thousandths,
+        sip_instance=contact.sip_instance,
+        reg_id=contact.reg_id,
+    )
+
+
+def _target(binding: pb.Binding) -> Target:
+    flow = binding.flow
+    return Target(
+        uri=binding.uri,
+        aor=binding.aor,
+        path=tuple(binding.path),
+        transport=flow.transport or pb.TRANSPORT_UDP,
+        host=flow.host,
+        port=flow.port,
+        listener=flow.listener,
+        connection=flow.connection_id,
+        instance=flow.instance_id,
+    )
+
+
+def _registered(response: pb.RegisterResponse) -> Registered:
+    now_ms = time.time() * 1000
+    return Registered(
+        status=response.status,
+        reason=response.reason,
+        bindings=[
+            CurrentBinding(
+                binding.uri, binding.q_thousandths, max(0, round((binding.expires_at_ms - now_ms) / 1000))
+            )
+            for binding in response.bindings
+        ],
+        min_expires_s=response.min_expires_s,
+        stale=response.stale,
+        outbound=response.outbound,
+        retry_after_s=RETRY_AFTER_S if response.status == 503 else 0,
+    )

@@ -1,0 +1,117 @@
+"""The only place that turns what happens into metrics and log lines. Names: pbx_signaling_*; labels from enums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from pbx_runtime import logs
+from pbx_runtime.logs import Pii
+from prometheus_client import Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from pbx_signaling.call.call import State
+from pbx_signaling.call.cause import Outcome
+from pbx_signaling.call.commands import Emit, Record
+
+if TYPE_CHECKING:
+    from pbx_runtime.metrics import Registry
+
+    from pbx_signaling.call.entry import Entry
+    from pbx_signaling.clients.relay import Relays
+    from pbx_signaling.core import Core
+    from pbx_signaling.journal import Journal
+    from pbx_signaling.registration import Registration
+
+SETUP_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+"""From the INVITE to ringing or to the answer: machines first, people after."""
+
+_log = logs.get_logger("call")
+
+
+class Observer:
+    """Sees every record of every call."""
+
+    def __init__(self, registry: Registry) -> None:
+        ended = Counter("pbx_signaling_calls_ended", "Calls by outcome", ["outcome"], registry=registry)
+        self._ended = {outcome: ended.labels(outcome.name.lower()) for outcome in Outcome}
+        self._ringing = Histogram(
+            "pbx_signaling_ringing_seconds", "INVITE to ringing", registry=registry, buckets=SETUP_BUCKETS_S
+        )
+        self._answer = Histogram(
+            "pbx_signaling_answer_seconds", "INVITE to answer", registry=registry, buckets=SETUP_BUCKETS_S
+        )
+
+    def recorded(self, entry: Entry, emit: Emit) -> None:
+        """A record of a call is about to be written."""
+        call = entry.call
+        if emit.record is Record.RINGING:
+            self._ringing.observe(emit.at - call.started)
+        elif emit.record is Record.ANSWERED:
+            self._answer.observe(emit.at - call.started)
+        elif emit.record is Record.ENDED and call.ending is not None:
+            self._ended[call.ending.outcome].inc()
+            answered = call.answered
+            _log.info(
+                "call ended",
+                call_id=call.call_id,
+                caller=Pii(call.caller or call.claimed),
+                callee=Pii(call.dialled),
+                outcome=call.ending.outcome.name.lower(),
+                status=call.ending.sip_status,
+                cause=call.ending.word,
+                talked_s=0 if answered is None or call.ended is None else round(call.ended - answered, 3),
+            )
+
+
+class CoreCollector(Collector):
+    """Reads the core's own counters when Prometheus asks; nothing is counted twice on the way of a call."""
+
+    def __init__(self, core: Core, registration: Registration, journal: Journal, relays: Relays) -> None:
+        self._core = core
+        self._registration = registration
+        self._journal = journal
+        self._relays = relays
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        """All of them."""
+        core, counters = self._core, self._core.counters
+        yield GaugeMetricFamily("pbx_signaling_calls_active", "Live calls", len(core.calls))
+        states = GaugeMetricFamily("pbx_signaling_calls_state", "Live calls by state", labels=["state"])
+        tally = {state: 0 for state in State}
+        for entry in core.calls.values():
+            tally[entry.call.state] += 1
+        for state, count in tally.items():
+            states.add_metric([state.name.lower()], count)
+        yield states
+        yield GaugeMetricFamily("pbx_signaling_legs_active", "Dialogs that requests find", len(core.legs))
+        yield GaugeMetricFamily("pbx_signaling_transactions", "Transactions, lingering ones too", core.layer.active)
+        yield GaugeMetricFamily("pbx_signaling_journal_backlog", "Batches waiting for Redis", self._journal.backlog)
+        yield GaugeMetricFamily("pbx_signaling_relays", "Relays that take calls", self._usable())
+        pending = self._registration.pending
+        yield GaugeMetricFamily("pbx_signaling_registers_pending", "REGISTERs waiting for the registrar", pending)
+        for name, text, value in (
+            ("calls", "Call attempts that passed admission", counters.calls),
+            ("calls_refused", "INVITEs refused by limit, drain or a dead Redis", counters.calls_refused),
+            ("attempts_uncounted", "Attempts with wrong credentials without a CDR", counters.attempts_uncounted),
+            ("challenges", "401 and 407 sent without state", counters.challenges),
+            ("messages", "SIP messages received", counters.messages_in),
+            ("messages_rejected", "SIP messages that could not be accepted", counters.messages_rejected),
+            ("retransmissions", "SIP messages sent again", core.layer.retransmissions),
+            ("transactions_refused", "Requests beyond the transaction limit", core.layer.refused),
+            ("events_dropped", "Batches of events lost because Redis stayed away", self._journal.backlog_dropped),
+            ("relay_failures", "Relay commands that failed", self._relays.failures),
+        ):
+            yield CounterMetricFamily(f"pbx_signaling_{name}", text, value)
+        requests = CounterMetricFamily("pbx_signaling_requests", "SIP requests by method", labels=["method"])
+        for method, count in counters.requests.items():
+            requests.add_metric([method], count)
+        yield requests
+        registers = CounterMetricFamily("pbx_signaling_registers", "REGISTERs by answer", labels=["status"])
+        for status, count in self._registration.results.items():
+            registers.add_metric([str(status)], count)
+        yield registers
+
+    def _usable(self) -> int:
+        return sum(link.takes_calls for link in self._relays.links.values())
