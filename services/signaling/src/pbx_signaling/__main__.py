@@ -1,7 +1,6 @@
 """`python -m pbx_signaling`: one instance, told by its environment (ARCHITECTURE.md, "Settings")."""
 
 from pbx_runtime.lifecycle import main
-
 from pbx_signaling.app import main as service_main
 from pbx_signaling.settings import SignalingSettings
 

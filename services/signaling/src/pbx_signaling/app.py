@@ -13,10 +13,6 @@ from pbx_runtime import logs
 from pbx_runtime.grpc_server import serve_grpc
 from pbx_runtime.http import serve_http, system_app
 from pbx_runtime.redis_pipe import PipelinedRedis
-from pbx_sip.address import HostPort, Transport
-from pbx_sip.auth.nonce import NonceMinter
-from pbx_sip.tokens import RandomTokens
-
 from pbx_signaling.addressing import Addressing, Listener
 from pbx_signaling.api.grpc import SignalingService
 from pbx_signaling.call.call import CallPolicy
@@ -35,13 +31,15 @@ from pbx_signaling.outbox import event_of
 from pbx_signaling.registration import RegisterAsk, Registration
 from pbx_signaling.storage.redis_outbox import RedisOutbox
 from pbx_signaling.transport.udp import UdpListener
+from pbx_sip.address import HostPort, Transport
+from pbx_sip.auth.nonce import NonceMinter
+from pbx_sip.tokens import RandomTokens
 
 if TYPE_CHECKING:
     from pbx_runtime.lifecycle import Lifecycle
-    from pbx_sip.address import Flow
-
     from pbx_signaling.call.events import Signal
     from pbx_signaling.settings import SignalingSettings
+    from pbx_sip.address import Flow
 
 LEASE_S: Final = 5
 """How long this instance counts as alive without a sign of it (key sig:inst:<id>)."""
@@ -130,7 +128,7 @@ class Signaling:
         self.driver.end_all("shutdown")
         deadline = asyncio.get_running_loop().time() + LAST_WORDS_S
         while (self.core.calls or self.core.unanswered) and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # noqa: ASYNC110  # once in a life; not worth a hook in the core
         written = await self.journal.flush(LAST_WORDS_S)
         _log.info("calls ended", calls=calls, left=len(self.core.calls), events_written=written)
         self.driver.close()
@@ -161,9 +159,7 @@ class Signaling:
         self.driver.signal(call_id, signal)
 
     def _register(self, ask: RegisterAsk) -> None:
-        self.registrar.register(
-            ask, lambda answer: self.driver.registered(self.registration, ask.number, answer)
-        )
+        self.registrar.register(ask, lambda answer: self.driver.registered(self.registration, ask.number, answer))
 
     def _journal_ready(self, ready: bool) -> None:
         self.core.journal_ready = ready

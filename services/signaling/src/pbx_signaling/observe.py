@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from pbx_runtime import logs
-from pbx_runtime.logs import Pii
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from pbx_runtime import logs
+from pbx_runtime.logs import Pii
 from pbx_signaling.call.call import State
 from pbx_signaling.call.cause import Outcome
 from pbx_signaling.call.commands import Emit, Record
 
 if TYPE_CHECKING:
     from pbx_runtime.metrics import Registry
-
     from pbx_signaling.call.entry import Entry
     from pbx_signaling.clients.relay import Relays
     from pbx_signaling.core import Core
@@ -79,7 +78,7 @@ class CoreCollector(Collector):
         core, counters = self._core, self._core.counters
         yield GaugeMetricFamily("pbx_signaling_calls_active", "Live calls", len(core.calls))
         states = GaugeMetricFamily("pbx_signaling_calls_state", "Live calls by state", labels=["state"])
-        tally = {state: 0 for state in State}
+        tally = dict.fromkeys(State, 0)
         for entry in core.calls.values():
             tally[entry.call.state] += 1
         for state, count in tally.items():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Self
 
+from pydantic import Field, SecretStr, model_validator
+
 from pbx_runtime.address import Listen
 from pbx_runtime.settings import CommaList, ServiceSettings
-from pydantic import Field, SecretStr, model_validator
 
 
 class SignalingSettings(ServiceSettings):
@@ -35,7 +36,9 @@ class SignalingSettings(ServiceSettings):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.sip_listen.is_wildcard and not self.advertise:
-            raise ValueError("PBX_ADVERTISE is needed where PBX_SIP_LISTEN is a wildcard: name the address of this host")
+            raise ValueError(
+                "PBX_ADVERTISE is needed where PBX_SIP_LISTEN is a wildcard: name the address of this host"
+            )
         if self.authenticate and self.nonce_key is None:
             raise ValueError("PBX_NONCE_KEY is needed: 32 random octets in hex, the same for registrar and signaling")
         if self.nonce_key is not None:

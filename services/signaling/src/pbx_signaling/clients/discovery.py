@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from google.protobuf.message import DecodeError
+
 from pbx.relay.v1 import relay_pb2 as pb
 from pbx_runtime import logs
 from pbx_runtime.errors import ServiceError
@@ -26,7 +27,9 @@ _log = logs.get_logger("discovery")
 class Discovery:
     """Polls the leases; tells of addresses that came and that went."""
 
-    def __init__(self, redis: PipelinedRedis, came: Callable[[str], None], went: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self, redis: PipelinedRedis, came: Callable[[str], None], went: Callable[[str], Awaitable[None]]
+    ) -> None:
         self._redis = redis
         self._came = came
         self._went = went

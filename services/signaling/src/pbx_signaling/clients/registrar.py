@@ -11,7 +11,6 @@ from pbx.registrar.v1 import registrar_pb2_grpc
 from pbx_runtime.batch_stream import BatchClient, Codec
 from pbx_runtime.errors import ServiceError
 from pbx_runtime.grpc_channel import open_channel
-
 from pbx_signaling.call.events import Authenticated, Found, Refused, ServiceFailed, Signal, Target
 from pbx_signaling.registration import CurrentBinding, Registered
 
@@ -50,7 +49,7 @@ class GrpcRegistrar:
 
     async def close(self) -> None:
         """Closes the channel."""
-        await self._channel.close()
+        await self._channel.close(None)
 
     def authenticate(self, entry: Entry, answer: Callable[[Signal], None]) -> None:
         """Verifies the caller's credentials."""
@@ -170,9 +169,7 @@ def _registered(response: pb.RegisterResponse) -> Registered:
         status=response.status,
         reason=response.reason,
         bindings=[
-            CurrentBinding(
-                binding.uri, binding.q_thousandths, max(0, round((binding.expires_at_ms - now_ms) / 1000))
-            )
+            CurrentBinding(binding.uri, binding.q_thousandths, max(0, round((binding.expires_at_ms - now_ms) / 1000)))
             for binding in response.bindings
         ],
         min_expires_s=response.min_expires_s,

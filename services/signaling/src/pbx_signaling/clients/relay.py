@@ -12,7 +12,6 @@ from pbx_runtime import logs
 from pbx_runtime.batch_stream import BatchClient, Codec
 from pbx_runtime.errors import ServiceError
 from pbx_runtime.grpc_channel import open_channel
-
 from pbx_signaling.call.events import MediaReady, MediaReleased, MediaSilent, MediaUnavailable, Signal
 from pbx_signaling.media.stream import Slot, StreamEndpoint, StreamStatistics
 
@@ -51,7 +50,7 @@ class RelayLink:
 
     async def close(self) -> None:
         """Closes the channel."""
-        await self._channel.close()
+        await self._channel.close(None)
 
     @property
     def takes_calls(self) -> bool:

@@ -1,7 +1,7 @@
 """The outbox in Redis: events of a call and the call's state, in one MULTI/EXEC.
 
-    XADD evt:outbox * e <pbx.events.v1.Event>        once for each event
-    SET  sig:call:<id> <state> EX <longest call>     while it lives; DEL once it is over
+XADD evt:outbox * e <pbx.events.v1.Event>        once for each event
+SET  sig:call:<id> <state> EX <longest call>     while it lives; DEL once it is over
 """
 
 from __future__ import annotations
