@@ -127,8 +127,10 @@ class Signaling:
         calls = len(self.core.calls)
         self.driver.end_all("shutdown")
         deadline = asyncio.get_running_loop().time() + LAST_WORDS_S
-        while (self.core.calls or self.core.unanswered) and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(0.02)  # noqa: ASYNC110  # once in a life; not worth a hook in the core
+        while self.core.calls or self.core.unanswered:  # noqa: ASYNC110  # once in a life: not worth a hook
+            if asyncio.get_running_loop().time() >= deadline:
+                break
+            await asyncio.sleep(0.02)
         written = await self.journal.flush(LAST_WORDS_S)
         _log.info("calls ended", calls=calls, left=len(self.core.calls), events_written=written)
         self.driver.close()
