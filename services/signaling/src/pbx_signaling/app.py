@@ -127,7 +127,7 @@ class Signaling:
         calls = len(self.core.calls)
         self.driver.end_all("shutdown")
         deadline = asyncio.get_running_loop().time() + LAST_WORDS_S
-        while self.core.calls or self.core.unanswered:  # noqa: ASYNC110  # once in a life: not worth a hook
+        while self.core.calls or self.core.unanswered:
             if asyncio.get_running_loop().time() >= deadline:
                 break
             await asyncio.sleep(0.02)
