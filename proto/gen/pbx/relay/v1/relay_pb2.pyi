@@ -515,6 +515,7 @@ class StreamEndpoint(_message.Message):
     RTCP_MUX_FIELD_NUMBER: _builtins.int
     PAYLOAD_TYPES_FIELD_NUMBER: _builtins.int
     RELATCH_FIELD_NUMBER: _builtins.int
+    SIGNALING_HOST_FIELD_NUMBER: _builtins.int
     side: Global___Side.ValueType
     """Which side."""
     media: Global___Media.ValueType
@@ -525,6 +526,10 @@ class StreamEndpoint(_message.Message):
     """RTP and RTCP share the RTP port (RFC 5761)."""
     relatch: _builtins.bool
     """Opens the latch window for this endpoint again, because a new offer or answer came."""
+    signaling_host: _builtins.str
+    """IP literal from which this endpoint's SIP came. Where given, the latch accepts no other host than this one and
+    the announced one (RFC 7362 section 5); empty: not known, and any plausible host may be latched.
+    """
     @_builtins.property
     def rtp(self) -> Global___Address:
         """Where its RTP is to be sent; unset or port 0: the stream is declined or not known yet, nothing is relayed."""
@@ -548,10 +553,11 @@ class StreamEndpoint(_message.Message):
         rtcp_mux: _builtins.bool = ...,
         payload_types: _abc.Iterable[Global___PayloadType] | None = ...,
         relatch: _builtins.bool = ...,
+        signaling_host: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rtcp", b"rtcp", "rtp", b"rtp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["direction", b"direction", "media", b"media", "payload_types", b"payload_types", "relatch", b"relatch", "rtcp", b"rtcp", "rtcp_mux", b"rtcp_mux", "rtp", b"rtp", "side", b"side"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["direction", b"direction", "media", b"media", "payload_types", b"payload_types", "relatch", b"relatch", "rtcp", b"rtcp", "rtcp_mux", b"rtcp_mux", "rtp", b"rtp", "side", b"side", "signaling_host", b"signaling_host"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -610,7 +616,7 @@ class AllocateResponse(_message.Message):
     relay_id: _builtins.str
     """The relay that holds it."""
     slot: _builtins.int
-    """Index of the slot in the relay's shard."""
+    """Number of the slot: its first port divided by 8."""
     @_builtins.property
     def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Addresses to announce: at most one IPv4 and one IPv6 literal."""
