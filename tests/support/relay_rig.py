@@ -13,7 +13,7 @@ from typing import Any
 
 from pbx_media_relay.datapath.base import Counters, Datapath, PortInUseError
 from pbx_media_relay.endpoint import Endpoint
-from pbx_media_relay.forward import DropReason, Forward, Medium, Side, forward_id, rtp_port
+from pbx_media_relay.forward import DropReason, Forward, Medium, Side, forward_id, rtp_port, slot_of
 from pbx_media_relay.rtp import Header, build
 
 PATIENCE_S = 3.0
@@ -118,7 +118,7 @@ class Rig:
         self.told = Told()
         datapath.start(self.told)
         self.slot_port = self._bind()
-        self.slot = (self.slot_port - SLOT_PORTS.start) // 8
+        self.slot = slot_of(self.slot_port)
         self.hosts: list[Phone | Socket] = []
 
     def _bind(self) -> int:

@@ -20,7 +20,6 @@ from typing import Final
 from pbx_media_relay.endpoint import Endpoint
 
 PORTS_PER_SLOT: Final = 8
-FORWARDS_PER_SLOT: Final = 4
 RATE_LIMIT_PPS: Final = 3000
 """Packets a second and forward: 30 times G.711 at 10 ms, and 30 Mbit/s of video in full packets."""
 EVERY_PAYLOAD_TYPE: Final = (1 << 128) - 1
@@ -41,13 +40,18 @@ class Medium(enum.IntEnum):
 
 
 def forward_id(slot: int, side: Side, medium: Medium) -> int:
-    """Number of a forward: dense, so that a datapath may use it as an array index."""
-    return slot * FORWARDS_PER_SLOT + side * 2 + medium
+    """Number of a forward: its RTP port divided by 2, below 32768, so that it may index an array."""
+    return slot * 4 + side * 2 + medium
 
 
 def place_of(forward: int) -> tuple[int, Side, Medium]:
     """Slot, side and medium of a forward's number."""
-    return forward // FORWARDS_PER_SLOT, Side(forward >> 1 & 1), Medium(forward & 1)
+    return forward // 4, Side(forward >> 1 & 1), Medium(forward & 1)
+
+
+def slot_of(port: int) -> int:
+    """Number of the slot that a port belongs to: slots are aligned, whatever the shard."""
+    return port // PORTS_PER_SLOT
 
 
 def rtp_port(slot_port: int, side: Side, medium: Medium) -> int:

@@ -1,0 +1,183 @@
+"""Proto messages to domain values and back. No decisions: what does not fit raises InvalidStreamError."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pbx.relay.v1 import relay_pb2 as pb
+from pbx_media_relay import events
+from pbx_media_relay.civil import CivilTime
+from pbx_media_relay.counters import StreamReport
+from pbx_media_relay.endpoint import Endpoint, canonical_host
+from pbx_media_relay.errors import InvalidStreamError
+from pbx_media_relay.forward import DropReason, Medium, Side, rtp_port
+from pbx_media_relay.quality import quality_of
+from pbx_media_relay.relay import Order, Status
+from pbx_media_relay.session import Call
+from pbx_media_relay.stream import Direction, Latching, PayloadType, Stream
+
+SIDES: Final = {pb.SIDE_A: Side.A, pb.SIDE_B: Side.B}
+SIDES_OUT: Final = {Side.A: pb.SIDE_A, Side.B: pb.SIDE_B}
+MEDIA: Final = {pb.MEDIA_AUDIO: Medium.AUDIO, pb.MEDIA_VIDEO: Medium.VIDEO}
+MEDIA_OUT: Final = {Medium.AUDIO: pb.MEDIA_AUDIO, Medium.VIDEO: pb.MEDIA_VIDEO}
+DIRECTIONS: Final = {0: Direction.SENDRECV, **{direction.value: direction for direction in Direction}}
+LATCHING: Final = {0: Latching.AUTO, **{latching.value: latching for latching in Latching}}
+REASONS: Final = {reason: reason.name.lower() for reason in DropReason}
+PAYLOAD_TYPES_MAX: Final = 128
+"""There are no more numbers."""
+MEDIA_TIMEOUT_MAX_S: Final = 86400
+
+
+def order_of(request: pb.AllocateRequest, instance_id: str) -> Order:
+    """What an Allocate asks for. Raises InvalidStreamError."""
+    return Order(
+        request.call_id,
+        request.instance_id or instance_id,
+        tuple(stream_of(endpoint) for endpoint in request.endpoints),
+        min(request.media_timeout_s, MEDIA_TIMEOUT_MAX_S),
+        LATCHING.get(request.latching, Latching.AUTO),
+    )
+
+
+def stream_of(message: pb.StreamEndpoint) -> Stream:
+    """One endpoint. Raises InvalidStreamError."""
+    side, medium = SIDES.get(message.side), MEDIA.get(message.media)
+    if side is None or medium is None:
+        raise InvalidStreamError("an endpoint needs a side and a medium")
+    if len(message.payload_types) > PAYLOAD_TYPES_MAX:
+        raise InvalidStreamError(f"more than {PAYLOAD_TYPES_MAX} payload types")
+    return Stream(
+        side,
+        medium,
+        _endpoint(message.rtp) if message.rtp.port else None,
+        _endpoint(message.rtcp) if message.rtcp.port else None,
+        DIRECTIONS.get(message.direction, Direction.SENDRECV),
+        message.rtcp_mux,
+        tuple(map(_payload_type, message.payload_types)),
+        message.relatch,
+        _host(message.signaling_host) if message.signaling_host else "",
+    )
+
+
+def _payload_type(message: pb.PayloadType) -> PayloadType:
+    if message.number > 127:
+        raise InvalidStreamError(f"{message.number} is no payload type")
+    return PayloadType(message.number, message.encoding, message.clock_rate_hz, message.channels or 1, message.ptime_ms)
+
+
+def _endpoint(message: pb.Address) -> Endpoint:
+    if message.port > 65535:
+        raise InvalidStreamError(f"{message.port} is no port")
+    return Endpoint(_host(message.host), message.port)
+
+
+def _host(text: str) -> str:
+    try:
+        return canonical_host(text)
+    except ValueError as error:
+        raise InvalidStreamError(str(error)) from error
+
+
+def allocated(call: Call, relay_id: str, hosts: tuple[str, ...]) -> pb.AllocateResponse:
+    """The answer to an Allocate."""
+    response = pb.AllocateResponse(relay_id=relay_id, slot=call.slot, hosts=hosts)
+    for side in Side:
+        for medium in Medium:
+            port = rtp_port(call.slot_port, side, medium)
+            response.ports.add(side=SIDES_OUT[side], media=MEDIA_OUT[medium], rtp_port=port, rtcp_port=port + 1)
+    return response
+
+
+def status_message(status: Status, relay_id: str, datapath: str, hosts: tuple[str, ...]) -> pb.RelayStatus:
+    """State and slots."""
+    return pb.RelayStatus(
+        relay_id=relay_id,
+        state=pb.RELAY_STATE_DRAINING if status.draining else pb.RELAY_STATE_READY,
+        slots_total=status.slots.total,
+        slots_free=status.slots.free,
+        slots_quarantined=status.slots.quarantined,
+        slots_broken=status.slots.broken,
+        datapath=datapath,
+        hosts=hosts,
+        port_first=status.shard.first,
+        port_last=status.shard.last,
+    )
+
+
+def call_statistics(call: Call, reports: list[StreamReport], civil: CivilTime) -> pb.CallStatistics:
+    """Statistics of one call."""
+    return pb.CallStatistics(
+        call_id=call.id,
+        slot=call.slot,
+        instance_id=call.instance_id,
+        streams=[statistics(report, civil) for report in reports],
+        allocated_at_ms=civil.epoch_ms(call.allocated_at_ns),
+    )
+
+
+def statistics(report: StreamReport, civil: CivilTime) -> pb.StreamStatistics:
+    """Statistics of one stream; what was not measured stays unset."""
+    counters = report.counters
+    message = pb.StreamStatistics(
+        side=SIDES_OUT[report.side],
+        media=MEDIA_OUT[report.medium],
+        packets=counters.packets,
+        bytes=counters.bytes,
+        rtcp_packets=counters.rtcp_packets,
+    )
+    if any(counters.drops):
+        message.dropped_source = counters.drops[DropReason.SOURCE]
+        message.dropped_other = sum(counters.drops) - message.dropped_source
+        for reason, name in REASONS.items():
+            if counters.drops[reason]:
+                message.dropped[name] = counters.drops[reason]
+    if counters.packets:
+        _add_reception(message, report, civil)
+    if counters.rtt_ns:
+        message.rtt_ms = counters.rtt_ns / 1e6
+    return message
+
+
+def _add_reception(message: pb.StreamStatistics, report: StreamReport, civil: CivilTime) -> None:
+    counters = report.counters
+    message.packets_lost = counters.lost
+    message.packets_reordered = counters.reordered
+    message.packets_duplicate = counters.duplicate
+    message.payload_type = counters.payload_type
+    message.first_packet_at_ms = civil.epoch_ms(counters.first_packet_ns)
+    message.last_packet_at_ms = civil.epoch_ms(counters.last_packet_ns)
+    if counters.gap_max_ns:
+        message.gap_max_ms = counters.gap_max_ns / 1e6
+    if counters.source is not None:
+        message.source.host, message.source.port = counters.source
+    quality = quality_of(report)
+    if quality.jitter_ms is not None:
+        message.jitter_ms = quality.jitter_ms
+    if quality.mos is not None:
+        message.mos = quality.mos
+
+
+def event_message(event: events.RelayEvent, civil: CivilTime) -> pb.Event | None:
+    """The event for those who listen; None for what concerns nobody outside."""
+    match event:
+        case events.MediaTimeout():
+            body = pb.Event(media_timeout=pb.MediaTimeout(silent_s=event.silent_ns // 1_000_000_000))
+        case events.FirstPacket():
+            body = pb.Event(
+                first_packet=pb.FirstPacket(
+                    side=SIDES_OUT[event.side],
+                    media=MEDIA_OUT[event.medium],
+                    source=pb.Address(host=event.source.host, port=event.source.port),
+                )
+            )
+        case events.LeaseExpired():
+            body = pb.Event(lease_expired=pb.LeaseExpired(instance_id=event.instance_id))
+        case events.Draining():
+            body = pb.Event(draining=pb.Draining(deadline_ms=civil.epoch_ms(event.deadline_ns)))
+            body.at_ms = civil.epoch_ms(event.at_ns)
+            return body
+        case _:
+            return None
+    body.call_id = event.call_id
+    body.at_ms = civil.epoch_ms(event.at_ns)
+    return body

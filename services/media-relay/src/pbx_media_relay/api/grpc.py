@@ -1,0 +1,247 @@
+"""The gRPC face of the relay: the batched Session stream, and its unary twins for tools. No decisions
+here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any, Final
+
+from pbx.relay.v1 import relay_pb2 as pb
+from pbx.relay.v1 import relay_pb2_grpc
+from pbx_media_relay import events
+from pbx_media_relay.api import convert
+from pbx_media_relay.civil import CivilTime
+from pbx_media_relay.errors import DatapathRefusedError, DrainingError, NoFreeSlotError, UnknownCallError
+from pbx_media_relay.identity import Identity
+from pbx_media_relay.relay import Relay
+from pbx_runtime import errors
+from pbx_runtime.batch_server import Handler, Replies, serve_batches
+
+WATCHER_EVENTS_MAX: Final = 10_000
+"""Events that a watcher did not read; then its stream ends, so that a stuck tool costs no memory."""
+INSTANCE_ID_MAX: Final = 64
+CODES: Final[dict[type[Exception], pb.ErrorCode.ValueType]] = {
+    NoFreeSlotError: pb.ERROR_CODE_NO_FREE_SLOT,
+    DrainingError: pb.ERROR_CODE_DRAINING,
+    UnknownCallError: pb.ERROR_CODE_UNKNOWN_CALL,
+    errors.InvalidArgument: pb.ERROR_CODE_INVALID_ARGUMENT,
+    DatapathRefusedError: pb.ERROR_CODE_DATAPATH,
+}
+Outcome = pb.Result | pb.Event
+Context = Any  # grpc.aio.ServicerContext: generic in the stubs only
+
+
+def error_of(error: Exception) -> pb.Error:
+    """Why a command was not carried out."""
+    code = next((code for kind, code in CODES.items() if isinstance(error, kind)), pb.ERROR_CODE_DATAPATH)
+    return pb.Error(code=code, detail=str(error))
+
+
+class Operations:
+    """Requests in, responses out: what the stream and the unary calls share."""
+
+    def __init__(self, relay: Relay, identity: Identity, civil: CivilTime, drain_s: float) -> None:
+        self._relay = relay
+        self._identity = identity
+        self._drain_s = drain_s
+        self.civil = civil
+
+    def allocate(self, request: pb.AllocateRequest, instance_id: str) -> pb.AllocateResponse:
+        """Take a slot."""
+        order = convert.order_of(request, instance_id)
+        call = self._relay.allocate(order, self.civil.monotonic_ns())
+        return convert.allocated(call, self._identity.relay_id, self._identity.hosts)
+
+    def update(self, request: pb.UpdateRequest, instance_id: str) -> pb.UpdateResponse:
+        """Tell endpoints."""
+        streams = [convert.stream_of(endpoint) for endpoint in request.endpoints]
+        self._relay.update(request.call_id, instance_id, streams, self.civil.monotonic_ns())
+        return pb.UpdateResponse()
+
+    def release(self, request: pb.ReleaseRequest) -> pb.ReleaseResponse:
+        """Give a slot back."""
+        reports = self._relay.release(request.call_id, self.civil.monotonic_ns())
+        return pb.ReleaseResponse(streams=[convert.statistics(report, self.civil) for report in reports])
+
+    def query(self, request: pb.QueryRequest) -> pb.QueryResponse:
+        """Statistics of one call, or of all."""
+        if request.call_id:
+            found = [self._relay.query(request.call_id)]
+        else:
+            found = [(call, self._relay.reports(call)) for call in self._relay.calls]
+        return pb.QueryResponse(calls=[convert.call_statistics(*one, self.civil) for one in found])
+
+    def status(self) -> pb.RelayStatus:
+        """State and slots."""
+        identity = self._identity
+        return convert.status_message(self._relay.status, identity.relay_id, identity.datapath, identity.hosts)
+
+    def calls(self) -> int:
+        """Calls that hold a slot."""
+        return len(self._relay.calls)
+
+    def drain(self, request: pb.DrainRequest) -> pb.DrainResponse:
+        """Take no new calls."""
+        now_ns = self.civil.monotonic_ns()
+        deadline_s = request.deadline_s or self._drain_s
+        self._relay.drain(now_ns + int(deadline_s * 1e9), now_ns)
+        return pb.DrainResponse(calls=self.calls())
+
+    def connect(self, hello: pb.Hello) -> None:
+        """A stream of an instance stands."""
+        self._relay.leases.connect(hello.instance_id, hello.lease_s)
+
+    def disconnect(self, instance_id: str) -> None:
+        """A stream of an instance ended."""
+        self._relay.leases.disconnect(instance_id, self.civil.monotonic_ns())
+
+
+class _Session:
+    """One stream of one signaling instance."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+        self.instance_id = ""
+        self.replies: Replies[Outcome] = Replies(_response)
+
+    def commands_of(self, request: pb.SessionRequest) -> Iterable[pb.Command]:
+        """The commands of a message; the first one must say who speaks."""
+        if not self.instance_id:
+            if not 0 < len(request.hello.instance_id) <= INSTANCE_ID_MAX:
+                raise errors.InvalidArgument("the first request needs a hello with an instance id")
+            self._operations.connect(request.hello)
+            self.instance_id = request.hello.instance_id
+            self.replies.send(pb.SessionResponse(status=self._operations.status()))
+        return request.commands
+
+    def handle(self, command: pb.Command, replies: Replies[Outcome]) -> Outcome:
+        """Carry out one command, at once."""
+        operations = self._operations
+        match command.WhichOneof("command"):
+            case "allocate":
+                return pb.Result(id=command.id, allocate=operations.allocate(command.allocate, self.instance_id))
+            case "update":
+                return pb.Result(id=command.id, update=operations.update(command.update, self.instance_id))
+            case "release":
+                return pb.Result(id=command.id, release=operations.release(command.release))
+            case "query":
+                return pb.Result(id=command.id, query=operations.query(command.query))
+        raise errors.InvalidArgument("a command without an operation")
+
+
+def _failed(command: pb.Command, error: Exception) -> Outcome:
+    return pb.Result(id=command.id, error=error_of(error))
+
+
+def _response(outcomes: list[Outcome]) -> pb.SessionResponse:
+    return pb.SessionResponse(
+        results=[outcome for outcome in outcomes if isinstance(outcome, pb.Result)],
+        events=[outcome for outcome in outcomes if isinstance(outcome, pb.Event)],
+    )
+
+
+class RelayServicer(relay_pb2_grpc.RelayServiceServicer):
+    """pbx.relay.v1.RelayService."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+        self._sessions: dict[str, set[_Session]] = {}
+        self._watchers: set[asyncio.Queue[pb.Event | None]] = set()
+        self._told: pb.RelayStatus | None = None
+
+    def tell(self, event: events.RelayEvent) -> None:
+        """Pass an event to the instance whose call it is (to all, where it is of the relay), and to
+        watchers."""
+        message = convert.event_message(event, self._operations.civil)
+        if message is None:
+            return
+        if isinstance(event, events.Draining):
+            sessions = [session for group in self._sessions.values() for session in group]
+        else:
+            sessions = list(self._sessions.get(getattr(event, "instance_id", ""), ()))
+        for session in sessions:
+            session.replies.reply(message)
+        for queue in self._watchers:
+            if queue.qsize() < WATCHER_EVENTS_MAX:
+                queue.put_nowait(message)
+            elif queue.qsize() == WATCHER_EVENTS_MAX:
+                queue.put_nowait(None)
+
+    def tell_status(self) -> bool:
+        """Send the state to every session where it changed; to be called at most once a second."""
+        status = self._operations.status()
+        if status == self._told:
+            return False
+        self._told = status
+        for group in self._sessions.values():
+            for session in group:
+                session.replies.send(pb.SessionResponse(status=status))
+        return True
+
+    async def Session(  # type: ignore[override]  # grpc.aio takes a coroutine that writes, too
+        self, requests: AsyncIterator[pb.SessionRequest], context: Context
+    ) -> None:
+        """See the contract."""
+        session = _Session(self._operations)
+        handler = Handler(
+            commands_of=lambda request: self._joined(session, request),
+            handle=session.handle,
+            make_response=_response,
+            failed=_failed,
+        )
+        try:
+            await serve_batches(requests, context, handler, session.replies)
+        finally:
+            self._leave(session)
+
+    def _joined(self, session: _Session, request: pb.SessionRequest) -> Iterable[pb.Command]:
+        known = session.instance_id
+        commands = session.commands_of(request)
+        if not known:
+            self._sessions.setdefault(session.instance_id, set()).add(session)
+        return commands
+
+    def _leave(self, session: _Session) -> None:
+        if not session.instance_id:
+            return
+        group = self._sessions[session.instance_id]
+        group.discard(session)
+        if not group:
+            del self._sessions[session.instance_id]
+        self._operations.disconnect(session.instance_id)
+
+    async def Allocate(self, request: pb.AllocateRequest, context: Context) -> pb.AllocateResponse:
+        """See the contract."""
+        return self._operations.allocate(request, "")
+
+    async def Update(self, request: pb.UpdateRequest, context: Context) -> pb.UpdateResponse:
+        """See the contract."""
+        return self._operations.update(request, "")
+
+    async def Release(self, request: pb.ReleaseRequest, context: Context) -> pb.ReleaseResponse:
+        """See the contract."""
+        return self._operations.release(request)
+
+    async def Query(self, request: pb.QueryRequest, context: Context) -> pb.QueryResponse:
+        """See the contract."""
+        return self._operations.query(request)
+
+    async def Watch(self, request: pb.WatchRequest, context: Context) -> AsyncIterator[pb.WatchResponse]:
+        """See the contract."""
+        queue: asyncio.Queue[pb.Event | None] = asyncio.Queue()
+        self._watchers.add(queue)
+        try:
+            while (event := await queue.get()) is not None:
+                yield pb.WatchResponse(event=event)
+        finally:
+            self._watchers.discard(queue)
+        raise errors.ResourceExhausted(f"{WATCHER_EVENTS_MAX} events were not read")
+
+    async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
+        """See the contract."""
+        return pb.GetStatusResponse(status=self._operations.status(), calls=self._operations.calls())
+
+    async def Drain(self, request: pb.DrainRequest, context: Context) -> pb.DrainResponse:
+        """See the contract."""
+        return self._operations.drain(request)

@@ -1,0 +1,123 @@
+"""The relay process: the only place that constructs its parts, orders their start and their end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Final
+
+from pbx.relay.v1 import relay_pb2_grpc
+from pbx_media_relay import events
+from pbx_media_relay.api.grpc import Operations, RelayServicer
+from pbx_media_relay.civil import CivilTime
+from pbx_media_relay.datapath.select import Selection, Wanted, select
+from pbx_media_relay.identity import Identity
+from pbx_media_relay.observe import Observer
+from pbx_media_relay.outbox import RENEW_S, Announcer
+from pbx_media_relay.ports import SlotPool
+from pbx_media_relay.relay import Relay
+from pbx_media_relay.settings import RelaySettings
+from pbx_runtime import logs
+from pbx_runtime.grpc_server import serve_grpc
+from pbx_runtime.http import serve_http, system_app
+from pbx_runtime.lifecycle import Lifecycle
+from pbx_runtime.redis_pipe import PipelinedRedis
+
+TICK_S: Final = 0.5
+"""How often rests, leases and silences are looked at; the contract allows one state message a second."""
+TICKS_PER_STATUS: Final = 2
+SPARE_S: Final = 3.0
+"""Of the time that a stop may take, what is kept for closing servers after the last call."""
+_log = logs.get_logger("app")
+
+
+class App:
+    """The parts, joined."""
+
+    def __init__(self, settings: RelaySettings, lifecycle: Lifecycle, selection: Selection) -> None:
+        self.settings = settings
+        self._lifecycle = lifecycle
+        self.civil = CivilTime()
+        self.observer = Observer(lifecycle.registry)
+        pool = SlotPool(settings.relay_ports, random.SystemRandom())
+        self.relay = Relay(pool, selection.datapath, media_timeout_s=settings.relay_media_timeout_s, tell=self._tell)
+        self.identity = Identity(
+            settings.name,
+            settings.hosts,
+            selection.datapath.name,
+            settings.relay_grpc_advertise or str(settings.grpc_listen),
+            settings.relay_node,
+        )
+        self.operations = Operations(self.relay, self.identity, self.civil, settings.shutdown_s)
+        self.servicer = RelayServicer(self.operations)
+        self.redis = PipelinedRedis(settings.redis_url)
+        self.announcer = Announcer(self.redis, self.identity, f"media-relay/{settings.name}")
+        self.observer.watch(self.relay, selection.datapath.name)
+
+    def _tell(self, event: events.RelayEvent) -> None:
+        self.observer.tell(event)
+        self.servicer.tell(event)
+
+    async def tick(self) -> None:
+        """Look at what is due, for as long as the process lives."""
+        count = 0
+        while True:
+            self.relay.handle_timeout(self.civil.monotonic_ns())
+            if count % TICKS_PER_STATUS == 0:
+                self.servicer.tell_status()
+            count += 1
+            await asyncio.sleep(TICK_S)
+
+    async def announce(self) -> None:
+        """Keep the lease in Redis."""
+        while True:
+            self.announce_once()
+            await asyncio.sleep(RENEW_S)
+
+    def announce_once(self) -> None:
+        """Renew the lease now."""
+        now_ms = self.civil.epoch_ms(self.civil.monotonic_ns())
+        self.announcer.announce(self.operations.status(), self.operations.calls(), now_ms)
+
+    async def drain(self) -> None:
+        """Take no new calls, wait until the last one is over or the deadline comes, then end."""
+        now_ns = self.civil.monotonic_ns()
+        wait_s = max(self.settings.shutdown_s - SPARE_S, self.settings.shutdown_s / 2)
+        self._lifecycle.health.set("draining", False, "draining")
+        self.relay.drain(now_ns + int(wait_s * 1e9), now_ns)
+        self.announce_once()
+        self.servicer.tell_status()
+        # Polled: both the calls and the deadline move while it waits.
+        while len(self.relay.calls) and not self._overdue():  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        self.end()
+
+    def _overdue(self) -> bool:
+        return self.civil.monotonic_ns() >= (self.relay.drain_deadline_ns or 0)
+
+    def end(self) -> None:
+        """Close the datapath and leave Redis; says which calls were dropped."""
+        now_ns = self.civil.monotonic_ns()
+        dropped = self.relay.close(now_ns)
+        for call_id in dropped:
+            _log.warning("call dropped at the end of the drain", call=call_id)
+        self.announcer.withdraw(len(dropped), self.civil.epoch_ms(now_ns))
+
+
+async def service_main(lifecycle: Lifecycle, settings: RelaySettings) -> None:
+    """Start everything."""
+    selection = select(settings.datapath, Wanted(settings.relay_bind, settings.relay_ports))
+    _log.info("datapath selected", datapath=selection.datapath.name, reason=selection.reason)
+    app = App(settings, lifecycle, selection)
+    app.relay.start()
+    lifecycle.start(app.redis.run(), "redis")
+    listen = await serve_grpc(
+        lifecycle,
+        settings.grpc_listen,
+        lambda server: relay_pb2_grpc.add_RelayServiceServicer_to_server(app.servicer, server),
+    )
+    await serve_http(lifecycle, system_app(lifecycle.health, lifecycle.registry), settings.http_listen)
+    lifecycle.start(app.tick(), "tick")
+    lifecycle.start(app.announce(), "lease")
+    lifecycle.on_stop(app.drain, "drain")
+    _log.info("relay up", ports=str(settings.relay_ports), hosts=list(settings.hosts), grpc=str(listen))

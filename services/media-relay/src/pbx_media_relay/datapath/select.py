@@ -1,0 +1,80 @@
+"""Which datapath moves the packets: what was asked for, or the best that this machine allows, and why."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from pbx_media_relay.datapath.base import Datapath
+from pbx_media_relay.datapath.null import NullDatapath
+from pbx_media_relay.datapath.python import PythonDatapath
+from pbx_media_relay.ports import Shard
+
+BEST_FIRST: Final = ("ebpf", "native", "python")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a datapath is made of."""
+
+    bind_hosts: tuple[str, ...]
+    shard: Shard
+
+
+class UnsupportedError(Exception):
+    """The machine lacks a feature that a datapath needs; the text names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The datapath chosen."""
+
+    datapath: Datapath
+    reason: str
+    """For one log line: why this one, and why none of the better ones."""
+
+
+def _python(wanted: Wanted) -> Datapath:
+    return PythonDatapath(wanted.bind_hosts)
+
+
+def _null(wanted: Wanted) -> Datapath:
+    return NullDatapath()
+
+
+def _from_module(name: str) -> Callable[[Wanted], Datapath]:
+    def make(wanted: Wanted) -> Datapath:
+        try:
+            module = importlib.import_module(f"pbx_media_relay.datapath.{name}")
+        except ImportError as error:
+            raise UnsupportedError(f"not built ({error})") from error
+        made: Datapath = module.make(wanted)
+        return made
+
+    return make
+
+
+FACTORIES: Final[dict[str, Callable[[Wanted], Datapath]]] = {
+    "ebpf": _from_module("ebpf"),
+    "native": _from_module("native"),
+    "python": _python,
+    "null": _null,
+}
+"""A module of its own answers `make(Wanted) -> Datapath`, or raises UnsupportedError."""
+
+
+def select(name: str, wanted: Wanted) -> Selection:
+    """The datapath of that name; for "auto" the best that works. Raises UnsupportedError."""
+    if name != "auto":
+        return Selection(FACTORIES[name](wanted), "asked for")
+    missing = []
+    for candidate in BEST_FIRST:
+        try:
+            datapath = FACTORIES[candidate](wanted)
+        except UnsupportedError as error:
+            missing.append(f"{candidate}: {error}")
+        else:
+            return Selection(datapath, "; ".join(missing) or "best")
+    raise UnsupportedError("; ".join(missing))

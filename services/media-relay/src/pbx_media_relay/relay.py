@@ -1,0 +1,273 @@
+"""The relay's operations: what `api/` asks, carried out on the session table, the slot pool and the datapath.
+
+Synchronous and without a clock: everything is done when a call returns, `now_ns` (CLOCK_MONOTONIC) is an
+argument, and `handle_timeout` is called about once a second. Events go to one listener.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from pbx_media_relay import events, session
+from pbx_media_relay.counters import StreamReport, Totals, joined, last_heard_ns
+from pbx_media_relay.datapath.base import Counters, Datapath, DatapathError, PortInUseError
+from pbx_media_relay.endpoint import Endpoint
+from pbx_media_relay.errors import (
+    DatapathRefusedError,
+    DrainingError,
+    InvalidStreamError,
+    NoFreeSlotError,
+    UnknownCallError,
+)
+from pbx_media_relay.forward import PORTS_PER_SLOT, place_of
+from pbx_media_relay.lease import Leases
+from pbx_media_relay.ports import Shard, SlotCounts, SlotPool
+from pbx_media_relay.session import Call, CallTable, Change, Terms
+from pbx_media_relay.silence import SilenceWatch
+from pbx_media_relay.stream import Latching, Stream
+
+BIND_TRIES: Final = 8
+"""Slots tried for one call before it is refused: broken ports come in rows, but a full shard must not be
+walked."""
+CALL_ID_MAX: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What an Allocate asks for."""
+
+    call_id: str
+    instance_id: str
+    streams: tuple[Stream, ...] = ()
+    media_timeout_s: int = 0
+    """0: the relay's default."""
+    latching: Latching = Latching.AUTO
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The relay as others see it."""
+
+    draining: bool
+    slots: SlotCounts
+    shard: Shard
+
+
+class Relay:
+    """One relay's calls."""
+
+    def __init__(
+        self,
+        pool: SlotPool,
+        datapath: Datapath,
+        *,
+        media_timeout_s: int,
+        tell: Callable[[events.RelayEvent], None],
+    ) -> None:
+        self._pool = pool
+        self._datapath = datapath
+        self._media_timeout_s = media_timeout_s
+        self._tell = tell
+        self._calls = CallTable()
+        self._by_slot: dict[int, Call] = {}
+        self._silence = SilenceWatch()
+        self._ended = Totals()
+        self._removed: dict[int, Counters] = {}
+        """Final counters of streams taken out while their call goes on, by forward id."""
+        self.leases = Leases()
+        self.drain_deadline_ns: int | None = None
+
+    def __repr__(self) -> str:
+        state = "ready" if self.drain_deadline_ns is None else "draining"
+        return f"<Relay {state}, {self._calls!r}, {self._pool!r}>"
+
+    def start(self) -> None:
+        """Start the datapath; forwards that outlived a former process without their call are taken out."""
+        for orphan in self._datapath.start(self):
+            self._datapath.remove(orphan)
+
+    @property
+    def calls(self) -> CallTable:
+        """The calls that hold a slot; not to be changed."""
+        return self._calls
+
+    @property
+    def status(self) -> Status:
+        """State and slots now."""
+        return Status(self.drain_deadline_ns is not None, self._pool.counts, self._pool.shard)
+
+    def allocate(self, order: Order, now_ns: int) -> Call:
+        """Take a slot, or answer the one that the call has.
+
+        Raises NoFreeSlotError, DrainingError, InvalidStreamError, DatapathRefusedError.
+        """
+        call = self._calls.get(order.call_id)
+        if call is not None:
+            self._calls.own(call, order.instance_id)
+            self.leases.touch(order.instance_id, now_ns)
+            self._update(call, order.streams, now_ns)
+            return call
+        if self.drain_deadline_ns is not None:
+            raise DrainingError("the relay is draining")
+        if not 0 < len(order.call_id) <= CALL_ID_MAX:
+            raise InvalidStreamError(f"a call id has 1 to {CALL_ID_MAX} characters")
+        timeout_s = order.media_timeout_s or self._media_timeout_s
+        terms = Terms(timeout_s * 1_000_000_000, order.latching)
+        call = Call(order.call_id, self._take_slot(now_ns), order.instance_id, terms, now_ns)
+        self._calls.add(call)
+        self._by_slot[call.slot] = call
+        self.leases.touch(order.instance_id, now_ns)
+        try:
+            self._update(call, order.streams, now_ns)
+        except (InvalidStreamError, DatapathRefusedError):
+            self.release(order.call_id, now_ns)
+            raise
+        return call
+
+    def update(self, call_id: str, instance_id: str, streams: Iterable[Stream], now_ns: int) -> None:
+        """Tell endpoints. Raises UnknownCallError, InvalidStreamError, DatapathRefusedError."""
+        call = self._calls.get(call_id)
+        if call is None:
+            raise UnknownCallError(f"no call {call_id}")
+        if instance_id:
+            self._calls.own(call, instance_id)
+        self.leases.touch(call.instance_id, now_ns)
+        self._update(call, streams, now_ns)
+
+    def release(self, call_id: str, now_ns: int) -> list[StreamReport]:
+        """Give a slot back and answer what flowed; an unknown call answers nothing."""
+        call = self._calls.remove(call_id)
+        if call is None:
+            return []
+        self._by_slot.pop(call.slot)
+        self._silence.forget(call_id)
+        reports = []
+        for place, stream in call.streams.items():
+            number = call.forward_id(place)
+            counters = joined(self._removed.pop(number, Counters()), self._datapath.remove(number))
+            self._ended.add(counters)
+            reports.append(StreamReport(stream, counters))
+        heard = self._datapath.last_heard_ns(call.slot_port) >= call.allocated_at_ns
+        self._pool.give_back(call.slot, heard, now_ns)
+        return reports
+
+    def query(self, call_id: str) -> tuple[Call, list[StreamReport]]:
+        """What has flowed so far. Raises UnknownCallError."""
+        call = self._calls.get(call_id)
+        if call is None:
+            raise UnknownCallError(f"no call {call_id}")
+        return call, self.reports(call)
+
+    def reports(self, call: Call) -> list[StreamReport]:
+        """What has flowed so far in a call."""
+        numbers = [call.forward_id(place) for place in call.streams]
+        found = self._datapath.counters(numbers)
+        return [
+            StreamReport(stream, joined(self._removed.get(number, Counters()), counters))
+            for stream, number, counters in zip(call.streams.values(), numbers, found, strict=True)
+        ]
+
+    def tap(self, call_id: str, tapped: bool) -> Call:
+        """Begin or end the copying of a call's packets. Raises UnknownCallError, DatapathRefusedError."""
+        call = self._calls.get(call_id)
+        if call is None:
+            raise UnknownCallError(f"no call {call_id}")
+        self._carry_out(session.tap(call, tapped))
+        return call
+
+    def drain(self, deadline_ns: int, now_ns: int) -> None:
+        """Take no new calls from now on. A second call may only bring the deadline nearer."""
+        if self.drain_deadline_ns is not None and self.drain_deadline_ns <= deadline_ns:
+            return
+        self.drain_deadline_ns = deadline_ns
+        self._tell(events.Draining(now_ns, deadline_ns))
+
+    def reshape(self, shard: Shard) -> None:
+        """Own other ports from now on; calls keep the slots that they have."""
+        self._pool.reshape(shard)
+
+    def totals(self) -> Totals:
+        """What the relay carried since its start, live calls included."""
+        totals = self._ended.copy()
+        numbers = [number for call in self._calls for number in call.forwards]
+        for counters in [*self._datapath.counters(numbers), *self._removed.values()]:
+            totals.add(counters)
+        return totals
+
+    def handle_timeout(self, now_ns: int) -> None:
+        """End rests, leases and silences whose time has come; to be called about once a second."""
+        for slot in self._pool.settle(now_ns, self._slot_heard_ns):
+            self._datapath.unbind(slot * PORTS_PER_SLOT)
+        for instance_id in self.leases.expire(now_ns):
+            for call in self._calls.owned_by(instance_id):
+                self.release(call.id, now_ns)
+                self._tell(events.LeaseExpired(call.id, instance_id, now_ns))
+        for silence in self._silence.due(now_ns, self._last_packet_ns):
+            call_ = self._calls.get(silence.call_id)
+            if call_ is not None:
+                self._tell(events.MediaTimeout(call_.id, call_.instance_id, now_ns, silence.silent_ns))
+
+    def close(self, now_ns: int) -> list[str]:
+        """End: release what is left and answer the ids of the calls dropped by it."""
+        dropped = [call.id for call in self._calls]
+        for call_id in dropped:
+            self.release(call_id, now_ns)
+        self._datapath.close()
+        return dropped
+
+    def first_packet(self, forward: int, source: Endpoint, at_ns: int) -> None:
+        """See `Listener`: the datapath tells."""
+        call, place = self._place_of(forward)
+        if call is not None:
+            self._tell(events.FirstPacket(call.id, call.instance_id, at_ns, *place, source))
+
+    def tapped(self, forward: int, packet: bytes, at_ns: int) -> None:
+        """See `Listener`: a copy of a packet, for whoever asked."""
+
+    def _take_slot(self, now_ns: int) -> int:
+        for _ in range(BIND_TRIES):
+            slot = self._pool.take()
+            if slot is None:
+                raise NoFreeSlotError(f"no free slot in {self._pool.shard}")
+            try:
+                self._datapath.bind(slot * PORTS_PER_SLOT)
+            except PortInUseError as busy:
+                self._pool.take_out(slot, now_ns)
+                self._tell(events.SlotBroken(slot, busy.port))
+            except (OSError, DatapathError) as error:
+                self._pool.give_back(slot, False, now_ns)
+                raise DatapathRefusedError(str(error)) from error
+            else:
+                return slot
+        raise NoFreeSlotError(f"{BIND_TRIES} slots in a row have ports held by other processes")
+
+    def _update(self, call: Call, streams: Iterable[Stream], now_ns: int) -> None:
+        self._carry_out(session.update(call, streams, now_ns))
+        if not call.expects_media():
+            self._silence.forget(call.id)
+        elif not self._silence.is_watched(call.id):
+            self._silence.watch(call.id, call.terms.media_timeout_ns, now_ns)
+
+    def _carry_out(self, change: Change) -> None:
+        try:
+            for forward in change.upsert:
+                self._datapath.upsert(forward)
+        except DatapathError as error:
+            raise DatapathRefusedError(str(error)) from error
+        for number in change.remove:
+            self._removed[number] = joined(self._removed.get(number, Counters()), self._datapath.remove(number))
+
+    def _slot_heard_ns(self, slot: int) -> int:
+        return self._datapath.last_heard_ns(slot * PORTS_PER_SLOT)
+
+    def _last_packet_ns(self, call_id: str) -> int:
+        call = self._calls.get(call_id)
+        if call is None or not call.forwards:
+            return 0
+        return max(map(last_heard_ns, self._datapath.counters(call.forwards)))
+
+    def _place_of(self, forward: int) -> tuple[Call | None, session.Place]:
+        slot, side, medium = place_of(forward)
+        return self._by_slot.get(slot), (side, medium)

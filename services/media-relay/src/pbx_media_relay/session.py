@@ -1,0 +1,226 @@
+"""The session table: which calls hold which slots, what their streams are, and the `Forward`s that follow.
+Pure.
+
+Allocate, update and release are idempotent by call id. Nothing here touches ports, sockets or clocks:
+`relay.py` carries out what this table says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from pbx_media_relay.endpoint import Endpoint
+from pbx_media_relay.errors import InvalidStreamError
+from pbx_media_relay.forward import (
+    PORTS_PER_SLOT,
+    Forward,
+    Medium,
+    Side,
+    forward_id,
+    payload_mask,
+    rtp_port,
+)
+from pbx_media_relay.stream import Direction, Latching, Stream
+
+LATCH_WINDOW_NS: Final = 30_000_000_000
+"""A phone behind NAT sends within a second of the answer; one that mutes itself at first is given half a
+minute."""
+
+Place = tuple[Side, Medium]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a call is to be treated."""
+
+    media_timeout_ns: int
+    """Silence in both directions that is reported; 0: never."""
+    latching: Latching = Latching.AUTO
+
+
+@dataclass(slots=True)
+class Call:
+    """A call that holds a slot. Owned by the table; others read it."""
+
+    id: str
+    slot: int
+    instance_id: str
+    terms: Terms
+    allocated_at_ns: int
+    streams: dict[Place, Stream] = field(default_factory=dict)
+    forwards: dict[int, Forward] = field(default_factory=dict)
+    """What the datapath should hold for this call, by forward id."""
+    tapped: bool = False
+    """Whether copies of its packets are wanted."""
+
+    @property
+    def slot_port(self) -> int:
+        """The first port of the slot."""
+        return self.slot * PORTS_PER_SLOT
+
+    def forward_id(self, place: Place) -> int:
+        """Number of the forward at that place."""
+        return forward_id(self.slot, *place)
+
+    def expects_media(self) -> bool:
+        """Whether both sides should be sending: some medium is sendrecv on both. Hold and ringing are
+        exempt."""
+        for medium in Medium:
+            sides = [self.streams.get((side, medium)) for side in Side]
+            if all(stream and stream.rtp and stream.direction is Direction.SENDRECV for stream in sides):
+                return True
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the datapath has to be told after an update."""
+
+    upsert: tuple[Forward, ...] = ()
+    remove: tuple[int, ...] = ()
+
+
+class CallTable:
+    """All calls by id, and by the signaling instance that owns them."""
+
+    def __init__(self) -> None:
+        self._calls: dict[str, Call] = {}
+        self._owned: dict[str, set[str]] = {}
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(self._calls.values())
+
+    def __repr__(self) -> str:
+        return f"<CallTable {len(self._calls)} calls of {len(self._owned)} instances>"
+
+    def get(self, call_id: str) -> Call | None:
+        """The call, if it holds a slot."""
+        return self._calls.get(call_id)
+
+    def owned_by(self, instance_id: str) -> list[Call]:
+        """The calls of one signaling instance."""
+        return [self._calls[call_id] for call_id in self._owned.get(instance_id, ())]
+
+    def add(self, call: Call) -> None:
+        """A call took its slot."""
+        assert call.id not in self._calls
+        self._calls[call.id] = call
+        self._owned.setdefault(call.instance_id, set()).add(call.id)
+
+    def own(self, call: Call, instance_id: str) -> None:
+        """Whoever speaks of a call last owns it: an adopting instance takes it over from a dead one."""
+        if call.instance_id == instance_id:
+            return
+        self._disown(call)
+        call.instance_id = instance_id
+        self._owned.setdefault(instance_id, set()).add(call.id)
+
+    def remove(self, call_id: str) -> Call | None:
+        """The call gave its slot back; None for an unknown one."""
+        call = self._calls.pop(call_id, None)
+        if call is not None:
+            self._disown(call)
+        return call
+
+    def _disown(self, call: Call) -> None:
+        owned = self._owned[call.instance_id]
+        owned.discard(call.id)
+        if not owned:
+            del self._owned[call.instance_id]
+
+
+def update(call: Call, streams: Iterable[Stream], now_ns: int) -> Change:
+    """Take over what signaling says of some streams and answer what the datapath must do.
+
+    Raises InvalidStreamError before anything is changed.
+    """
+    told = list(streams)
+    for stream in told:
+        _check(call, stream)
+    before = dict(call.forwards)
+    for stream in told:
+        place = (stream.side, stream.medium)
+        met_before = call.forward_id(place) in before
+        call.streams[place] = stream
+        if stream.rtp is None:
+            call.forwards.pop(call.forward_id(place), None)
+            continue
+        call.forwards[call.forward_id(place)] = _forward(call, stream, now_ns)
+        if not met_before:
+            _reopen_peer(call, stream, now_ns)
+    changed = tuple(forward for forward in call.forwards.values() if before.get(forward.id) != forward)
+    return Change(changed, tuple(before.keys() - call.forwards.keys()))
+
+
+def tap(call: Call, tapped: bool) -> Change:
+    """Begin or end the copying of a call's packets."""
+    call.tapped = tapped
+    changed = []
+    for forward in list(call.forwards.values()):
+        if forward.tap != tapped:
+            call.forwards[forward.id] = replaced = _replaced(forward, tap=tapped)
+            changed.append(replaced)
+    return Change(tuple(changed))
+
+
+def _check(call: Call, stream: Stream) -> None:
+    """An endpoint inside the call's own slot would be a loop: each packet in would come in again."""
+    for endpoint in (stream.rtp, stream.rtcp):
+        if endpoint is not None and endpoint.port // PORTS_PER_SLOT == call.slot and _local(endpoint):
+            raise InvalidStreamError(f"{endpoint} is a port of the call's own slot")
+
+
+def _local(endpoint: Endpoint) -> bool:
+    return endpoint.host.startswith("127.") or endpoint.host == "::1"
+
+
+def _forward(call: Call, stream: Stream, now_ns: int) -> Forward:
+    assert stream.rtp is not None
+    place = (stream.side, stream.medium)
+    known = call.forwards.get(call.forward_id(place))
+    announced = (stream.rtp, stream.rtcp_endpoint)
+    fresh = known is None or stream.relatch or (known.rtp, known.rtcp) != announced
+    if fresh:
+        until_ns = 0 if call.terms.latching is Latching.STRICT else now_ns + LATCH_WINDOW_NS
+        generation = known.generation + 1 if known else 0
+    else:
+        assert known is not None
+        until_ns, generation = known.latch_until_ns, known.generation
+    codec = stream.codec
+    return Forward(
+        id=call.forward_id(place),
+        peer=forward_id(call.slot, Side(1 - stream.side), stream.medium),
+        port=rtp_port(call.slot_port, *place),
+        rtp=stream.rtp,
+        rtcp=stream.rtcp_endpoint,
+        rtcp_mux=stream.rtcp_mux,
+        receive=stream.direction.sends,
+        send=stream.direction.receives,
+        latch_until_ns=until_ns,
+        generation=generation,
+        hint_host=stream.signaling_host,
+        payload_types=payload_mask(payload_type.number for payload_type in stream.payload_types),
+        clock_rate_hz=codec.clock_rate_hz if codec else 0,
+        tap=call.tapped,
+    )
+
+
+def _reopen_peer(call: Call, stream: Stream, now_ns: int) -> None:
+    """The answer came: a caller that could not send before has its window from now on, unless it is
+    latched."""
+    peer = call.forwards.get(forward_id(call.slot, Side(1 - stream.side), stream.medium))
+    if peer is not None and peer.latch_until_ns:
+        call.forwards[peer.id] = _replaced(peer, latch_until_ns=now_ns + LATCH_WINDOW_NS)
+
+
+def _replaced(forward: Forward, *, latch_until_ns: int | None = None, tap: bool | None = None) -> Forward:
+    return replace(
+        forward,
+        latch_until_ns=forward.latch_until_ns if latch_until_ns is None else latch_until_ns,
+        tap=forward.tap if tap is None else tap,
+    )

@@ -1,0 +1,72 @@
+"""What the relay is told by its environment; see ARCHITECTURE.md for the table."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, ClassVar, Final, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from pbx_media_relay.endpoint import canonical_host
+from pbx_media_relay.ports import Shard
+from pbx_runtime.settings import CommaList, Listen, ServiceSettings
+
+WILDCARDS: Final = {"0.0.0.0": 4, "::": 6}  # noqa: S104 -- named, and bound only where the settings say so
+
+
+def _shard(value: object) -> object:
+    return Shard.parse(value) if isinstance(value, str) else value
+
+
+class RelaySettings(ServiceSettings):
+    """Frozen; made once at start."""
+
+    service: ClassVar[str] = "media-relay"
+
+    grpc_listen: Listen = Listen("127.0.0.1", 9103)
+    """Where the gRPC server listens."""
+    http_listen: Listen = Listen("127.0.0.1", 9113)
+    """Where metrics and health are served."""
+    relay_id: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,63}$")
+    """Names this relay in leases and CDRs; empty: "relay-" and the instance id."""
+    relay_ports: Annotated[Shard, BeforeValidator(_shard)] = Shard(30000, 39999)
+    """First and last port of the shard; whole slots of 8 ports inside are used."""
+    relay_ports_file: Path | None = Field(default=None, validation_alias="PBX_RELAY_SHARD_FILE")
+    """File that holds FIRST-LAST; read again when it changes, and above `relay_ports` where it exists."""
+    relay_bind: CommaList = ("0.0.0.0",)  # noqa: S104 -- media come from anywhere
+    """Local addresses of the RTP sockets, at most one per family."""
+    relay_advertise: CommaList = ()
+    """Addresses announced to phones, at most one per family; empty: the bound ones, unless they are
+    wildcards."""
+    relay_grpc_advertise: str = ""
+    """host:port under which signaling reaches this relay; empty: where it listens."""
+    relay_node: str = ""
+    """Node on which it runs; empty outside a cluster."""
+    relay_media_timeout_s: int = Field(default=60, ge=0, le=86400)
+    """Silence in both directions that is reported for calls that name none; 0: never."""
+    datapath: Literal["auto", "ebpf", "native", "python", "null"] = "auto"
+    """Which datapath moves the packets."""
+
+    @model_validator(mode="after")
+    def _addresses_fit(self) -> Self:
+        """A family that is announced must be bound, and an announced address must be a real one."""
+        bound = {ipaddress.ip_address(host).version for host in self.relay_bind}
+        if len(bound) != len(self.relay_bind) or not bound:
+            raise ValueError("PBX_RELAY_BIND needs one address, or one of each family")
+        announced = [ipaddress.ip_address(canonical_host(host)).version for host in self.hosts]
+        if len(set(announced)) != len(announced) or not set(announced) <= bound:
+            raise ValueError("PBX_RELAY_ADVERTISE may name one address of each family in PBX_RELAY_BIND")
+        return self
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The addresses to announce; empty where nothing but wildcards is known (never guessed)."""
+        if self.relay_advertise:
+            return tuple(canonical_host(host) for host in self.relay_advertise)
+        return tuple(canonical_host(host) for host in self.relay_bind if host not in WILDCARDS)
+
+    @property
+    def name(self) -> str:
+        """The relay's id."""
+        return self.relay_id or f"relay-{self.instance_id}"
