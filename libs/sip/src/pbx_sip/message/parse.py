@@ -41,6 +41,9 @@ def parse(data: bytes) -> Message:
 
 def _assemble(head: bytes, body: bytes) -> Message:
     lines = head.decode("utf-8", "surrogateescape").split("\r\n")
+    if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1:
+        # A bare CR or LF would come back out of a value that is copied into a response, as a header of its own.
+        raise ParseError("a line end within a header line")
     if len(lines) > MAX_HEADERS:
         raise LimitExceeded(f"{len(lines)} header lines", 400)
     items: list[tuple[str, str]] = []
