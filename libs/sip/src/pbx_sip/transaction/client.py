@@ -1,4 +1,4 @@
-"""Non-INVITE client transaction: RFC 3261 section 17.1.2, figure 6 (timer handling of RFC 4320 section 4.1)."""
+"""Non-INVITE client transaction: RFC 3261 section 17.1.2, figure 6."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import enum
 from typing import Any, ClassVar
 
 from pbx_sip.address import Flow
-from pbx_sip.message.message import Response
-from pbx_sip.transaction.events import FailureCause, Key
-from pbx_sip.transaction.machine import Host, Machine
+from pbx_sip.message.message import Request, Response
+from pbx_sip.message.serialize import serialize
+from pbx_sip.transaction.events import ClientKey, FailureCause
+from pbx_sip.transaction.machine import Host, Machine, Table
 
 
 class State(enum.IntEnum):
@@ -34,69 +35,70 @@ class Signal(enum.IntEnum):
 class Client(Machine):
     """Sends a request until there is a final response."""
 
-    __slots__ = ("interval_s",)
+    __slots__ = ()
 
-    def __init__(self, key: Key, flow: Flow, owner: Any, data: bytes) -> None:
-        super().__init__(key, flow, owner, State.TRYING, data)
-        self.interval_s = 0.0
+    TRANSPORT_ERROR = Signal.TRANSPORT_ERROR
+
+    def __init__(self, key: ClientKey, flow: Flow, owner: Any, request: Request) -> None:
+        super().__init__(key, flow, owner, serialize(request))
+        self.state = State.TRYING
+
+    @property
+    def is_awaiting(self) -> bool:
+        """Whether no final response came yet."""
+        return self.state in (State.TRYING, State.PROCEEDING)
 
     def start(self, host: Host) -> None:
-        """Sends the request."""
-        host.transmit(self.data, self.flow)
-        host.start_timer(self, Signal.TIMER_F, host.timers.timeout)
+        """Sends the request, and starts timer F, and E where the transport is unreliable (section
+        17.1.2.2)."""
+        host.send(self.data, self.flow)
+        self._end_after(Signal.TIMER_F, host.timers.timeout, host)
         if not self.flow.transport.reliable:
-            self.interval_s = host.timers.t1
-            host.start_timer(self, Signal.TIMER_E, self.interval_s)
+            self._repeat_after(Signal.TIMER_E, host.timers.t1, host)
 
     def receive(self, response: Response, host: Host) -> None:
         """A response that matched."""
         self.step(Signal.PROVISIONAL if response.status < 200 else Signal.FINAL, response, host)
 
-    def _resend(self, _: object, host: Host) -> None:
-        host.retransmissions += 1
-        host.transmit(self.data, self.flow)
-        self.interval_s = min(2 * self.interval_s, host.timers.t2)
-        host.start_timer(self, Signal.TIMER_E, self.interval_s)
+    def _repeat(self, _: object, host: Host) -> None:
+        self._resend(host)
+        self._repeat_after(Signal.TIMER_E, min(2 * self.interval_s, host.timers.t2), host)
 
-    def _slow_resend(self, _: object, host: Host) -> None:
-        self.interval_s = host.timers.t2
-        self._resend(_, host)
+    def _repeat_slowly(self, _: object, host: Host) -> None:
+        """ "the client transaction ... MUST reset timer E with a value of T2 seconds" (Proceeding)."""
+        self._resend(host)
+        self._repeat_after(Signal.TIMER_E, host.timers.t2, host)
 
     def _deliver(self, response: Response, host: Host) -> None:
         host.deliver(self, response)
 
     def _complete(self, response: Response, host: Host) -> None:
-        host.stop_timers(self)
+        self._stop(host)
         self.data = b""
         host.deliver(self, response)
         if self.flow.transport.reliable:
             self.step(Signal.TIMER_K, None, host)
         else:
-            host.start_timer(self, Signal.TIMER_K, host.timers.t4)
-
-    def _end(self, _: object, host: Host) -> None:
-        host.remove(self)
+            self.owner = None
+            self._end_after(Signal.TIMER_K, host.timers.t4, host)
 
     def _give_up(self, _: object, host: Host) -> None:
-        host.fail(self, FailureCause.TIMEOUT)
-        host.remove(self)
+        self._fail(FailureCause.TIMEOUT, host)
 
     def _break(self, _: object, host: Host) -> None:
-        host.fail(self, FailureCause.TRANSPORT)
-        host.remove(self)
+        self._fail(FailureCause.TRANSPORT, host)
 
-    # Timers E and F go on through Proceeding (figure 6), so that state does not count as a change for them.
-    TABLE: ClassVar[dict[tuple[int, int], tuple[int, Any]]] = {
-        (State.TRYING, Signal.TIMER_E): (State.TRYING, _resend),
-        (State.TRYING, Signal.TIMER_F): (State.TERMINATED, _give_up),
-        (State.TRYING, Signal.TRANSPORT_ERROR): (State.TERMINATED, _break),
+    TABLE: ClassVar[Table] = {
         (State.TRYING, Signal.PROVISIONAL): (State.PROCEEDING, _deliver),
         (State.TRYING, Signal.FINAL): (State.COMPLETED, _complete),
-        (State.PROCEEDING, Signal.TIMER_E): (State.PROCEEDING, _slow_resend),
-        (State.PROCEEDING, Signal.TIMER_F): (State.TERMINATED, _give_up),
-        (State.PROCEEDING, Signal.TRANSPORT_ERROR): (State.TERMINATED, _break),
+        (State.TRYING, Signal.TIMER_E): (State.TRYING, _repeat),
+        (State.TRYING, Signal.TIMER_F): (State.TERMINATED, _give_up),
+        (State.TRYING, Signal.TRANSPORT_ERROR): (State.TERMINATED, _break),
         (State.PROCEEDING, Signal.PROVISIONAL): (State.PROCEEDING, _deliver),
         (State.PROCEEDING, Signal.FINAL): (State.COMPLETED, _complete),
-        (State.COMPLETED, Signal.TIMER_K): (State.TERMINATED, _end),
+        (State.PROCEEDING, Signal.TIMER_E): (State.PROCEEDING, _repeat_slowly),
+        (State.PROCEEDING, Signal.TIMER_F): (State.TERMINATED, _give_up),
+        (State.PROCEEDING, Signal.TRANSPORT_ERROR): (State.TERMINATED, _break),
+        (State.COMPLETED, Signal.TIMER_K): (State.TERMINATED, Machine._end),
+        (State.COMPLETED, Signal.TRANSPORT_ERROR): (State.TERMINATED, Machine._end),
     }
-    KEEPS_TIMERS = (State.PROCEEDING,)

@@ -1,60 +1,95 @@
-"""Deadlines by the hundred thousand: buckets of 20 ms, a heap of bucket numbers, O(1) to set and to cancel.
+"""Deadlines by the hundred thousand: a wheel of 20 ms buckets in a dict, a heap of bucket numbers beside it.
 
-Most deadlines are cancelled or linger for 32 s; neither may cost a heap operation of its own. A deadline fires in the
-bucket that ends after it: up to 20 ms late, never early.
+Most deadlines are cancelled long before they are due, or linger for 32 s by the ten thousand; neither may
+cost a heap operation of its own. A deadline fires in the bucket that ends at or after it: up to 20 ms late,
+never early. Owners are whatever the caller likes (transactions, legs, calls); a tag tells an owner which of
+its deadlines it was.
 """
 
 from __future__ import annotations
 
 import heapq
+from math import ceil
 from typing import Any, Final
 
 BUCKETS_PER_S: Final = 50
+"""Resolution. 20 ms are 4 % of T1, and at most 50 wake-ups a second."""
+
+_EARLY: Final = 1e-6
+"""Buckets of slack, for sums of floating-point seconds that should have hit a bucket's end exactly (20
+ns)."""
+_SEQUENCE_BITS: Final = 40
+"""A handle is bucket number and sequence number in one integer. 2^40 deadlines are 12 days at a million a
+second, and a number may come again once its bucket has passed."""
+_SEQUENCE_MASK: Final = (1 << _SEQUENCE_BITS) - 1
+
+NEVER: Final = 0
+"""A handle that belongs to no deadline; cancelling it does nothing."""
 
 
 class Deadlines:
-    """(owner, tag) pairs that fall due."""
+    """Pairs of (owner, tag) that fall due. `len` is the number of those set."""
 
-    __slots__ = ("_buckets", "_count", "_heap")
+    __slots__ = ("_buckets", "_heap", "_sequence", "_size")
 
     def __init__(self) -> None:
         self._buckets: dict[int, dict[int, tuple[Any, int]]] = {}
         self._heap: list[int] = []
-        self._count = 0
+        """Numbers of buckets; those of buckets that were emptied stay until they are passed."""
+        self._sequence = 0
+        self._size = 0
 
-    def schedule(self, at: float, owner: Any, tag: int) -> tuple[int, int]:
-        """Sets a deadline in seconds of the caller's clock; the handle goes to `cancel`."""
-        number = int(at * BUCKETS_PER_S) + 1
+    def schedule(self, at: float, owner: Any, tag: int) -> int:
+        """Sets a deadline at `at` seconds of the caller's clock, and returns the handle for `cancel`."""
+        number = ceil(at * BUCKETS_PER_S - _EARLY)
         bucket = self._buckets.get(number)
         if bucket is None:
             bucket = self._buckets[number] = {}
             heapq.heappush(self._heap, number)
-        self._count += 1
-        bucket[self._count] = (owner, tag)
-        return number, self._count
+        self._sequence = sequence = (self._sequence + 1) & _SEQUENCE_MASK
+        handle = number << _SEQUENCE_BITS | sequence
+        bucket[handle] = (owner, tag)
+        self._size += 1
+        return handle
 
-    def cancel(self, handle: tuple[int, int]) -> None:
-        """Forgets a deadline; one that has fired is fine."""
-        bucket = self._buckets.get(handle[0])
-        if bucket is not None:
-            bucket.pop(handle[1], None)
+    def cancel(self, handle: int) -> None:
+        """Forgets a deadline, in O(1); one that has fired or was cancelled is fine."""
+        number = handle >> _SEQUENCE_BITS
+        bucket = self._buckets.get(number)
+        if bucket is None or bucket.pop(handle, None) is None:
+            return
+        self._size -= 1
+        if not bucket:
+            del self._buckets[number]
 
     @property
     def next_timeout(self) -> float | None:
-        """When `expire` is due; None without deadlines. Buckets that were emptied are passed over."""
+        """When `expire` is due, in seconds of the caller's clock; None where nothing is set."""
         heap, buckets = self._heap, self._buckets
-        while heap and not buckets[heap[0]]:
-            del buckets[heapq.heappop(heap)]
+        while heap and heap[0] not in buckets:
+            heapq.heappop(heap)
         return heap[0] / BUCKETS_PER_S if heap else None
 
     def expire(self, now: float) -> list[tuple[Any, int]]:
-        """The deadlines of all buckets that ended by `now`, in order of bucket and of setting."""
+        """Takes out what is due at `now`: in order of buckets, and in the order of setting within one.
+
+        The caller must be ready for a pair that it would have cancelled while handling an earlier one of the
+        list.
+        """
         due: list[tuple[Any, int]] = []
-        heap = self._heap
-        while heap and heap[0] / BUCKETS_PER_S <= now:
-            due.extend(self._buckets.pop(heapq.heappop(heap)).values())
+        heap, buckets = self._heap, self._buckets
+        limit = now * BUCKETS_PER_S + _EARLY
+        while heap and heap[0] <= limit:
+            bucket = buckets.pop(heapq.heappop(heap), None)
+            if bucket is not None:
+                due.extend(bucket.values())
+        self._size -= len(due)
         return due
 
     def __len__(self) -> int:
         """How many deadlines are set."""
-        return sum(map(len, self._buckets.values()))
+        return self._size
+
+    def __repr__(self) -> str:
+        """For a reader: how many, and when the next."""
+        return f"<Deadlines {self._size} set, next {self.next_timeout}>"

@@ -1,4 +1,5 @@
-"""What the transaction layer hands upward: slotted values, one sentence each."""
+"""What the transaction layer hands upward: slotted values, not frozen since they are made for every
+message."""
 
 from __future__ import annotations
 
@@ -9,15 +10,20 @@ from typing import Any
 from pbx_sip.address import Flow
 from pbx_sip.message.message import Request, Response
 
-Key = tuple[str, ...]
-"""Identifies a transaction; opaque to the transaction user."""
+ClientKey = tuple[str, str]
+"""Identifies a client transaction; opaque to the transaction user (branch, method)."""
+ServerKey = tuple[str, str, str]
+"""Identifies a server transaction; opaque to the transaction user (branch, method, sent-by)."""
+Key = ClientKey | ServerKey
 
 
 class FailureCause(enum.IntEnum):
-    """Why a client transaction, or an INVITE server transaction, failed."""
+    """Why a transaction failed."""
 
     TIMEOUT = 0
+    """No final response came (timers B, F); for an INVITE that was refused: no ACK (timer H)."""
     TRANSPORT = 1
+    """The flow broke."""
 
 
 @dataclass(slots=True)
@@ -32,24 +38,27 @@ class Transmit:
 class RequestReceived:
     """A new request; answer it with `respond`."""
 
-    key: Key
+    key: ServerKey
     request: Request
     flow: Flow
 
 
 @dataclass(slots=True)
 class CancelReceived:
-    """A CANCEL, answered by the layer (200, or 481 where it matches nothing); `invite_key` is what it cancels."""
+    """A CANCEL that the layer has answered: 200, or 481 where `invite_key` is None because it matched
+    nothing."""
 
-    key: Key
+    key: ServerKey
     request: Request
-    invite_key: Key | None
+    invite_key: ServerKey | None
     invite_owner: Any
+    """What the transaction user attached to the INVITE; None once that has its final response."""
 
 
 @dataclass(slots=True)
 class AckReceived:
-    """An ACK outside of any transaction: for a 2xx, or for nothing."""
+    """An ACK outside of any refused INVITE: for a 2xx, or for nothing. It comes again when it is sent
+    again."""
 
     request: Request
     flow: Flow
@@ -57,17 +66,19 @@ class AckReceived:
 
 @dataclass(slots=True)
 class ResponseReceived:
-    """A response to a request that was sent; of repetitions only those of a 2xx to INVITE."""
+    """A response to a request that was sent. Of final ones only the 2xx to an INVITE comes more than once."""
 
-    key: Key
+    key: ClientKey
     owner: Any
     response: Response
     flow: Flow
+    """The flow on which it came."""
 
 
 @dataclass(slots=True)
 class StrayResponse:
-    """A response without a transaction: late, or of another fork."""
+    """A response without a transaction: late, of another fork, or of nobody. A 2xx to INVITE wants ACK and
+    BYE."""
 
     response: Response
     flow: Flow
@@ -75,7 +86,7 @@ class StrayResponse:
 
 @dataclass(slots=True)
 class TransactionFailed:
-    """No final response came or could come; for an INVITE that was received: no ACK came (timer H)."""
+    """Nothing more will come of this transaction."""
 
     key: Key
     owner: Any
@@ -84,10 +95,9 @@ class TransactionFailed:
 
 @dataclass(slots=True)
 class ServerTransactionEnded:
-    """A server transaction is forgotten."""
+    """A server transaction is forgotten: its key means nothing from now on."""
 
-    key: Key
-    owner: Any
+    key: ServerKey
 
 
 Output = (

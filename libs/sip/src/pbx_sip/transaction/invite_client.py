@@ -1,4 +1,8 @@
-"""INVITE client transaction: RFC 3261 section 17.1.1 as amended by RFC 6026 (figure 5, state Accepted)."""
+"""INVITE client transaction: RFC 3261 section 17.1.1 as amended by RFC 6026 section 8.4 (its figure 5).
+
+CANCEL (section 9.1) is a signal of this machine, because it must wait for the first provisional response. The
+ACK for a 2xx is the transaction user's; that for a refusal is built and repeated here.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,8 @@ from pbx_sip.address import Flow
 from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Request, Response
 from pbx_sip.message.serialize import serialize
-from pbx_sip.transaction.events import FailureCause, Key
-from pbx_sip.transaction.machine import Host, Machine
+from pbx_sip.transaction.events import ClientKey, FailureCause
+from pbx_sip.transaction.machine import Host, Machine, Table
 
 
 class State(enum.IntEnum):
@@ -29,36 +33,47 @@ class Signal(enum.IntEnum):
     PROVISIONAL = 0
     SUCCESS = 1
     FAILURE = 2
-    TIMER_A = 3
-    TIMER_B = 4
-    TIMER_D = 5
-    TIMER_M = 6
-    TRANSPORT_ERROR = 7
+    CANCEL = 3
+    TIMER_A = 4
+    TIMER_B = 5
+    TIMER_D = 6
+    TIMER_M = 7
     TIMER_CANCEL = 8
-    """64*T1 after a CANCEL without a final response (RFC 3261 section 9.1)."""
+    """64*T1 after a CANCEL without a final response: "the client SHOULD then consider the original
+    transaction cancelled" (RFC 3261 section 9.1)."""
+    TRANSPORT_ERROR = 9
+
+
+Pairs = list[tuple[str, str]]
 
 
 class InviteClient(Machine):
     """Sends an INVITE until there is a response; confirms refusals; lets every 2xx through."""
 
-    __slots__ = ("cancel_pending", "interval_s", "request")
+    __slots__ = ("cancel_headers", "request")
 
-    def __init__(self, key: Key, flow: Flow, owner: Any, request: Request, data: bytes) -> None:
-        super().__init__(key, flow, owner, State.CALLING, data)
+    TRANSPORT_ERROR = Signal.TRANSPORT_ERROR
+
+    def __init__(self, key: ClientKey, flow: Flow, owner: Any, request: Request) -> None:
+        super().__init__(key, flow, owner, serialize(request))
         self.request: Request | None = request
-        """Kept for CANCEL and ACK, until the transaction lingers."""
-        self.interval_s = 0.0
-        self.cancel_pending: list[tuple[str, str]] | None = None
-        """Headers of a CANCEL that waits for a provisional response (section 9.1)."""
+        """Kept for CANCEL and ACK until there is a final response."""
+        self.cancel_headers: Pairs | None = None
+        """What a CANCEL carries that was asked for; None: none was."""
+        self.state = State.CALLING
+
+    @property
+    def is_awaiting(self) -> bool:
+        """Whether no final response came yet."""
+        return self.state in (State.CALLING, State.PROCEEDING)
 
     def start(self, host: Host) -> None:
-        """Sends the request."""
-        host.transmit(self.data, self.flow)
-        timers = host.timers
-        host.start_timer(self, Signal.TIMER_B, timers.timeout)
+        """Sends the INVITE, and starts timer B, and A where the transport is unreliable (section
+        17.1.1.2)."""
+        host.send(self.data, self.flow)
+        self._end_after(Signal.TIMER_B, host.timers.timeout, host)
         if not self.flow.transport.reliable:
-            self.interval_s = timers.t1
-            host.start_timer(self, Signal.TIMER_A, timers.t1)
+            self._repeat_after(Signal.TIMER_A, host.timers.t1, host)
 
     def receive(self, response: Response, host: Host) -> None:
         """A response that matched."""
@@ -66,81 +81,103 @@ class InviteClient(Machine):
         signal = Signal.PROVISIONAL if status < 200 else Signal.SUCCESS if status < 300 else Signal.FAILURE
         self.step(signal, response, host)
 
-    def _resend(self, _: object, host: Host) -> None:
-        host.retransmissions += 1
-        host.transmit(self.data, self.flow)
-        self.interval_s *= 2
-        host.start_timer(self, Signal.TIMER_A, self.interval_s)
+    def cancel(self, headers: Pairs, host: Host) -> None:
+        """Cancels the INVITE at once, or as soon as a provisional response came; a second time does
+        nothing."""
+        if self.cancel_headers is None:
+            self.cancel_headers = headers
+            self.step(Signal.CANCEL, None, host)
+
+    def _repeat(self, _: object, host: Host) -> None:
+        self._resend(host)
+        self._repeat_after(Signal.TIMER_A, 2 * self.interval_s, host)
+
+    def _proceed(self, response: Response, host: Host) -> None:
+        self._stop(host)
+        self.data = b""  # never sent again: timer A ends with Calling
+        host.deliver(self, response)
+        if self.cancel_headers is not None:
+            self._send_cancel(None, host)
+
+    def _send_cancel(self, _: object, host: Host) -> None:
+        assert self.request is not None
+        host.send_cancel(cancel_for(self.request, self.cancel_headers or []), self.flow)
+        self._end_after(Signal.TIMER_CANCEL, host.timers.timeout, host)
 
     def _deliver(self, response: Response, host: Host) -> None:
         host.deliver(self, response)
 
     def _accept(self, response: Response, host: Host) -> None:
+        self._stop(host)
         self._let_go()
-        host.start_timer(self, Signal.TIMER_M, host.timers.timeout)
+        self._end_after(Signal.TIMER_M, host.timers.timeout, host)
         host.deliver(self, response)
 
     def _reject(self, response: Response, host: Host) -> None:
+        self._stop(host)
         assert self.request is not None
-        self.data = serialize(ack_for_failure(self.request, response))
+        ack = serialize(ack_for_failure(self.request, response))
         self._let_go()
-        host.transmit(self.data, self.flow)
+        host.send(ack, self.flow)
         host.deliver(self, response)
         if self.flow.transport.reliable:
             self.step(Signal.TIMER_D, None, host)
         else:
-            host.start_timer(self, Signal.TIMER_D, host.timers.d)
+            self.data = ack
+            self.owner = None
+            self._end_after(Signal.TIMER_D, host.timers.d, host)
 
     def _reack(self, _: object, host: Host) -> None:
-        host.transmit(self.data, self.flow)
-
-    def _end(self, _: object, host: Host) -> None:
-        host.remove(self)
+        self._resend(host)
 
     def _give_up(self, _: object, host: Host) -> None:
-        host.fail(self, FailureCause.TIMEOUT)
-        host.remove(self)
+        self._fail(FailureCause.TIMEOUT, host)
 
     def _break(self, _: object, host: Host) -> None:
-        host.fail(self, FailureCause.TRANSPORT)
-        host.remove(self)
+        self._fail(FailureCause.TRANSPORT, host)
 
     def _let_go(self) -> None:
-        self.request = self.cancel_pending = None
+        self.request = self.cancel_headers = None
+        self.data = b""
 
-    TABLE: ClassVar[dict[tuple[int, int], tuple[int, Any]]] = {
-        (State.CALLING, Signal.TIMER_A): (State.CALLING, _resend),
-        (State.CALLING, Signal.TIMER_B): (State.TERMINATED, _give_up),
-        (State.CALLING, Signal.TRANSPORT_ERROR): (State.TERMINATED, _break),
-        (State.CALLING, Signal.PROVISIONAL): (State.PROCEEDING, _deliver),
+    TABLE: ClassVar[Table] = {
+        (State.CALLING, Signal.PROVISIONAL): (State.PROCEEDING, _proceed),
         (State.CALLING, Signal.SUCCESS): (State.ACCEPTED, _accept),
         (State.CALLING, Signal.FAILURE): (State.COMPLETED, _reject),
+        (State.CALLING, Signal.CANCEL): (State.CALLING, None),  # it waits for a provisional response
+        (State.CALLING, Signal.TIMER_A): (State.CALLING, _repeat),
+        (State.CALLING, Signal.TIMER_B): (State.TERMINATED, _give_up),
+        (State.CALLING, Signal.TRANSPORT_ERROR): (State.TERMINATED, _break),
         (State.PROCEEDING, Signal.PROVISIONAL): (State.PROCEEDING, _deliver),
         (State.PROCEEDING, Signal.SUCCESS): (State.ACCEPTED, _accept),
         (State.PROCEEDING, Signal.FAILURE): (State.COMPLETED, _reject),
-        (State.PROCEEDING, Signal.TRANSPORT_ERROR): (State.TERMINATED, _break),
+        (State.PROCEEDING, Signal.CANCEL): (State.PROCEEDING, _send_cancel),
         (State.PROCEEDING, Signal.TIMER_CANCEL): (State.TERMINATED, _give_up),
+        (State.PROCEEDING, Signal.TRANSPORT_ERROR): (State.TERMINATED, _break),
         (State.ACCEPTED, Signal.SUCCESS): (State.ACCEPTED, _deliver),
-        (State.ACCEPTED, Signal.TIMER_M): (State.TERMINATED, _end),
+        (State.ACCEPTED, Signal.TIMER_M): (State.TERMINATED, Machine._end),
         (State.COMPLETED, Signal.FAILURE): (State.COMPLETED, _reack),
-        (State.COMPLETED, Signal.TIMER_D): (State.TERMINATED, _end),
+        (State.COMPLETED, Signal.TIMER_D): (State.TERMINATED, Machine._end),
+        (State.COMPLETED, Signal.TRANSPORT_ERROR): (State.TERMINATED, Machine._end),
     }
 
 
-_FROM_REQUEST: Final = ("From", "Call-ID", "Route")
+_FROM_INVITE: Final = frozenset({"From", "Call-ID", "Route"})
+_FROM_INVITE_AND_TO: Final = _FROM_INVITE | {"To"}
 
 
 def ack_for_failure(invite: Request, response: Response) -> Request:
-    """The ACK of the transaction for a final response of 300 to 699 (section 17.1.1.3)."""
+    """The ACK of the transaction for a final response of 300 to 699 (section 17.1.1.3): To is the
+    response's."""
     items = [("Via", invite.top_via), ("Max-Forwards", "70")]
-    items += [item for item in invite.headers.items if item[0] in _FROM_REQUEST]
+    items += [item for item in invite.headers.items if item[0] in _FROM_INVITE]
     items += [("To", response.first("To") or ""), ("CSeq", f"{invite.cseq_number} ACK")]
     return Request("ACK", invite.uri, Headers(items))
 
 
-def cancel_for(invite: Request, extra: list[tuple[str, str]]) -> Request:
-    """The CANCEL for an INVITE (section 9.1)."""
+def cancel_for(invite: Request, headers: Pairs) -> Request:
+    """The CANCEL for an INVITE (section 9.1), with further headers such as Reason."""
     items = [("Via", invite.top_via), ("Max-Forwards", "70")]
-    items += [item for item in invite.headers.items if item[0] in (*_FROM_REQUEST, "To")]
-    items += [("CSeq", f"{invite.cseq_number} CANCEL"), *extra]
+    items += [item for item in invite.headers.items if item[0] in _FROM_INVITE_AND_TO]
+    items += [("CSeq", f"{invite.cseq_number} CANCEL"), *headers]
     return Request("CANCEL", invite.uri, Headers(items))

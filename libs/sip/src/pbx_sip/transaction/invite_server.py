@@ -1,18 +1,19 @@
-"""INVITE server transaction: RFC 3261 section 17.2.1 as amended by RFC 6026 (figure 7, state Accepted).
+"""INVITE server transaction: RFC 3261 section 17.2.1 as amended by RFC 6026 section 7.1 (its figure 7).
 
-The 2xx itself is repeated by the transaction user until its ACK comes (section 13.3.1.4), through this machine.
+The transaction user sends the 100 (within 200 ms) and repeats a 2xx until its ACK comes (section 13.3.1.4),
+both through this machine. Proceeding has no timer: the transaction user must come to a final response.
 """
 
 from __future__ import annotations
 
 import enum
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pbx_sip.address import Flow
-from pbx_sip.message.message import Response
+from pbx_sip.message.message import Request, Response
 from pbx_sip.message.serialize import serialize
-from pbx_sip.transaction.events import FailureCause, Key
-from pbx_sip.transaction.machine import Host, Machine
+from pbx_sip.transaction.events import FailureCause, ServerKey
+from pbx_sip.transaction.machine import Host, Machine, Table
 
 
 class State(enum.IntEnum):
@@ -28,7 +29,7 @@ class State(enum.IntEnum):
 class Signal(enum.IntEnum):
     """What can happen to it."""
 
-    INVITE = 0
+    REQUEST = 0
     ACK = 1
     SEND_PROVISIONAL = 2
     SEND_SUCCESS = 3
@@ -37,78 +38,96 @@ class Signal(enum.IntEnum):
     TIMER_H = 6
     TIMER_I = 7
     TIMER_L = 8
+    TRANSPORT_ERROR = 9
 
 
 class InviteServer(Machine):
     """Repeats its last response; waits for the ACK of a refusal."""
 
-    __slots__ = ("interval_s",)
+    __slots__ = ()
 
-    def __init__(self, key: Key, flow: Flow, owner: Any) -> None:
-        super().__init__(key, flow, owner, State.PROCEEDING, b"")
-        self.interval_s = 0.0
+    REQUEST = Signal.REQUEST
+    TRANSPORT_ERROR = Signal.TRANSPORT_ERROR
 
-    def send(self, response: Response, host: Host) -> None:
-        """A response of the transaction user."""
+    def __init__(self, key: ServerKey, flow: Flow) -> None:
+        super().__init__(key, flow, None, b"")
+        self.state = State.PROCEEDING
+
+    def start(self, host: Host) -> None:
+        """Nothing to start; as the other machines."""
+
+    def respond(self, response: Response, host: Host) -> None:
+        """A response of the transaction user; dropped where a final one went before (except a repeated
+        2xx)."""
         status = response.status
-        kind = Signal.SEND_PROVISIONAL if status < 200 else Signal.SEND_SUCCESS if status < 300 else Signal.SEND_FAILURE
-        self.step(kind, response, host)
+        if status < 200:
+            signal = Signal.SEND_PROVISIONAL
+        else:
+            signal = Signal.SEND_SUCCESS if status < 300 else Signal.SEND_FAILURE
+        self.step(signal, response, host)
 
     def _send(self, response: Response, host: Host) -> None:
         self.data = serialize(response)
-        host.transmit(self.data, self.flow)
+        host.send(self.data, self.flow)
 
     def _accept(self, response: Response, host: Host) -> None:
-        host.transmit(serialize(response), self.flow)
         self.data = b""  # the transaction user repeats a 2xx
-        host.start_timer(self, Signal.TIMER_L, host.timers.timeout)
+        self.owner = None
+        host.send(serialize(response), self.flow)
+        self._end_after(Signal.TIMER_L, host.timers.timeout, host)
 
-    def _again(self, response: Response, host: Host) -> None:
+    def _accept_again(self, response: Response, host: Host) -> None:
         host.retransmissions += 1
-        host.transmit(serialize(response), self.flow)
+        host.send(serialize(response), self.flow)
 
     def _reject(self, response: Response, host: Host) -> None:
         self._send(response, host)
-        timers = host.timers
-        host.start_timer(self, Signal.TIMER_H, timers.timeout)
+        self._end_after(Signal.TIMER_H, host.timers.timeout, host)
         if not self.flow.transport.reliable:
-            self.interval_s = timers.t1
-            host.start_timer(self, Signal.TIMER_G, timers.t1)
+            self._repeat_after(Signal.TIMER_G, host.timers.t1, host)
 
     def _repeat(self, _: object, host: Host) -> None:
         if self.data:
-            host.retransmissions += 1
-            host.transmit(self.data, self.flow)
+            self._resend(host)
 
-    def _timer_g(self, _: object, host: Host) -> None:
-        self._repeat(_, host)
-        self.interval_s = min(2 * self.interval_s, host.timers.t2)
-        host.start_timer(self, Signal.TIMER_G, self.interval_s)
+    def _repeat_later(self, _: object, host: Host) -> None:
+        self._resend(host)
+        self._repeat_after(Signal.TIMER_G, min(2 * self.interval_s, host.timers.t2), host)
+
+    def _deliver_ack(self, request: Request, host: Host) -> None:
+        host.deliver_ack(request)
 
     def _confirm(self, _: object, host: Host) -> None:
+        self._stop(host)
         self.data = b""
+        self.owner = None
         if self.flow.transport.reliable:
             self.step(Signal.TIMER_I, None, host)
         else:
-            host.start_timer(self, Signal.TIMER_I, host.timers.t4)
-
-    def _end(self, _: object, host: Host) -> None:
-        host.remove(self)
+            self._end_after(Signal.TIMER_I, host.timers.t4, host)
 
     def _give_up(self, _: object, host: Host) -> None:
-        host.fail(self, FailureCause.TIMEOUT)
-        host.remove(self)
+        self._fail(FailureCause.TIMEOUT, host)
 
-    TABLE: ClassVar[dict[tuple[int, int], tuple[int, Any]]] = {
-        (State.PROCEEDING, Signal.INVITE): (State.PROCEEDING, _repeat),
+    def _break(self, _: object, host: Host) -> None:
+        self._fail(FailureCause.TRANSPORT, host)
+
+    TABLE: ClassVar[Table] = {
+        (State.PROCEEDING, Signal.REQUEST): (State.PROCEEDING, _repeat),
         (State.PROCEEDING, Signal.SEND_PROVISIONAL): (State.PROCEEDING, _send),
         (State.PROCEEDING, Signal.SEND_SUCCESS): (State.ACCEPTED, _accept),
         (State.PROCEEDING, Signal.SEND_FAILURE): (State.COMPLETED, _reject),
-        (State.ACCEPTED, Signal.SEND_SUCCESS): (State.ACCEPTED, _again),
-        (State.ACCEPTED, Signal.TIMER_L): (State.TERMINATED, _end),
-        (State.COMPLETED, Signal.INVITE): (State.COMPLETED, _repeat),
-        (State.COMPLETED, Signal.TIMER_G): (State.COMPLETED, _timer_g),
-        (State.COMPLETED, Signal.TIMER_H): (State.TERMINATED, _give_up),
+        (State.PROCEEDING, Signal.TRANSPORT_ERROR): (State.TERMINATED, _break),
+        (State.ACCEPTED, Signal.REQUEST): (State.ACCEPTED, None),  # absorbed
+        (State.ACCEPTED, Signal.ACK): (State.ACCEPTED, _deliver_ack),
+        (State.ACCEPTED, Signal.SEND_SUCCESS): (State.ACCEPTED, _accept_again),
+        (State.ACCEPTED, Signal.TIMER_L): (State.TERMINATED, Machine._end),
+        (State.COMPLETED, Signal.REQUEST): (State.COMPLETED, _repeat),
         (State.COMPLETED, Signal.ACK): (State.CONFIRMED, _confirm),
-        (State.CONFIRMED, Signal.TIMER_I): (State.TERMINATED, _end),
+        (State.COMPLETED, Signal.TIMER_G): (State.COMPLETED, _repeat_later),
+        (State.COMPLETED, Signal.TIMER_H): (State.TERMINATED, _give_up),
+        (State.COMPLETED, Signal.TRANSPORT_ERROR): (State.TERMINATED, _break),
+        (State.CONFIRMED, Signal.ACK): (State.CONFIRMED, None),  # absorbed
+        (State.CONFIRMED, Signal.TIMER_I): (State.TERMINATED, Machine._end),
+        (State.CONFIRMED, Signal.TRANSPORT_ERROR): (State.TERMINATED, Machine._end),
     }

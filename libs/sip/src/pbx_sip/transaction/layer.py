@@ -1,7 +1,17 @@
-"""The transaction layer (RFC 3261 section 17): matches messages to machines, keeps their timers, bounds their number.
+"""The transaction layer (RFC 3261 section 17): matches messages to machines, keeps their timers, bounds their
+number.
 
-Verbs: `receive`, `request`, `respond`, `cancel`, `transmit_ack`, `handle_timeout`; `drain` after each. CANCEL and the
-ACK for a refusal are dealt with here; the transaction user sees what is left to decide.
+    layer.receive(message, flow, now)              a parsed and validated message
+    key = layer.request(request, flow, now, owner) sends a request in a transaction of its own
+    layer.respond(key, response, now)              answers one
+    layer.cancel(key, now, headers)                cancels an INVITE that was sent
+    layer.transmit(message, flow)                  sends outside of any transaction: the ACK for a 2xx
+    layer.handle_timeout(now)                      when next_timeout is due
+    layer.drain()                                  what happened, in order; call it after each of the others
+
+CANCEL and the ACK for a refusal are answered and absorbed here; the transaction user sees what is left to
+decide. A response goes back down the flow on which its request came (RFC 3581 section 4, RFC 5626), whatever
+its Via says.
 """
 
 from __future__ import annotations
@@ -9,51 +19,81 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pbx_sip.address import Flow
-from pbx_sip.message.message import BRANCH_COOKIE, Message, Request, Response, parameter_of, response_to
+from pbx_sip.errors import LocalError
+from pbx_sip.message.message import Message, Request, Response, response_to
 from pbx_sip.message.serialize import serialize
-from pbx_sip.transaction import client, invite_client, invite_server, server
+from pbx_sip.transaction import invite_server
 from pbx_sip.transaction.client import Client
 from pbx_sip.transaction.deadlines import Deadlines
 from pbx_sip.transaction.events import (
     AckReceived,
     CancelReceived,
+    ClientKey,
     FailureCause,
-    Key,
     Output,
     RequestReceived,
     ResponseReceived,
+    ServerKey,
     ServerTransactionEnded,
     StrayResponse,
     TransactionFailed,
     Transmit,
 )
-from pbx_sip.transaction.invite_client import InviteClient, cancel_for
+from pbx_sip.transaction.invite_client import InviteClient, Pairs
 from pbx_sip.transaction.invite_server import InviteServer
+from pbx_sip.transaction.key import (
+    METHODS,
+    client_key,
+    invite_key_of,
+    merge_identity,
+    server_key,
+    stateless_tag,
+    take_via,
+)
 from pbx_sip.transaction.machine import Machine
 from pbx_sip.transaction.server import Server
-from pbx_sip.transaction.timers import Timers
+from pbx_sip.transaction.timers import DEFAULT, Timers
 
-OVERLOAD_RETRY_S: Final = 5
+LIMIT: Final = 200_000
+"""Transactions at once, lingering ones included: 32 s at 1 000 calls/s with six each. Threat: memory (about 1
+KiB each). Kamailio and OpenSIPS stop where their shared memory ends; PJSIP at a fixed pool
+(PJSIP_MAX_TSX_COUNT)."""
+RETRY_AFTER_S: Final = 5
+"""What a request that is refused for want of room is told."""
+
+_NOBODY: Final = object()
+"""Owner of our CANCELs: nobody wants to hear of them."""
 
 
 class TransactionLayer:
-    """All transactions of one endpoint."""
+    """All transactions of one endpoint. Implements `machine.Host` for its machines."""
 
-    def __init__(self, timers: Timers | None = None, limit: int = 200_000) -> None:
-        self.timers = timers or Timers()
+    def __init__(self, timers: Timers = DEFAULT, limit: int = LIMIT) -> None:
+        self.timers = timers
         self.limit = limit
-        """Transactions at once, lingering ones included. Threat: memory; beyond, requests get a stateless 503."""
-        self.now = 0.0
+        """Beyond it a request outside of a dialog is refused; one inside a dialog only an eighth beyond, so
+        that calls can still end. Requests of our own are never refused: their number follows from that of the
+        calls."""
         self.retransmissions = 0
+        """Requests and responses that were sent again."""
         self.refused = 0
         """Requests answered 503 because the table was full."""
-        self._clients: dict[Key, Machine] = {}
-        self._servers: dict[Key, Machine] = {}
-        self._merged: dict[Key, Key] = {}
-        """Call-ID, CSeq and From-tag of requests outside a dialog to their transaction (section 8.2.2.2)."""
-        self._merge_keys: dict[Key, Key] = {}
+        self.merged = 0
+        """Requests answered 482 because they came twice over different ways."""
+        self._now = 0.0
+        self._flow: Any = None
+        """Of the message under way."""
+        self._clients: dict[ClientKey, InviteClient | Client] = {}
+        self._servers: dict[ServerKey, InviteServer | Server] = {}
+        self._merge: dict[str, ServerKey] = {}
+        """Requests outside of a dialog by what their copies share (section 8.2.2.2)."""
+        self._merge_of: dict[ServerKey, str] = {}
         self._deadlines = Deadlines()
         self._output: list[Output] = []
+
+    def __repr__(self) -> str:
+        """For a reader: how many of which."""
+        return f"<TransactionLayer {len(self._clients)} client, {len(self._servers)} server, {self._deadlines!r}>"
 
     @property
     def active(self) -> int:
@@ -61,82 +101,102 @@ class TransactionLayer:
         return len(self._clients) + len(self._servers)
 
     @property
+    def active_client(self) -> int:
+        """Client transactions, lingering ones included."""
+        return len(self._clients)
+
+    @property
+    def active_server(self) -> int:
+        """Server transactions, lingering ones included."""
+        return len(self._servers)
+
+    @property
     def awaiting(self) -> int:
-        """Client transactions without a final response."""
-        return sum(machine.state < 2 for machine in self._clients.values())
+        """Client transactions without a final response: what a process that stops may still want to wait for."""
+        return sum(machine.is_awaiting for machine in self._clients.values())
 
     # --- verbs
 
     def receive(self, message: Message, flow: Flow, now: float) -> None:
-        """Takes a validated message in; `drain` next."""
-        self.now = now
-        if isinstance(message, Response):
-            self._response(message, flow)
+        """Takes a message in; bytes that break rules are the caller's to refuse before. `drain` next."""
+        self._now = now
+        self._flow = flow
+        if type(message) is Request:
+            self._receive_request(message, flow)
         else:
-            assert isinstance(message, Request)
-            self._request(message, flow)
+            assert isinstance(message, Response)
+            self._receive_response(message, flow)
 
-    def request(self, request: Request, flow: Flow, now: float, owner: Any) -> Key:
-        """Sends a request (not ACK) whose Via the caller has put on top; `drain` next."""
-        self.now = now
-        key = (request.branch, request.method)
-        data = serialize(request)
-        machine: InviteClient | Client
-        if request.method == "INVITE":
-            machine = InviteClient(key, flow, owner, request, data)
-        else:
-            machine = Client(key, flow, owner, data)
+    def request(self, request: Request, flow: Flow, now: float, owner: Any) -> ClientKey:
+        """Sends a request other than ACK, whose Via with a fresh branch the caller has put on top. `drain`
+        next.
+
+        `owner` comes back with each output about it. Raises LocalError where the branch is in use, is
+        missing, or the method is ACK.
+        """
+        self._now = now
+        method = METHODS.get(request.method, request.method)
+        key = (request.branch, method)
+        if not key[0] or key in self._clients or method == "ACK":
+            raise LocalError(f"no transaction of its own: {request!r}")
+        machine = (InviteClient if method == "INVITE" else Client)(key, flow, owner, request)
         self._clients[key] = machine
         machine.start(self)
         return key
 
-    def respond(self, key: Key, response: Response, now: float) -> None:
-        """Answers a request; dropped where its transaction has ended. `drain` next."""
-        self.now = now
+    def respond(self, key: ServerKey, response: Response, now: float) -> None:
+        """Answers a request; dropped where its transaction has ended or was answered. `drain` next."""
+        self._now = now
         machine = self._servers.get(key)
-        if isinstance(machine, InviteServer | Server):
-            machine.send(response, self)
+        if machine is None:
+            return
+        if response.status in (401, 407):
+            # Deliberately lenient: some phones send their credentials with the CSeq of the challenged
+            # request.
+            self._forget_identity(key)
+        machine.respond(response, self)
 
-    def own(self, key: Key, owner: Any) -> None:
-        """Attaches an owner to a server transaction."""
+    def own(self, key: ServerKey, owner: Any) -> None:
+        """Attaches an owner to a server transaction: `CancelReceived` and `TransactionFailed` bring it
+        back."""
         machine = self._servers.get(key)
         if machine is not None:
             machine.owner = owner
 
-    def cancel(self, key: Key, now: float, extra: list[tuple[str, str]]) -> None:
-        """Cancels an INVITE that was sent: at once, or when its first provisional response comes (section 9.1)."""
-        self.now = now
-        machine = self._clients.get(key)
-        if not isinstance(machine, InviteClient) or machine.request is None or machine.cancel_pending is not None:
-            return
-        machine.cancel_pending = extra
-        if machine.state == invite_client.State.PROCEEDING:
-            self._send_cancel(machine)
+    def cancel(self, key: ClientKey, now: float, headers: Pairs | None = None) -> None:
+        """Cancels an INVITE that was sent: at once, or when its first provisional response comes (section
+        9.1).
 
-    def transmit(self, message: Request | Response | bytes, flow: Flow) -> None:
-        """Sends a message outside of any transaction (the ACK for a 2xx), or bytes for a machine."""
-        self._output.append(Transmit(message if isinstance(message, bytes) else serialize(message), flow))
+        Nothing happens where it has its final response. Else that comes still: 487, or a 2xx that was faster,
+        or TransactionFailed after 64*T1. `drain` next.
+        """
+        self._now = now
+        machine = self._clients.get(key)
+        if isinstance(machine, InviteClient):
+            machine.cancel(headers or [], self)
+
+    def transmit(self, message: Message, flow: Flow) -> None:
+        """Sends a message outside of any transaction: the ACK for a 2xx, a stateless response. `drain`
+        next."""
+        self._output.append(Transmit(serialize(message), flow))
 
     def transport_failed(self, flow: Flow, now: float) -> None:
-        """A flow broke: client transactions on it fail at once. `drain` next."""
-        self.now = now
-        for machine in [machine for machine in self._clients.values() if machine.flow == flow]:
-            signal = (
-                invite_client.Signal.TRANSPORT_ERROR
-                if isinstance(machine, InviteClient)
-                else client.Signal.TRANSPORT_ERROR
-            )
-            machine.step(signal, None, self)
+        """A flow broke: transactions on it fail at once (sections 17.1.4 and 17.2.4). `drain` next."""
+        self._now = now
+        machines: list[Machine] = [*self._clients.values(), *self._servers.values()]
+        for machine in machines:
+            if machine.flow == flow:
+                machine.step(machine.TRANSPORT_ERROR, None, self)
 
     def handle_timeout(self, now: float) -> None:
-        """Lets timers fire that were due at `now`; `drain` next."""
-        self.now = now
+        """Lets timers fire that were due at `now`. `drain` next."""
+        self._now = now
         for machine, signal in self._deadlines.expire(now):
             machine.step(signal, None, self)
 
     @property
     def next_timeout(self) -> float | None:
-        """When `handle_timeout` is due."""
+        """When `handle_timeout` is due; None where nothing waits."""
         return self._deadlines.next_timeout
 
     def drain(self) -> list[Output]:
@@ -146,146 +206,120 @@ class TransactionLayer:
 
     # --- receiving
 
-    def _response(self, response: Response, flow: Flow) -> None:
-        machine = self._clients.get((response.branch, response.cseq_method))
+    def _receive_response(self, response: Response, flow: Flow) -> None:
+        machine = self._clients.get(client_key(response))
         if machine is None:
             self._output.append(StrayResponse(response, flow))
-            return
-        assert isinstance(machine, InviteClient | Client)
-        machine.receive(response, self)
-        if (
-            type(machine) is InviteClient
-            and machine.cancel_pending is not None
-            and machine.state == invite_client.State.PROCEEDING
-            and response.status < 200
-        ):
-            self._send_cancel(machine)
+        else:
+            machine.receive(response, self)
 
-    def _send_cancel(self, machine: InviteClient) -> None:
-        assert machine.request is not None
-        extra = machine.cancel_pending or []
-        request = cancel_for(machine.request, extra)
-        key = (request.branch, "CANCEL")
-        if key in self._clients:
-            return
-        self.request(request, machine.flow, self.now, None)
-        self.start_timer(machine, invite_client.Signal.TIMER_CANCEL, self.timers.timeout)
-
-    def _request(self, request: Request, flow: Flow) -> None:
-        method = request.method
-        _note_source(request, flow)
-        key = server_key(request, flow)
+    def _receive_request(self, request: Request, flow: Flow) -> None:
+        via = take_via(request, flow)
+        key = server_key(request, via)
         machine = self._servers.get(key)
-        if method == "ACK":
-            self._ack(request, flow, machine)
+        if request.method == "ACK":
+            if machine is None:
+                self._output.append(AckReceived(request, flow))
+            else:
+                machine.step(invite_server.Signal.ACK, request, self)
         elif machine is not None:
-            signal = invite_server.Signal.INVITE if method == "INVITE" else server.Signal.REQUEST
-            machine.step(signal, request, self)
-        elif method == "CANCEL":
-            self._cancel(key, request, flow)
-        elif self.active >= self.limit:
+            machine.step(machine.REQUEST, request, self)
+        elif request.method == "CANCEL":
+            self._receive_cancel(key, request, flow)
+        else:
+            self._begin(key, request, flow)
+
+    def _begin(self, key: ServerKey, request: Request, flow: Flow) -> None:
+        """A request that belongs to no transaction yet."""
+        in_dialog = request.to_tag
+        if self._is_full(in_dialog):
             self.refused += 1
             self._refuse(request, flow, 503)
-        elif not request.to_tag and self._is_merged(request, key):
-            self._refuse(request, flow, 482)
-        else:
-            self._servers[key] = InviteServer(key, flow, None) if method == "INVITE" else Server(key, flow, None)
-            self._output.append(RequestReceived(key, request, flow))
+            return
+        if not in_dialog:
+            identity = merge_identity(request)
+            if identity in self._merge:
+                self.merged += 1
+                self._refuse(request, flow, 482)
+                return
+            self._merge[identity] = key
+            self._merge_of[key] = identity
+        self._open(key, flow, InviteServer if key[1] == "INVITE" else Server)
+        self._output.append(RequestReceived(key, request, flow))
 
-    def _is_merged(self, request: Request, key: Key) -> bool:
-        """The same request over another path (section 8.2.2.2)."""
-        identity = (request.call_id, request.first("CSeq") or "", request.from_tag)
-        if identity in self._merged:
-            return True
-        self._merged[identity] = key
-        self._merge_keys[key] = identity
-        return False
+    def _open(self, key: ServerKey, flow: Flow, kind: type[InviteServer | Server]) -> InviteServer | Server:
+        machine = self._servers[key] = kind(key, flow)
+        machine.start(self)
+        return machine
+
+    def _is_full(self, in_dialog: str) -> bool:
+        active = len(self._clients) + len(self._servers)
+        return active >= self.limit and (not in_dialog or active >= self.limit + self.limit // 8)
 
     def _refuse(self, request: Request, flow: Flow, status: int) -> None:
-        response = response_to(request, status, "", "refused")
+        """Answers without a transaction; the ACK finds none, and the transaction user drops it (section
+        8.2.7)."""
+        response = response_to(request, status, "", stateless_tag(request))
         if status == 503:
-            response.headers.append("Retry-After", str(OVERLOAD_RETRY_S))
+            response.headers.append("Retry-After", str(RETRY_AFTER_S))
         self.transmit(response, flow)
 
-    def _ack(self, request: Request, flow: Flow, machine: Machine | None) -> None:
-        if machine is not None and machine.state == invite_server.State.COMPLETED:
-            machine.step(invite_server.Signal.ACK, request, self)
-        elif machine is None or machine.state == invite_server.State.ACCEPTED:
-            self._output.append(AckReceived(request, flow))
-
-    def _cancel(self, key: Key, request: Request, flow: Flow) -> None:
+    def _receive_cancel(self, key: ServerKey, request: Request, flow: Flow) -> None:
         """A new CANCEL: 200 where its INVITE is here, else 481 (section 9.2)."""
-        invite_key = (key[0], "INVITE", *key[2:])
+        invite_key = invite_key_of(key)
         invite = self._servers.get(invite_key)
-        machine = self._servers[key] = Server(key, flow, None)
-        machine.send(response_to(request, 200 if invite is not None else 481, "", "cancelled"), self)
-        if invite is not None:
-            self._output.append(CancelReceived(key, request, invite_key, invite.owner))
+        answer = response_to(request, 481 if invite is None else 200, "", stateless_tag(request))
+        if invite is None and self._is_full(""):
+            self.transmit(answer, flow)
+            return
+        self._open(key, flow, Server).respond(answer, self)
+        known, owner = (None, None) if invite is None else (invite_key, invite.owner)
+        self._output.append(CancelReceived(key, request, known, owner))
 
-    # --- Host
+    def _forget_identity(self, key: ServerKey) -> None:
+        identity = self._merge_of.pop(key, None)
+        if identity is not None:
+            del self._merge[identity]
+
+    # --- machine.Host
+
+    def send(self, data: bytes, flow: Flow) -> None:
+        """Sends a machine's bytes."""
+        self._output.append(Transmit(data, flow))
 
     def deliver(self, machine: Machine, response: Response) -> None:
-        """Hands a response upward; those to our CANCEL end here."""
-        if machine.owner is not None:
-            self._output.append(ResponseReceived(machine.key, machine.owner, response, machine.flow))
+        """Hands a response upward; those to our CANCELs end here."""
+        if machine.owner is not _NOBODY:
+            key: Any = machine.key
+            self._output.append(ResponseReceived(key, machine.owner, response, self._flow))
+
+    def deliver_ack(self, request: Request) -> None:
+        """Hands the ACK for a 2xx upward."""
+        self._output.append(AckReceived(request, self._flow))
 
     def fail(self, machine: Machine, cause: FailureCause) -> None:
         """Tells of a failure."""
-        if machine.owner is not None:
+        if machine.owner is not _NOBODY:
             self._output.append(TransactionFailed(machine.key, machine.owner, cause))
 
-    def start_timer(self, machine: Machine, signal: int, after_s: float) -> None:
+    def schedule(self, machine: Machine, signal: int, after_s: float) -> int:
         """Sends a signal to the machine later."""
-        machine.handles.append(self._deadlines.schedule(self.now + after_s, machine, signal))
+        return self._deadlines.schedule(self._now + after_s, machine, signal)
 
-    def stop_timers(self, machine: Machine) -> None:
-        """Forgets the machine's timers."""
-        for handle in machine.handles:
-            self._deadlines.cancel(handle)
-        machine.handles.clear()
+    def unschedule(self, handle: int) -> None:
+        """Forgets that."""
+        self._deadlines.cancel(handle)
+
+    def send_cancel(self, request: Request, flow: Flow) -> None:
+        """Sends a machine's CANCEL."""
+        self.request(request, flow, self._now, _NOBODY)
 
     def remove(self, machine: Machine) -> None:
-        """Forgets a machine."""
-        self.stop_timers(machine)
-        if self._clients.get(machine.key) is machine:
-            del self._clients[machine.key]
+        """Forgets a machine whose timers are stopped."""
+        key: Any = machine.key
+        if isinstance(machine, InviteClient | Client):
+            del self._clients[key]
             return
-        if self._servers.pop(machine.key, None) is not None:
-            identity = self._merge_keys.pop(machine.key, None)
-            if identity is not None:
-                del self._merged[identity]
-            self._output.append(ServerTransactionEnded(machine.key, machine.owner))
-
-
-def server_key(request: Request, flow: Flow) -> Key:
-    """How a request finds its server transaction (section 17.2.3); ACK finds that of its INVITE."""
-    method = "INVITE" if request.method == "ACK" else request.method
-    via = request.top_via
-    branch = parameter_of(via, "branch")
-    sent_by = via.partition(" ")[2].partition(";")[0].strip().lower()
-    if branch.startswith(BRANCH_COOKIE):
-        return branch, method, sent_by
-    # RFC 2543 peers: the whole identity of the request. The To-tag of an ACK is that of our response; it is left out.
-    return (
-        f"{request.call_id} {request.cseq_number} {request.from_tag} {request.uri}",
-        method,
-        sent_by,
-    )
-
-
-def _note_source(request: Request, flow: Flow) -> None:
-    """Adds received and rport to the topmost Via (RFC 3261 section 18.2.1, RFC 3581 section 4)."""
-    items = request.headers.items
-    for index, (name, value) in enumerate(items):
-        if name != "Via":
-            continue
-        first, comma, rest = value.partition(",")
-        sent_by = first.partition(" ")[2].partition(";")[0].strip()
-        remote = flow.remote
-        wants_port = ";rport" in first and ";rport=" not in first
-        if wants_port:
-            first = first.replace(";rport", f";rport={remote.port}", 1)
-        if (wants_port or not sent_by.startswith(remote.host)) and ";received=" not in first:
-            first = f"{first.rstrip()};received={remote.host}"
-        items[index] = (name, f"{first}{comma}{rest}")
-        return
+        del self._servers[key]
+        self._forget_identity(key)
+        self._output.append(ServerTransactionEnded(key))

@@ -1,12 +1,17 @@
-"""What the four machines share: a state, a table, timers that the layer keeps for them.
+"""What the four transaction machines share: a state, a table, two timers that the layer keeps for them.
 
-A transition table maps (state, signal) to (next state, action). What has no cell is dropped (RFC 6026). Changing the
-state stops the timers of the state before.
+A table maps (state, signal) to (next state, action). A pair without a cell is dropped: a stray message, a
+response that the transaction user sent twice, a timer that fired together with another. Actions stop timers
+themselves, because the figures of the RFC let some run on across states. An action may step its machine again
+(zero-length timers).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from pbx_sip.transaction.deadlines import NEVER
 
 if TYPE_CHECKING:
     from pbx_sip.address import Flow
@@ -16,62 +21,100 @@ if TYPE_CHECKING:
 
 
 class Host(Protocol):
-    """The layer as machines see it."""
+    """The layer as its machines see it."""
 
     timers: Timers
-    now: float
     retransmissions: int
 
-    def transmit(self, data: bytes, flow: Flow) -> None:
+    def send(self, data: bytes, flow: Flow) -> None:
         """Sends bytes."""
 
     def deliver(self, machine: Machine, response: Response) -> None:
         """Hands a response to the transaction user."""
 
+    def deliver_ack(self, request: Request) -> None:
+        """Hands the ACK for a 2xx to the transaction user."""
+
     def fail(self, machine: Machine, cause: FailureCause) -> None:
         """Tells the transaction user that nothing more will come."""
 
-    def start_timer(self, machine: Machine, signal: int, after_s: float) -> None:
-        """Sends a signal to the machine later."""
+    def schedule(self, machine: Machine, signal: int, after_s: float) -> int:
+        """Sends a signal to the machine later; returns a handle."""
 
-    def stop_timers(self, machine: Machine) -> None:
-        """Forgets the machine's timers."""
+    def unschedule(self, handle: int) -> None:
+        """Forgets that."""
+
+    def send_cancel(self, request: Request, flow: Flow) -> None:
+        """Sends a CANCEL in a transaction of its own that has no owner."""
 
     def remove(self, machine: Machine) -> None:
-        """Forgets the machine."""
+        """Forgets the machine; its timers are stopped already."""
+
+
+Action = Callable[[Any, Any, Host], None]
+"""Method of a machine; what it is given (a message or None); the host."""
+Table = dict[tuple[int, int], tuple[int, Action | None]]
 
 
 class Machine:
-    """One transaction. `owner` is whatever the transaction user attached."""
+    """One transaction. `owner` is whatever the transaction user attached; `data` is what is sent again."""
 
-    __slots__ = ("data", "flow", "handles", "key", "owner", "state")
+    __slots__ = ("data", "end_timer", "flow", "interval_s", "key", "owner", "repeat_timer", "state")
 
-    TABLE: ClassVar[dict[tuple[int, int], tuple[int, Any]]] = {}
-    KEEPS_TIMERS: ClassVar[tuple[int, ...]] = ()
-    """States that are entered without stopping the timers of the state before."""
+    TABLE: ClassVar[Table] = {}
+    TRANSPORT_ERROR: ClassVar[int]
+    """The signal that tells a machine that its flow broke."""
 
-    def __init__(self, key: Key, flow: Flow, owner: Any, state: int, data: bytes) -> None:
+    def __init__(self, key: Key, flow: Flow, owner: Any, data: bytes) -> None:
         self.key = key
         self.flow = flow
         self.owner = owner
-        self.state = state
         self.data = data
-        """What is sent again."""
-        self.handles: list[tuple[int, int]] = []
+        self.state = 0
+        self.interval_s = 0.0
+        """Between the last two repetitions and the next."""
+        self.repeat_timer = NEVER
+        self.end_timer = NEVER
 
     def __repr__(self) -> str:
-        """Kind, branch and state."""
-        return f"<{type(self).__name__} {self.key[0]} state {self.state}>"
+        """Kind, branch, method and state."""
+        return f"<{type(self).__name__} {self.key[0]} {self.key[1]} state {self.state!r}>"
 
-    def step(self, signal: int, message: Request | Response | None, host: Host) -> None:
+    def step(self, signal: int, given: Request | Response | None, host: Host) -> None:
         """Takes one signal in, by the table."""
         cell = self.TABLE.get((self.state, signal))
         if cell is None:
             return
-        next_state, action = cell
-        if next_state != self.state:
-            if self.handles and next_state not in self.KEEPS_TIMERS:
-                host.stop_timers(self)
-            self.state = next_state
+        self.state, action = cell
         if action is not None:
-            action(self, message, host)
+            action(self, given, host)
+
+    # Actions and tools that several machines share.
+
+    def _repeat_after(self, signal: int, interval_s: float, host: Host) -> None:
+        self.interval_s = interval_s
+        self.repeat_timer = host.schedule(self, signal, interval_s)
+
+    def _end_after(self, signal: int, after_s: float, host: Host) -> None:
+        self.end_timer = host.schedule(self, signal, after_s)
+
+    def _stop(self, host: Host) -> None:
+        if self.repeat_timer:
+            host.unschedule(self.repeat_timer)
+            self.repeat_timer = NEVER
+        if self.end_timer:
+            host.unschedule(self.end_timer)
+            self.end_timer = NEVER
+
+    def _resend(self, host: Host) -> None:
+        host.retransmissions += 1
+        host.send(self.data, self.flow)
+
+    def _end(self, _: object, host: Host) -> None:
+        self._stop(host)
+        host.remove(self)
+
+    def _fail(self, cause: FailureCause, host: Host) -> None:
+        self._stop(host)
+        host.fail(self, cause)
+        host.remove(self)

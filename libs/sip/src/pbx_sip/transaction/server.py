@@ -1,15 +1,16 @@
-"""Non-INVITE server transaction: RFC 3261 section 17.2.2, figure 8 (RFC 4320: no 408, provisionals sparingly)."""
+"""Non-INVITE server transaction: RFC 3261 section 17.2.2, figure 8, with the time limit that RFC 4320
+implies."""
 
 from __future__ import annotations
 
 import enum
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pbx_sip.address import Flow
 from pbx_sip.message.message import Response
 from pbx_sip.message.serialize import serialize
-from pbx_sip.transaction.events import Key
-from pbx_sip.transaction.machine import Host, Machine
+from pbx_sip.transaction.events import FailureCause, ServerKey
+from pbx_sip.transaction.machine import Host, Machine, Table
 
 
 class State(enum.IntEnum):
@@ -28,6 +29,10 @@ class Signal(enum.IntEnum):
     SEND_PROVISIONAL = 1
     SEND_FINAL = 2
     TIMER_J = 3
+    TIMER_UNANSWERED = 4
+    """64*T1 after the request: the client has given up (its timer F), and RFC 4320 section 4.2 forbids a
+    408."""
+    TRANSPORT_ERROR = 5
 
 
 class Server(Machine):
@@ -35,37 +40,55 @@ class Server(Machine):
 
     __slots__ = ()
 
-    def __init__(self, key: Key, flow: Flow, owner: Any) -> None:
-        super().__init__(key, flow, owner, State.TRYING, b"")
+    REQUEST = Signal.REQUEST
+    TRANSPORT_ERROR = Signal.TRANSPORT_ERROR
 
-    def send(self, response: Response, host: Host) -> None:
-        """A response of the transaction user."""
+    def __init__(self, key: ServerKey, flow: Flow) -> None:
+        super().__init__(key, flow, None, b"")
+        self.state = State.TRYING
+
+    def start(self, host: Host) -> None:
+        """Bounds the time that the transaction user may take."""
+        self._end_after(Signal.TIMER_UNANSWERED, host.timers.timeout, host)
+
+    def respond(self, response: Response, host: Host) -> None:
+        """A response of the transaction user; dropped where a final one went before."""
         self.step(Signal.SEND_PROVISIONAL if response.status < 200 else Signal.SEND_FINAL, response, host)
 
     def _send(self, response: Response, host: Host) -> None:
         self.data = serialize(response)
-        host.transmit(self.data, self.flow)
+        host.send(self.data, self.flow)
 
     def _complete(self, response: Response, host: Host) -> None:
+        self._stop(host)
         self._send(response, host)
+        self.owner = None
         if self.flow.transport.reliable:
             self.step(Signal.TIMER_J, None, host)
         else:
-            host.start_timer(self, Signal.TIMER_J, host.timers.timeout)
+            self._end_after(Signal.TIMER_J, host.timers.timeout, host)
 
     def _repeat(self, _: object, host: Host) -> None:
-        host.retransmissions += 1
-        host.transmit(self.data, self.flow)
+        self._resend(host)
 
-    def _end(self, _: object, host: Host) -> None:
-        host.remove(self)
+    def _give_up(self, _: object, host: Host) -> None:
+        self._fail(FailureCause.TIMEOUT, host)
 
-    TABLE: ClassVar[dict[tuple[int, int], tuple[int, Any]]] = {
+    def _break(self, _: object, host: Host) -> None:
+        self._fail(FailureCause.TRANSPORT, host)
+
+    TABLE: ClassVar[Table] = {
+        (State.TRYING, Signal.REQUEST): (State.TRYING, None),  # nothing to repeat yet
         (State.TRYING, Signal.SEND_PROVISIONAL): (State.PROCEEDING, _send),
         (State.TRYING, Signal.SEND_FINAL): (State.COMPLETED, _complete),
+        (State.TRYING, Signal.TIMER_UNANSWERED): (State.TERMINATED, _give_up),
+        (State.TRYING, Signal.TRANSPORT_ERROR): (State.TERMINATED, _break),
         (State.PROCEEDING, Signal.REQUEST): (State.PROCEEDING, _repeat),
         (State.PROCEEDING, Signal.SEND_PROVISIONAL): (State.PROCEEDING, _send),
         (State.PROCEEDING, Signal.SEND_FINAL): (State.COMPLETED, _complete),
+        (State.PROCEEDING, Signal.TIMER_UNANSWERED): (State.TERMINATED, _give_up),
+        (State.PROCEEDING, Signal.TRANSPORT_ERROR): (State.TERMINATED, _break),
         (State.COMPLETED, Signal.REQUEST): (State.COMPLETED, _repeat),
-        (State.COMPLETED, Signal.TIMER_J): (State.TERMINATED, _end),
+        (State.COMPLETED, Signal.TIMER_J): (State.TERMINATED, Machine._end),
+        (State.COMPLETED, Signal.TRANSPORT_ERROR): (State.TERMINATED, Machine._end),
     }
