@@ -1,0 +1,1 @@
+"""`sip-pbx up`: all services on one machine under one supervisor."""

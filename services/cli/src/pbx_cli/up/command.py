@@ -1,0 +1,159 @@
+"""The whole of `sip-pbx up`: check, start, create accounts, tell, wait, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+from typing import Any, ClassVar
+
+from pbx_cli.errors import CliError
+from pbx_cli.up import report
+from pbx_cli.up.accounts import put_accounts
+from pbx_cli.up.addresses import FreePorts, advertised_address, check_free
+from pbx_cli.up.datadir import DataDir
+from pbx_cli.up.options import AccountWish, UpOptions
+from pbx_cli.up.plan import Machine, Plan, Ports, make_plan
+from pbx_cli.up.redis_program import find_redis, socket_in
+from pbx_cli.up.supervisor import Supervisor
+from pbx_runtime import logs
+from pbx_runtime.settings import ServiceSettings, SettingsError
+
+_log = logs.get_logger("up")
+
+
+class _Settings(ServiceSettings):
+    """Only the log settings matter here; the children read the same variables."""
+
+    service: ClassVar[str] = "sip-pbx"
+
+
+def up(options: UpOptions) -> int:
+    """Run everything until SIGTERM or SIGINT. Returns the exit code. Raises CliError."""
+    _configure_logs()
+    data = DataDir(options.data)
+    try:
+        return asyncio.run(_Up(options, data).run())
+    finally:
+        data.close()
+
+
+def _configure_logs() -> None:
+    try:
+        settings = _Settings.load()
+    except SettingsError as error:
+        raise CliError(f"bad settings in the environment:\n{error}") from None
+    if "PBX_LOG_FORMAT" not in os.environ and sys.stderr.isatty():
+        settings = settings.model_copy(update={"log_format": "console"})
+    logs.configure(settings)
+
+
+class _Up:
+    def __init__(self, options: UpOptions, data: DataDir) -> None:
+        self._options = options
+        self._data = data
+        self._advertise = advertised_address(options.advertise, options.sip)
+        self._accounts: tuple[AccountWish, ...] = ()
+        self._stopping = asyncio.Event()
+        self._plan = self._make_plan()
+        self._supervisor = Supervisor(self._plan, on_restart=self._write_endpoints)
+
+    def _make_plan(self) -> Plan:
+        options = self._options
+        check_free(options.http, "the HTTP API", "--http", udp=False)
+        for index in range(options.replicas):
+            check_free(options.sip_of(index), "SIP", "--sip", udp=True)
+        first, last = options.relay_ports
+        taken = {options.http.port, *(options.sip_of(index).port for index in range(options.replicas))}
+        free = FreePorts(_Avoid(range(first, last + 1), taken))
+        (self._data.path / "redis").mkdir(exist_ok=True, mode=0o700)
+        ports = Ports(
+            registrar_grpc=free.take(),
+            registrar_http=free.take(),
+            relay_grpc=free.take(),
+            relay_http=free.take(),
+            events_grpc=free.take(),
+            signaling_grpc=tuple(free.take() for _ in range(options.replicas)),
+            signaling_http=tuple(free.take() for _ in range(options.replicas)),
+        )
+        machine = Machine(
+            advertise=self._advertise,
+            ports=ports,
+            redis_program=find_redis(),
+            redis_socket=socket_in(self._data.path),
+            data=self._data.path,
+            nonce_key_file=self._data.nonce_key_file(),
+            environment=os.environ,
+            is_terminal=sys.stderr.isatty(),
+        )
+        self._registrar = str(ports.registrar_grpc)
+        return make_plan(options, machine)
+
+    async def run(self) -> int:
+        """Start, wait, stop."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal)
+        try:
+            if await self._unless_stopped(self._start()):
+                await self._stopping.wait()
+        finally:
+            _log.info("stopping")
+            clean = await self._supervisor.stop()
+            self._data.remove_endpoints()
+        _log.info("stopped", clean=clean)
+        return 0 if clean else 1
+
+    def _on_signal(self) -> None:
+        if self._stopping.is_set():
+            _log.warning("second signal: ending everything at once")
+            self._supervisor.kill()
+        self._stopping.set()
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Run it unless a signal comes first; answers whether it was completed. Raises what it raises."""
+        task, stop = asyncio.ensure_future(work), asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if task.done():
+            task.result()
+            return True
+        task.cancel()
+        await asyncio.wait({task})
+        return False
+
+    async def _start(self) -> None:
+        self._accounts = self._data.accounts(self._options.accounts)
+        for index in range(len(self._plan.stages)):
+            await self._supervisor.start_stage(index)
+            if any(plan.name == "registrar" for plan in self._plan.stages[index]):
+                await put_accounts(self._registrar, self._accounts, self._options.domain)
+        self._supervisor.keep()
+        self._write_endpoints()
+        self._tell()
+
+    def _document(self) -> dict[str, Any]:
+        return report.document(self._options, self._advertise, self._accounts, self._supervisor.children)
+
+    def _write_endpoints(self) -> None:
+        self._data.write_endpoints(self._document())
+
+    def _tell(self) -> None:
+        if self._options.as_json:
+            sys.stdout.write(json.dumps(self._document()) + "\n")
+        else:
+            sys.stdout.write(report.text(self._options, self._advertise, self._accounts))
+        sys.stdout.flush()
+
+
+class _Avoid:
+    """The relay's ports and those of the command line, as one container."""
+
+    def __init__(self, relay: range, taken: set[int]) -> None:
+        self._relay, self._taken = relay, taken
+
+    def __contains__(self, port: object) -> bool:
+        return port in self._relay or port in self._taken

@@ -1,0 +1,94 @@
+"""What `sip-pbx up` is asked for, checked. Every mistake is told with the option that it was made in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from pbx_cli.errors import EXIT_USAGE, CliError
+from pbx_runtime.address import PORT_MAX, Listen
+
+REPLICAS_MAX = 64
+"""Instance i listens on SIP port + 10 * i; more than this has no place among the ports below the relay's."""
+REPLICA_PORT_STEP = 10
+SLOT_PORTS = 8
+"""Ports of one call in the relay."""
+_USER = re.compile(r"[A-Za-z0-9._+-]{1,64}\Z")
+_DOMAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class AccountWish:
+    """An account to create."""
+
+    user: str
+    password: str
+    """Empty: made once, and kept in the data directory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpOptions:
+    """The command line of `up`."""
+
+    sip: Listen
+    advertise: str
+    """Empty: found out by `advertised_address`."""
+    http: Listen
+    relay_ports: tuple[int, int]
+    data: Path
+    accounts: tuple[AccountWish, ...]
+    domain: str
+    replicas: int
+    as_json: bool
+
+    def sip_of(self, index: int) -> Listen:
+        """Where signaling instance `index` (from 0) serves SIP."""
+        return Listen(self.sip.host, self.sip.port + REPLICA_PORT_STEP * index)
+
+
+def parse_listen(option: str, text: str) -> Listen:
+    """Read host:port of an option. Raises CliError that names the option."""
+    try:
+        listen = Listen.parse(text)
+    except ValueError as error:
+        raise CliError(f"{option}: {error}", EXIT_USAGE) from None
+    if not listen.port:
+        raise CliError(f"{option}: port 0 has no meaning here; name a port", EXIT_USAGE)
+    return listen
+
+
+def parse_relay_ports(text: str) -> tuple[int, int]:
+    """Read FIRST-LAST. Raises CliError."""
+    match = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
+    if match is None:
+        raise CliError(f"--relay-ports: {text!r} is not FIRST-LAST (for example 30000-39999)", EXIT_USAGE)
+    first, last = int(match[1]), int(match[2])
+    if not 1024 <= first <= last <= PORT_MAX or (last + 1) // SLOT_PORTS <= -(-first // SLOT_PORTS):
+        message = f"--relay-ports: {text} must lie between 1024 and {PORT_MAX} and hold {SLOT_PORTS} aligned ports"
+        raise CliError(message, EXIT_USAGE)
+    return first, last
+
+
+def parse_account(text: str) -> AccountWish:
+    """Read USER:PASSWORD, or USER alone. Raises CliError (without the password)."""
+    user, _, password = text.partition(":")
+    if not _USER.match(user):
+        raise CliError("--account: USER must be 1 to 64 letters, digits or . _ + - (USER:PASSWORD)", EXIT_USAGE)
+    return AccountWish(user, password)
+
+
+def parse_domain(text: str) -> str:
+    """Read a domain or an IP address. Raises CliError."""
+    if not _DOMAIN.match(text):
+        raise CliError(f"--domain: {text!r} is no domain name", EXIT_USAGE)
+    return text.lower()
+
+
+def check_replicas(count: int, sip: Listen) -> int:
+    """Check the number of signaling instances. Raises CliError."""
+    if not 1 <= count <= REPLICAS_MAX:
+        raise CliError(f"--replicas: {count} is not between 1 and {REPLICAS_MAX}", EXIT_USAGE)
+    if sip.port + REPLICA_PORT_STEP * (count - 1) > PORT_MAX:
+        raise CliError(f"--replicas: the last instance would listen above port {PORT_MAX}", EXIT_USAGE)
+    return count

@@ -1,0 +1,175 @@
+"""Which processes to run, with which command line and environment. Pure: options in, values out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pbx_cli.up.options import UpOptions
+from pbx_runtime.address import Listen
+
+STOP_S = 5
+SIGNALING_STOP_S = 15
+"""Signaling ends its calls first: BYE and its answer on every leg."""
+_OWN = ("PBX_INSTANCE_ID", "PBX_GRPC_LISTEN", "PBX_HTTP_LISTEN", "PBX_NONCE_KEY", "PBX_DATA")
+"""Variables that mean one process each: the supervisor's own must not reach all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessPlan:
+    """One child process."""
+
+    name: str
+    argv: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    addresses: Mapping[str, str]
+    """What `--json` tells of it: kind (sip, grpc, http, rtp, redis) to address."""
+    ready: str
+    """`http://.../readyz`, or the path of a Redis socket."""
+    stop_s: float = STOP_S
+    """Seconds between SIGTERM and SIGKILL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where each service listens for the others."""
+
+    registrar_grpc: Listen
+    registrar_http: Listen
+    relay_grpc: Listen
+    relay_http: Listen
+    events_grpc: Listen
+    signaling_grpc: tuple[Listen, ...]
+    signaling_http: tuple[Listen, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What the plan needs to know beyond the options."""
+
+    advertise: str
+    ports: Ports
+    redis_program: str
+    redis_socket: Path
+    data: Path
+    nonce_key_file: Path
+    environment: Mapping[str, str] = field(repr=False)
+    """The supervisor's own environment; children inherit it below their own settings."""
+    is_terminal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All processes, in the order of start. They stop in the reverse order, the last stage first."""
+
+    stages: tuple[tuple[ProcessPlan, ...], ...]
+    """The processes of a stage start together, once the stage before is ready."""
+
+    @property
+    def processes(self) -> tuple[ProcessPlan, ...]:
+        """All of them."""
+        return tuple(process for stage in self.stages for process in stage)
+
+
+def make_plan(options: UpOptions, machine: Machine) -> Plan:
+    """Redis; then registrar, relay and events; then signaling."""
+    return Plan(
+        (
+            (_redis(machine),),
+            (_events(options, machine), _registrar(options, machine), _relay(options, machine)),
+            tuple(_signaling(options, machine, index) for index in range(options.replicas)),
+        )
+    )
+
+
+def _redis(machine: Machine) -> ProcessPlan:
+    directory = machine.data / "redis"
+    settings = {
+        "port": "0",
+        "unixsocket": str(machine.redis_socket),
+        "unixsocketperm": "700",
+        "dir": str(directory),
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+        "loglevel": "warning",
+        "logfile": str(directory / "redis.log"),
+    }
+    argv = [machine.redis_program]
+    for name, value in settings.items():
+        argv += [f"--{name}", value]
+    url = f"unix://{machine.redis_socket}"
+    return ProcessPlan("redis", tuple(argv), dict(machine.environment), {"redis": url}, str(machine.redis_socket))
+
+
+def _registrar(options: UpOptions, machine: Machine) -> ProcessPlan:
+    ports = machine.ports
+    own = {"PBX_DOMAIN": options.domain, "PBX_NONCE_KEY_FILE": str(machine.nonce_key_file)}
+    return _service("registrar", "pbx_registrar", machine, (ports.registrar_grpc, ports.registrar_http), own)
+
+
+def _relay(options: UpOptions, machine: Machine) -> ProcessPlan:
+    first, last = options.relay_ports
+    bind = "127.0.0.1" if options.sip.host == "localhost" else options.sip.host
+    own = {
+        "PBX_RELAY_PORTS": f"{first}-{last}",
+        "PBX_RELAY_BIND": bind,
+        "PBX_RELAY_ADVERTISE": machine.advertise,
+    }
+    listens = (machine.ports.relay_grpc, machine.ports.relay_http)
+    return _service("media-relay", "pbx_media_relay", machine, listens, own, rtp=f"{bind}:{first}-{last}")
+
+
+def _events(options: UpOptions, machine: Machine) -> ProcessPlan:
+    own = {
+        "PBX_REGISTRAR_ADDRESS": str(machine.ports.registrar_grpc),
+        "PBX_SIGNALING_ADDRESSES": ",".join(map(str, machine.ports.signaling_grpc)),
+        "PBX_DOMAIN": options.domain,
+    }
+    return _service("events", "pbx_events", machine, (machine.ports.events_grpc, options.http), own)
+
+
+def _signaling(options: UpOptions, machine: Machine, index: int) -> ProcessPlan:
+    ports = machine.ports
+    own = {
+        "PBX_SIP_LISTEN": str(options.sip_of(index)),
+        "PBX_ADVERTISE": machine.advertise,
+        "PBX_DOMAIN": options.domain,
+        "PBX_NONCE_KEY_FILE": str(machine.nonce_key_file),
+        "PBX_REGISTRAR_ADDRESS": str(ports.registrar_grpc),
+        "PBX_RELAYS": str(ports.relay_grpc),
+    }
+    name = "signaling" if options.replicas == 1 else f"signaling-{index + 1}"
+    listens = (ports.signaling_grpc[index], ports.signaling_http[index])
+    return _service(name, "pbx_signaling", machine, listens, own, sip=str(options.sip_of(index)))
+
+
+def _service(
+    name: str, package: str, machine: Machine, listens: tuple[Listen, Listen], own: Mapping[str, str], **more: str
+) -> ProcessPlan:
+    grpc, http = listens
+    stop_s = SIGNALING_STOP_S if package == "pbx_signaling" else STOP_S
+    environment = {k: v for k, v in machine.environment.items() if k.removesuffix("_FILE") not in _OWN}
+    environment.setdefault("PBX_SHUTDOWN_S", str(stop_s))
+    environment.setdefault("PBX_LOG_FORMAT", "console" if machine.is_terminal else "json")
+    environment |= {
+        "PBX_REDIS_URL": f"unix://{machine.redis_socket}",
+        "PBX_DATA": str(machine.data),
+        "PBX_GRPC_LISTEN": str(grpc),
+        "PBX_HTTP_LISTEN": str(http),
+        **own,
+    }
+    url = f"http://{_reachable(http)}"
+    addresses = {**more, "grpc": str(grpc), "http": url}
+    argv = (sys.executable, "-m", package)
+    return ProcessPlan(name, argv, environment, addresses, f"{url}/readyz", float(environment["PBX_SHUTDOWN_S"]))
+
+
+def _reachable(listen: Listen) -> Listen:
+    """Where this machine reaches a server that may listen on every address."""
+    if not listen.is_wildcard:
+        return listen
+    return Listen("::1" if ":" in listen.host else "127.0.0.1", listen.port)

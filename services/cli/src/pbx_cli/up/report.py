@@ -1,0 +1,53 @@
+"""What `up` says once all is ready: for people on stdout, or one JSON object."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from pbx_cli.up.child import Child
+from pbx_cli.up.options import AccountWish, UpOptions
+
+
+def document(
+    options: UpOptions, advertise: str, accounts: Sequence[AccountWish], children: Sequence[Child]
+) -> dict[str, Any]:
+    """Every address and pid; the accounts with their passwords."""
+    return {
+        "pid": os.getpid(),
+        "domain": options.domain,
+        "advertise": advertise,
+        "sip": [str(options.sip_of(index)) for index in range(options.replicas)],
+        "http": f"http://{options.http}",
+        "data": str(options.data.absolute()),
+        "accounts": [{"user": account.user, "password": account.password} for account in accounts],
+        "processes": [
+            {"name": child.plan.name, "pid": child.pid, "addresses": dict(child.plan.addresses)} for child in children
+        ],
+    }
+
+
+def text(options: UpOptions, advertise: str, accounts: Sequence[AccountWish]) -> str:
+    """Where to point a phone, with which account, and where the API is."""
+    servers = [f"{_bracketed(advertise)}:{options.sip_of(index).port}" for index in range(options.replicas)]
+    lines = [
+        "",
+        "sip-pbx is ready.",
+        "",
+        f"  SIP server   {' or '.join(servers)}  (UDP or TCP)",
+        f"  Domain       {options.domain}  (outbound proxy: the SIP server above)",
+    ]
+    lines += [f"  Account      {account.user}   password {account.password}" for account in accounts]
+    lines += [
+        f"  API          http://{options.http}/docs",
+        f"  Data         {options.data.absolute()}",
+        "",
+        "Ctrl-C ends it.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
