@@ -1,0 +1,1 @@
+"""Where bindings are kept: one Protocol, Redis, and memory for tests."""
