@@ -1,8 +1,7 @@
 """The verdict on a digest response (RFC 8760): nonce, account, hash, nonce count, failures before.
 
 Nonces are stateless and signed; that a nonce count is used once is kept in Redis, for all replicas. Failures are
-counted
-per source and per account in memory: a source is held back only after it failed, never for a first request.
+counted per source and per account in memory: a source is held back only after it failed, never for a first request.
 """
 
 from __future__ import annotations

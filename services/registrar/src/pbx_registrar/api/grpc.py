@@ -99,7 +99,7 @@ class RegistrarService(registrar_pb2_grpc.RegistrarServiceServicer):
             bindings, cursor = await self._registrar.page(request.page_token, size, now)
         return pb.ListBindingsResponse(bindings=map(message_of, bindings), next_page_token=cursor)
 
-    async def Watch(self, request: pb.WatchRequest, context: Context) -> AsyncIterator[pb.WatchResponse]:  # type: ignore[override]
+    async def Watch(self, request: pb.WatchRequest, context: Context) -> AsyncIterator[pb.WatchResponse]:
         """Changes made through this replica, as they happen."""
         async for change in self.watchers.watch(request.aor):
             yield change
