@@ -1,21 +1,24 @@
 """A dialog as a plain value (RFC 3261 section 12): identity, CSeq numbers, target and route set.
 
 It makes the requests of its own side and judges those of the peer; it holds no message and no timer, so that it can be
-stored and restored as it is.
+stored and restored as it is. Each early dialog of a forked INVITE is a value of its own.
 """
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
-from pbx_sip.message.headers import Headers
-from pbx_sip.message.message import Request, Response
+from pbx_sip.message.headers import Headers, split_semicolons
+from pbx_sip.message.message import Message, Request, Response
 
-REFRESHING = frozenset({"INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY"})
-"""Target refresh requests."""
+REFRESHING: Final = frozenset({"INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"})
+"""Target refresh requests (RFC 3261 section 6, 3311, 6665, 3515)."""
+UNKNOWN: Final = -1
+"""`remote_cseq` before the first request of the peer."""
 
 
 class Verdict(enum.IntEnum):
@@ -23,7 +26,7 @@ class Verdict(enum.IntEnum):
 
     IN_ORDER = 0
     OUT_OF_ORDER = 1
-    """CSeq lower than one before: 500 (section 12.2.2)."""
+    """CSeq not above one before: 500 (section 12.2.2). Repetitions end in their transaction and do not come here."""
 
 
 @dataclass(slots=True)
@@ -33,83 +36,98 @@ class Dialog:
     call_id: str
     local_tag: str
     remote_tag: str
+    """Empty with a peer of RFC 2543."""
     local_address: str
     """Our From value with our tag."""
     remote_address: str
     """Our To value with the peer's tag."""
     remote_target: str
+    """URI of the peer's Contact."""
     route_set: tuple[str, ...]
     """Route values, first hop first."""
     local_cseq: int
-    remote_cseq: int = -1
-    """-1: no request of the peer yet."""
+    remote_cseq: int = UNKNOWN
     confirmed: bool = False
+    """A 2xx was sent or came; before, the dialog is early."""
+    secure: bool = False
+    """Made by a SIPS request over TLS (section 12.1)."""
     remote_rseq: int = 0
-    """RSeq of the last reliable provisional response of the peer (RFC 3262)."""
+    """RSeq of the last reliable provisional response of the peer (RFC 3262); 0: none yet."""
+
+    def __repr__(self) -> str:
+        """For logs and tests."""
+        stage = "confirmed" if self.confirmed else "early"
+        return (
+            f"<Dialog {self.call_id} {self.local_tag} {self.remote_tag} {stage} {self.local_cseq}/{self.remote_cseq}>"
+        )
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Call-ID, local and remote tag: identifies the dialog at this side (section 12)."""
+        return self.call_id, self.local_tag, self.remote_tag
 
     @classmethod
-    def as_uas(cls, request: Request, local_tag: str) -> Dialog:
-        """The dialog that our response to a request with a Contact begins (section 12.1.1)."""
-        to = request.first("To") or ""
+    def as_uas(cls, request: Request, local_tag: str, *, secure: bool = False) -> Dialog:
+        """The dialog that our response to a request begins (section 12.1.1)."""
+        to, remote = request.first("To") or "", request.first("From") or ""
         return cls(
             call_id=request.call_id,
             local_tag=local_tag,
             remote_tag=request.from_tag,
             local_address=to if request.to_tag else f"{to};tag={local_tag}",
-            remote_address=request.first("From") or "",
-            remote_target=_target(request),
+            remote_address=remote,
+            remote_target=_target(request) or _uri_of(remote),
             route_set=tuple(request.headers.listed("Record-Route")),
             local_cseq=0,
             remote_cseq=request.cseq_number,
+            secure=secure,
         )
 
     @classmethod
-    def as_uac(cls, request: Request, response: Response) -> Dialog:
-        """The dialog that a response with a To-tag begins (section 12.1.2)."""
+    def as_uac(cls, request: Request, response: Response, *, secure: bool = False) -> Dialog:
+        """The dialog that a response begins (section 12.1.2); early unless `confirm` follows."""
+        remote = response.first("To") or ""
         return cls(
             call_id=request.call_id,
             local_tag=request.from_tag,
             remote_tag=response.to_tag,
             local_address=request.first("From") or "",
-            remote_address=response.first("To") or "",
-            remote_target=_target(response),
+            remote_address=remote,
+            remote_target=_target(response) or _uri_of(remote),
             route_set=tuple(reversed(response.headers.listed("Record-Route"))),
             local_cseq=request.cseq_number,
+            secure=secure,
         )
 
     def confirm(self, response: Response) -> None:
-        """The 2xx of an early dialog: its route set is computed anew (section 13.2.2.4)."""
+        """The 2xx of an early dialog of ours: its route set is computed anew (section 13.2.2.4)."""
         self.route_set = tuple(reversed(response.headers.listed("Record-Route")))
         self.refresh_target(response)
         self.confirmed = True
 
     def receive(self, request: Request) -> Verdict:
-        """Takes a request of the peer in: CSeq order and target refresh (section 12.2.2)."""
+        """Takes the CSeq number of a request of the peer in (section 12.2.2); not for ACK and CANCEL.
+
+        A target refresh takes effect when the request is accepted (RFC 6141 section 4.4): `refresh_target` then.
+        """
         number = request.cseq_number
-        if self.remote_cseq >= number:
+        if number <= self.remote_cseq:
             return Verdict.OUT_OF_ORDER
         self.remote_cseq = number
-        if request.method in REFRESHING:
-            self.refresh_target(request)
         return Verdict.IN_ORDER
 
-    def refresh_target(self, message: Request | Response) -> None:
-        """Takes the Contact of a target refresh request, or of a 2xx to one, over."""
-        target = _target(message)
-        if target:
-            self.remote_target = target
+    def refresh_target(self, message: Message) -> None:
+        """Takes over the Contact of a target refresh request that was accepted, or of a 2xx to one of ours."""
+        if type(message) is Request and message.method not in REFRESHING:
+            return
+        self.remote_target = _target(message) or self.remote_target
 
     def next_hop(self) -> str:
-        """The URI to send to: the first route, else the target (section 12.2.1.1)."""
-        if not self.route_set:
-            return self.remote_target
-        try:
-            return NameAddr.parse(self.route_set[0]).uri
-        except RemoteError:
-            return self.remote_target
+        """The URI to send to: that of the first route, else the target (section 12.2.1.1)."""
+        return (_uri_of(self.route_set[0]) if self.route_set else "") or self.remote_target
 
     def request(self, method: str, via: str) -> Request:
-        """A request of ours inside the dialog, with the next CSeq number (section 12.2.1.1)."""
+        """A request of ours inside the dialog, with the next CSeq number (section 12.2.1.1); not ACK, not CANCEL."""
         self.local_cseq += 1
         return self._request(method, via, self.local_cseq)
 
@@ -119,29 +137,36 @@ class Dialog:
 
     def _request(self, method: str, via: str, cseq: int) -> Request:
         uri, routes = self.remote_target, self.route_set
-        if routes and ";lr" not in routes[0].lower():
+        if routes and not _is_loose(routes[0]):
             # A strict router wants to be the Request-URI itself, and the target as the last route.
             uri, routes = self.next_hop(), (*routes[1:], f"<{self.remote_target}>")
-        headers = Headers(
-            [
-                ("Via", via),
-                ("Max-Forwards", "70"),
-                *(("Route", route) for route in routes),
-                ("From", self.local_address),
-                ("To", self.remote_address),
-                ("Call-ID", self.call_id),
-                ("CSeq", f"{cseq} {method}"),
-            ]
-        )
-        return Request(method, uri, headers)
+        items = [("Via", via), ("Max-Forwards", "70")]
+        if routes:
+            items += [("Route", route) for route in routes]
+        items += [
+            ("From", self.local_address),
+            ("To", self.remote_address),
+            ("Call-ID", self.call_id),
+            ("CSeq", f"{cseq} {method}"),
+        ]
+        return Request(method, uri, Headers(items))
 
 
-def _target(message: Request | Response) -> str:
+def _target(message: Message) -> str:
     """The URI of the first Contact; empty where there is none that can be read."""
     contact = message.first("Contact")
-    if contact is None:
-        return ""
+    return _uri_of(contact) if contact else ""
+
+
+def _uri_of(value: str) -> str:
+    """The URI of a name-addr; empty where it cannot be read."""
     try:
-        return NameAddr.parse(contact).uri
+        return NameAddr.parse(value).uri
     except RemoteError:
         return ""
+
+
+def _is_loose(route: str) -> bool:
+    """Whether the URI of a route has the lr parameter (section 19.1.1)."""
+    parameters = split_semicolons(_uri_of(route).partition("?")[0])[1:]
+    return any(parameter.partition("=")[0].strip().lower() == "lr" for parameter in parameters)

@@ -261,7 +261,12 @@ class Leg:
             response.headers.append("Retry-After", str(command.retry_after_s))
         wire.put_content(response, command.content)
         self._sip.respond(key, response)
-        if request.method == "INVITE" and 200 <= command.status < 300:
+        if not 200 <= command.status < 300:
+            return
+        dialog = self._dialog_of(request)
+        if dialog is not None:
+            dialog.refresh_target(request)
+        if request.method == "INVITE":
             self.repeat_answer(response, key, request.cseq_number, command.exchange)
 
     def confirm(self, command: Confirm) -> None:
