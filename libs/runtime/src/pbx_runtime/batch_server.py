@@ -126,15 +126,25 @@ async def _flush(replies: Replies[R], context: Context, writer: asyncio.Future[N
 
 
 async def _read_all(requests: AsyncIterator[Any], handler: Handler[C, R], replies: Replies[R]) -> None:
+    try:
+        async with asyncio.TaskGroup() as group:
+            await _read_into(group, requests, handler, replies)
+    except ExceptionGroup as failed:
+        # The tasks never raise: it is the one error of the reading itself, and has a status code of its own.
+        raise failed.exceptions[0] from None
+
+
+async def _read_into(
+    group: asyncio.TaskGroup, requests: AsyncIterator[Any], handler: Handler[C, R], replies: Replies[R]
+) -> None:
     slots = asyncio.Semaphore(TASKS_MAX)
-    async with asyncio.TaskGroup() as group:
-        async for request in requests:
-            for command in handler.commands_of(request):
-                answer = _answer(handler, command, replies)
-                if answer is not None:
-                    await slots.acquire()
-                    task = group.create_task(_reply_later(answer, handler, command, replies))
-                    task.add_done_callback(lambda _: slots.release())
+    async for request in requests:
+        for command in handler.commands_of(request):
+            answer = _answer(handler, command, replies)
+            if answer is not None:
+                await slots.acquire()
+                task = group.create_task(_reply_later(answer, handler, command, replies))
+                task.add_done_callback(lambda _: slots.release())
 
 
 def _answer(handler: Handler[C, R], command: C, replies: Replies[R]) -> Awaitable[R] | None:
