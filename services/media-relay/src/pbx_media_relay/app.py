@@ -18,6 +18,7 @@ from pbx_media_relay.ports import SlotPool
 from pbx_media_relay.relay import Relay
 from pbx_media_relay.settings import RelaySettings
 from pbx_runtime import logs
+from pbx_runtime.address import Listen
 from pbx_runtime.grpc_server import serve_grpc
 from pbx_runtime.http import serve_http, system_app
 from pbx_runtime.lifecycle import Lifecycle
@@ -41,13 +42,7 @@ class App:
         self.observer = Observer(lifecycle.registry)
         pool = SlotPool(settings.relay_ports, random.SystemRandom())
         self.relay = Relay(pool, selection.datapath, media_timeout_s=settings.relay_media_timeout_s, tell=self._tell)
-        self.identity = Identity(
-            settings.name,
-            settings.hosts,
-            selection.datapath.name,
-            settings.relay_grpc_advertise or str(settings.grpc_listen),
-            settings.relay_node,
-        )
+        self.identity = Identity(settings.name, settings.hosts, selection.datapath.name, settings.relay_node)
         self.operations = Operations(self.relay, self.identity, self.civil, settings.shutdown_s)
         self.servicer = RelayServicer(self.operations)
         self.redis = PipelinedRedis(settings.redis_url)
@@ -68,8 +63,9 @@ class App:
             count += 1
             await asyncio.sleep(TICK_S)
 
-    async def announce(self) -> None:
-        """Keep the lease in Redis."""
+    async def announce(self, listen: Listen) -> None:
+        """Keep the lease in Redis, now that it is known where the gRPC server listens."""
+        self.announcer.grpc_address = self.settings.grpc_address(listen)
         while True:
             self.announce_once()
             await asyncio.sleep(RENEW_S)
@@ -99,6 +95,7 @@ class App:
         """Close the datapath and leave Redis; says which calls were dropped."""
         now_ns = self.civil.monotonic_ns()
         dropped = self.relay.close(now_ns)
+        self.servicer.close()
         for call_id in dropped:
             _log.warning("call dropped at the end of the drain", call=call_id)
         self.announcer.withdraw(len(dropped), self.civil.epoch_ms(now_ns))
@@ -118,6 +115,6 @@ async def service_main(lifecycle: Lifecycle, settings: RelaySettings) -> None:
     )
     await serve_http(lifecycle, system_app(lifecycle.health, lifecycle.registry), settings.http_listen)
     lifecycle.start(app.tick(), "tick")
-    lifecycle.start(app.announce(), "lease")
+    lifecycle.start(app.announce(listen), "lease")
     lifecycle.on_stop(app.drain, "drain")
     _log.info("relay up", ports=str(settings.relay_ports), hosts=list(settings.hosts), grpc=str(listen))

@@ -14,6 +14,4 @@ class Identity:
     """Addresses to announce to phones."""
     datapath: str
     """Name of the datapath in use."""
-    grpc_address: str
-    """host:port under which signaling reaches it."""
     node: str = ""

@@ -42,6 +42,8 @@ class Announcer:
         self._redis = redis
         self._identity = identity
         self._source = source
+        self.grpc_address = ""
+        """host:port under which signaling reaches this relay; known once the server listens."""
         self._state = ""
         self._failing = False
 
@@ -55,7 +57,7 @@ class Announcer:
 
     def announce(self, status: pb.RelayStatus, calls: int, now_ms: int) -> None:
         """Renew the lease; where the state changed, say so in the same transaction."""
-        lease = pb.RelayLease(status=status, grpc_address=self._identity.grpc_address, node=self._identity.node)
+        lease = pb.RelayLease(status=status, grpc_address=self.grpc_address, node=self._identity.node)
         state = "draining" if status.state == pb.RELAY_STATE_DRAINING else "ready"
         expiry_ms = now_ms + LEASE_TTL_S * 1000
         commands: list[tuple[bytes | str | int | float, ...]] = [

@@ -149,7 +149,7 @@ class Relay:
             counters = joined(self._removed.pop(number, Counters()), self._datapath.remove(number))
             self._ended.add(counters)
             reports.append(StreamReport(stream, counters))
-        heard = self._datapath.last_heard_ns(call.slot_port) >= call.allocated_at_ns
+        heard = self._datapath.last_heard_ns(call.slot_port) > call.allocated_at_ns
         self._pool.give_back(call.slot, heard, now_ns)
         return reports
 

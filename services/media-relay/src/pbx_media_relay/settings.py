@@ -54,6 +54,11 @@ class RelaySettings(ServiceSettings):
         bound = {ipaddress.ip_address(host).version for host in self.relay_bind}
         if len(bound) != len(self.relay_bind) or not bound:
             raise ValueError("PBX_RELAY_BIND needs one address, or one of each family")
+        if not self.hosts:
+            raise ValueError(
+                "PBX_RELAY_ADVERTISE is needed where PBX_RELAY_BIND is a wildcard: "
+                "the address that phones send media to is never guessed"
+            )
         announced = [ipaddress.ip_address(canonical_host(host)).version for host in self.hosts]
         if len(set(announced)) != len(announced) or not set(announced) <= bound:
             raise ValueError("PBX_RELAY_ADVERTISE may name one address of each family in PBX_RELAY_BIND")
@@ -65,6 +70,13 @@ class RelaySettings(ServiceSettings):
         if self.relay_advertise:
             return tuple(canonical_host(host) for host in self.relay_advertise)
         return tuple(canonical_host(host) for host in self.relay_bind if host not in WILDCARDS)
+
+    def grpc_address(self, listen: Listen) -> str:
+        """What to announce for a server that listens there; a wildcard is reached by the media's own
+        address."""
+        if self.relay_grpc_advertise:
+            return self.relay_grpc_advertise
+        return str(Listen(self.hosts[0], listen.port) if listen.is_wildcard else listen)
 
     @property
     def name(self) -> str:

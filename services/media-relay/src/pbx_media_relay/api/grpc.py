@@ -149,6 +149,7 @@ class RelayServicer(relay_pb2_grpc.RelayServiceServicer):
         self._sessions: dict[str, set[_Session]] = {}
         self._watchers: set[asyncio.Queue[pb.Event | None]] = set()
         self._told: pb.RelayStatus | None = None
+        self._closed = asyncio.Event()
 
     def tell(self, event: events.RelayEvent) -> None:
         """Pass an event to the instance whose call it is (to all, where it is of the relay), and to
@@ -162,11 +163,14 @@ class RelayServicer(relay_pb2_grpc.RelayServiceServicer):
             sessions = list(self._sessions.get(getattr(event, "instance_id", ""), ()))
         for session in sessions:
             session.replies.reply(message)
+        overrun = []
         for queue in self._watchers:
             if queue.qsize() < WATCHER_EVENTS_MAX:
                 queue.put_nowait(message)
-            elif queue.qsize() == WATCHER_EVENTS_MAX:
+            else:
                 queue.put_nowait(None)
+                overrun.append(queue)
+        self._watchers.difference_update(overrun)
 
     def tell_status(self) -> bool:
         """Send the state to every session where it changed; to be called at most once a second."""
@@ -179,6 +183,12 @@ class RelayServicer(relay_pb2_grpc.RelayServiceServicer):
                 session.replies.send(pb.SessionResponse(status=status))
         return True
 
+    def close(self) -> None:
+        """End every stream, so that clients turn to another relay at once."""
+        self._closed.set()
+        for queue in self._watchers:
+            queue.put_nowait(None)
+
     async def Session(  # type: ignore[override]  # grpc.aio takes a coroutine that writes, too
         self, requests: AsyncIterator[pb.SessionRequest], context: Context
     ) -> None:
@@ -190,9 +200,17 @@ class RelayServicer(relay_pb2_grpc.RelayServiceServicer):
             make_response=_response,
             failed=_failed,
         )
+        serving = asyncio.ensure_future(serve_batches(requests, context, handler, session.replies))
+        closed = asyncio.ensure_future(self._closed.wait())
         try:
-            await serve_batches(requests, context, handler, session.replies)
+            await asyncio.wait({serving, closed}, return_when=asyncio.FIRST_COMPLETED)
+            if not serving.done():
+                raise errors.Unavailable("the relay ends")
+            serving.result()
         finally:
+            serving.cancel()
+            closed.cancel()
+            await asyncio.wait({serving, closed})
             self._leave(session)
 
     def _joined(self, session: _Session, request: pb.SessionRequest) -> Iterable[pb.Command]:
@@ -234,9 +252,10 @@ class RelayServicer(relay_pb2_grpc.RelayServiceServicer):
         try:
             while (event := await queue.get()) is not None:
                 yield pb.WatchResponse(event=event)
+            if queue not in self._watchers:
+                raise errors.ResourceExhausted(f"{WATCHER_EVENTS_MAX} events were not read")
         finally:
             self._watchers.discard(queue)
-        raise errors.ResourceExhausted(f"{WATCHER_EVENTS_MAX} events were not read")
 
     async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:
         """See the contract."""

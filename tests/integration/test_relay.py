@@ -1,0 +1,163 @@
+"""The relay process as signaling sees it: real gRPC, real Redis, real RTP, real signals."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from pbx.relay.v1 import relay_pb2 as pb
+from support.redis_server import RedisServer, redis_server
+from support.relay_process import RelayProcess, endpoint, instance, local, relay_process
+from support.relay_rig import Phone, rtp_packet
+from support.waiting import until
+
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("relay")]
+A, B = pb.SIDE_A, pb.SIDE_B
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def relay(redis: RedisServer) -> Iterator[RelayProcess]:
+    with relay_process(redis) as process:
+        yield process
+
+
+@pytest.fixture
+def phones() -> Iterator[tuple[Phone, Phone]]:
+    a, b = Phone("127.0.0.1"), Phone("127.0.0.1")
+    yield a, b
+    a.close()
+    b.close()
+
+
+async def test_a_call_over_the_session_stream(relay: RelayProcess, phones: tuple[Phone, Phone]) -> None:
+    a, b = phones
+    async with instance(relay) as signaling:
+        allocate = pb.AllocateRequest(call_id="c1", endpoints=[endpoint(A, a)])
+        allocated = (await signaling.ask(allocate=allocate)).allocate
+        assert list(allocated.hosts) == ["127.0.0.1", "::1"]
+        assert (await signaling.ask(allocate=allocate)).allocate == allocated
+        update = pb.UpdateRequest(call_id="c1", endpoints=[endpoint(B, b)])
+        assert (await signaling.ask(update=update)).HasField("update")
+        a.rtp.send(rtp_packet(1), local(allocated, A))
+        assert await b.rtp.receive() == (rtp_packet(1), local(allocated, B))
+        b.rtp.send(rtp_packet(9, ssrc=5), local(allocated, B))
+        assert await a.rtp.receive() == (rtp_packet(9, ssrc=5), local(allocated, A))
+        event = await signaling.heard("first_packet")
+        assert (event.call_id, event.first_packet.side) == ("c1", A)
+        (call,) = (await signaling.ask(query=pb.QueryRequest(call_id="c1"))).query.calls
+        assert (call.instance_id, [stream.packets for stream in call.streams]) == ("s1", [1, 1])
+        released = (await signaling.ask(release=pb.ReleaseRequest(call_id="c1"))).release
+        assert [stream.source.port for stream in released.streams] == [
+            a.rtp.endpoint.port,
+            b.rtp.endpoint.port,
+        ]
+        assert not (await signaling.ask(release=pb.ReleaseRequest(call_id="c1"))).release.streams
+        assert signaling.statuses[0].slots_total == 100
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ({"update": pb.UpdateRequest(call_id="nope")}, pb.ERROR_CODE_UNKNOWN_CALL),
+        ({"query": pb.QueryRequest(call_id="nope")}, pb.ERROR_CODE_UNKNOWN_CALL),
+        ({"allocate": pb.AllocateRequest()}, pb.ERROR_CODE_INVALID_ARGUMENT),
+        (
+            {
+                "allocate": pb.AllocateRequest(
+                    call_id="x",
+                    endpoints=[pb.StreamEndpoint(side=A, media=1, rtp=pb.Address(host="pbx.example", port=4000))],
+                )
+            },
+            pb.ERROR_CODE_INVALID_ARGUMENT,
+        ),
+        ({}, pb.ERROR_CODE_INVALID_ARGUMENT),
+    ],
+)
+async def test_errors_are_results(relay: RelayProcess, command: dict[str, object], code: int) -> None:
+    async with instance(relay) as signaling:
+        assert (await signaling.ask(**command)).error.code == code
+
+
+async def test_a_stream_without_a_hello_is_refused(relay: RelayProcess) -> None:
+    async with instance(relay, instance_id="") as signaling:
+        stream = signaling.open_session()
+        await stream.write(pb.SessionRequest())
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stream.read()
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_unary_twins_watch_and_status(relay: RelayProcess, phones: tuple[Phone, Phone]) -> None:
+    a, _ = phones
+    async with instance(relay, instance_id="tool") as tool:
+        watch = tool.stub.Watch(pb.WatchRequest())
+        allocated = await tool.stub.Allocate(pb.AllocateRequest(call_id="c1", endpoints=[endpoint(A, a)]))
+        a.rtp.send(rtp_packet(1), local(allocated, A))
+        event = (await asyncio.wait_for(watch.read(), 5)).event
+        assert event.first_packet.source.port == a.rtp.endpoint.port
+        status = await tool.stub.GetStatus(pb.GetStatusRequest())
+        assert (status.calls, status.status.state) == (1, pb.RELAY_STATE_READY)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await tool.stub.Update(pb.UpdateRequest(call_id="nope"))
+        assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+        await tool.stub.Release(pb.ReleaseRequest(call_id="c1"))
+        watch.cancel()
+
+
+async def test_sigterm_drains_and_ends_when_empty(relay: RelayProcess, phones: tuple[Phone, Phone]) -> None:
+    a, b = phones
+    async with instance(relay) as signaling:
+        allocate = pb.AllocateRequest(call_id="c1", endpoints=[endpoint(A, a), endpoint(B, b)])
+        allocated = (await signaling.ask(allocate=allocate)).allocate
+        relay.send(signal.SIGTERM)
+        await signaling.heard("draining")
+        refused = await signaling.ask(allocate=pb.AllocateRequest(call_id="c2"))
+        assert refused.error.code == pb.ERROR_CODE_DRAINING
+        lease = await asyncio.to_thread(relay.lease)
+        assert lease is not None
+        assert lease.status.state == pb.RELAY_STATE_DRAINING
+        a.rtp.send(rtp_packet(1), local(allocated, A))
+        assert (await b.rtp.receive())[0] == rtp_packet(1)
+        await signaling.ask(release=pb.ReleaseRequest(call_id="c1"))
+    assert await asyncio.to_thread(relay.wait) == 0
+    assert relay.lease() is None
+    assert "call dropped" not in relay.log
+
+
+async def test_the_deadline_of_a_drain_names_the_dropped_calls(redis: RedisServer) -> None:
+    with relay_process(redis, shutdown_s=5) as relay:
+        async with instance(relay) as signaling:
+            await signaling.ask(allocate=pb.AllocateRequest(call_id="stubborn"))
+            relay.send(signal.SIGTERM)
+            assert await asyncio.to_thread(relay.wait) == 0
+        assert '"call":"stubborn","event":"call dropped' in relay.log
+
+
+async def test_without_redis_it_goes_on_relaying(phones: tuple[Phone, Phone]) -> None:
+    a, b = phones
+    with redis_server() as own, relay_process(own) as relay:
+        async with instance(relay) as signaling:
+            own.kill()
+            allocate = pb.AllocateRequest(call_id="c1", endpoints=[endpoint(A, a), endpoint(B, b)])
+            allocated = (await signaling.ask(allocate=allocate)).allocate
+            a.rtp.send(rtp_packet(1), local(allocated, A))
+            assert (await b.rtp.receive())[0] == rtp_packet(1)
+            own.start()
+            until(relay.lease, timeout_s=10, what="lease written again")
+
+
+def test_a_wildcard_needs_an_advertised_address(redis: RedisServer) -> None:
+    relay = RelayProcess(redis, environment={"PBX_RELAY_BIND": "0.0.0.0"})
+    with pytest.raises(AssertionError, match="PBX_RELAY_ADVERTISE is needed"):
+        relay.start()
+    assert relay.wait() == 2
