@@ -1,62 +1,11 @@
-"""`sip-pbx`: the command line. Heavy imports stay inside the commands: `--help` answers at once."""
+"""`sip-pbx`: the command line."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Annotated
 
-import typer
-
+from pbx_cli.app import app
 from pbx_cli.errors import CliError
-
-app = typer.Typer(
-    name="sip-pbx",
-    help="A SIP PBX: run it on this machine, and speak to a running one.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-
-
-@app.callback()
-def _root() -> None:
-    """A callback makes `up` a command of its own even while it is the only one."""
-
-
-@app.command()
-def up(  # the face that DESIGN.md fixes: one parameter an option
-    sip: Annotated[str, typer.Option(help="Where SIP is served, UDP and TCP.")] = "0.0.0.0:5060",
-    advertise: Annotated[str, typer.Option(help="Address told to phones; default: found out.")] = "",
-    http: Annotated[str, typer.Option(help="Where the HTTP API is served.")] = "127.0.0.1:8080",
-    relay_ports: Annotated[str, typer.Option(help="UDP ports for media, 8 a call.")] = "30000-39999",
-    data: Annotated[Path, typer.Option(envvar="PBX_DATA", help="Everything kept on disk.")] = Path("var"),
-    account: Annotated[
-        list[str] | None,
-        typer.Option(metavar="USER:PASSWORD", help="An account, instead of 1004 and 1008; may be repeated."),
-    ] = None,
-    domain: Annotated[str, typer.Option(envvar="PBX_DOMAIN", help="SIP domain and digest realm.")] = "pbx.local",
-    replicas: Annotated[int, typer.Option(help="Signaling instances; instance i on SIP port + 10 * i.")] = 1,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object once all is ready.")] = False,
-) -> None:
-    """Start everything on this machine; Ctrl-C or SIGTERM ends it in order."""
-    from pbx_cli.up import options as parse
-    from pbx_cli.up.command import up as run_up
-
-    sip_listen = parse.parse_listen("--sip", sip)
-    options = parse.UpOptions(
-        sip=sip_listen,
-        advertise=advertise,
-        http=parse.parse_listen("--http", http),
-        relay_ports=parse.parse_relay_ports(relay_ports),
-        data=data,
-        accounts=tuple(parse.parse_account(text) for text in account or ()),
-        domain=parse.parse_domain(domain),
-        replicas=parse.check_replicas(replicas, sip_listen),
-        as_json=json,
-    )
-    raise typer.Exit(run_up(options))
 
 
 def main() -> None:

@@ -79,13 +79,17 @@ def _bind_once(listen: Listen, kind: socket.SocketKind) -> None:
             probe.listen(1)
 
 
+def _random_port(first: int, last: int) -> int:
+    return random.randint(first, last)  # noqa: S311 -- keeps parallel runs apart, protects nothing
+
+
 class FreePorts:
     """Hands out TCP ports of loopback that are free now, each once, outside the ephemeral range.
 
     Below that range no outgoing connection can take the port while its service restarts.
     """
 
-    def __init__(self, avoid: Container[int], choose: Callable[[int, int], int] = random.randint) -> None:  # noqa: S311 -- spreads, protects nothing
+    def __init__(self, avoid: Container[int], choose: Callable[[int, int], int] = _random_port) -> None:
         self._avoid = avoid
         self._choose = choose
         self._given: set[int] = set()

@@ -13,6 +13,7 @@ from typing import IO, Any
 from pbx_cli.errors import CliError
 from pbx_cli.up.options import AccountWish
 
+ACCOUNTS = "accounts.json"
 DEFAULT_USERS = ("1004", "1008")
 PASSWORD_CHARACTERS = 12
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -59,11 +60,15 @@ class DataDir:
         return path
 
     def accounts(self, wishes: Sequence[AccountWish]) -> tuple[AccountWish, ...]:
-        """The accounts to create: those asked for, else 1004 and 1008. Missing passwords are made once and kept."""
-        path = self.path / "accounts.json"
-        kept: dict[str, str] = _read_json(path) if path.exists() else {}
+        """The accounts to create: those asked for, else 1004 and 1008. Missing passwords are made once and kept.
+
+        One that was removed since (`remember_password` with None) is not made again.
+        """
+        path = self.path / ACCOUNTS
+        kept: dict[str, str | None] = _read_json(path) if path.exists() else {}
         wanted = wishes or [AccountWish(user, "") for user in DEFAULT_USERS]
-        found = tuple(AccountWish(w.user, w.password or kept.get(w.user) or _password()) for w in wanted)
+        wanted = [wish for wish in wanted if wish.password or kept.get(wish.user, "") is not None]
+        found = tuple(AccountWish(w.user, w.password or kept.get(w.user) or new_password()) for w in wanted)
         made = {a.user: a.password for a, w in zip(found, wanted, strict=True) if not w.password}
         if made.items() - kept.items():
             write_private(path, json.dumps(kept | made, indent=1) + "\n")
@@ -86,8 +91,20 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _password() -> str:
+def new_password() -> str:
+    """A password that can be typed on a phone: 12 characters of 32, 60 bits."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(PASSWORD_CHARACTERS))
+
+
+def remember_password(data: Path, user: str, password: str | None) -> None:
+    """Note that a password was changed, or the account removed (None), so that the next `up` does not undo it.
+
+    Only accounts whose password `up` keeps are noted; a data directory that is not there is none of ours.
+    """
+    path = data / ACCOUNTS
+    kept = _read_json(path) if path.exists() else {}
+    if user in kept:
+        write_private(path, json.dumps(kept | {user: password}, indent=1) + "\n")
 
 
 def write_private(path: Path, text: str) -> None:

@@ -1,0 +1,108 @@
+"""The HTTP API seen from the command line: requests, pages, and errors as sentences."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from pbx_cli.errors import CliError
+
+TIMEOUT_S = 15.0
+PAGES_MAX = 100_000
+"""A server whose cursor never ends must not keep a script for ever."""
+Query = Mapping[str, str | int | None]
+
+
+class Api:
+    """A client of one API; a context manager."""
+
+    def __init__(self, base: str, transport: httpx.BaseTransport | None = None) -> None:
+        """`transport` is for tests."""
+        token = os.environ.get("PBX_API_TOKEN")
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.base = base
+        self._client = httpx.Client(base_url=base, timeout=TIMEOUT_S, headers=headers, transport=transport)
+
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+    def get(self, path: str, query: Query | None = None) -> Any:
+        """The JSON of a GET. Raises CliError."""
+        return self._request("GET", path, query=query)
+
+    def post(self, path: str, body: object = None) -> Any:
+        """The JSON of a POST, None where there is none. Raises CliError."""
+        return self._request("POST", path, body=body)
+
+    def delete(self, path: str, query: Query | None = None) -> Any:
+        """The JSON of a DELETE, None where there is none. Raises CliError."""
+        return self._request("DELETE", path, query=query)
+
+    def items(self, path: str, query: Query | None = None, *, limit: int | None = None) -> Iterator[dict[str, Any]]:
+        """All items of a list, page after page, at most `limit`."""
+        wanted, cursor, left = dict(query or {}), None, limit
+        for _ in range(PAGES_MAX):
+            page = self.get(path, wanted | {"cursor": cursor})
+            for item in page["items"]:
+                if left == 0:
+                    return
+                left = None if left is None else left - 1
+                yield item
+            cursor = page.get("next")
+            if not cursor:
+                return
+
+    def stream(self, path: str, query: Query | None = None) -> Iterator[str]:
+        """The lines of a response that does not end. Raises CliError."""
+        patient = httpx.Timeout(TIMEOUT_S, read=None)
+        try:
+            with self._client.stream("GET", path, params=_given(query), timeout=patient) as response:
+                if response.is_error:
+                    response.read()
+                    raise CliError(_explain(response))
+                yield from response.iter_lines()
+        except httpx.HTTPError as error:
+            raise CliError(self._unreachable(error)) from None
+
+    def _request(self, method: str, path: str, *, query: Query | None = None, body: object = None) -> Any:
+        try:
+            response = self._client.request(method, path, params=_given(query), json=body)
+        except httpx.HTTPError as error:
+            raise CliError(self._unreachable(error)) from None
+        if response.is_error:
+            raise CliError(_explain(response))
+        if not response.content:
+            return None
+        try:
+            return response.json()
+        except ValueError:
+            raise CliError(f"{self.base} does not speak the API of sip-pbx: check --http") from None
+
+    def _unreachable(self, error: Exception) -> str:
+        return f"cannot reach the API at {self.base} ({error}): is `sip-pbx up` running? Else name it with --http"
+
+
+def _given(query: Query | None) -> dict[str, str | int]:
+    return {key: value for key, value in (query or {}).items() if value is not None}
+
+
+def _explain(response: httpx.Response) -> str:
+    """problem+json (RFC 9457) as one line; the status where the answer is something else."""
+    try:
+        problem = response.json()
+        text = problem.get("detail") or problem.get("title")
+    except (ValueError, AttributeError):
+        text = None
+    text = text if isinstance(text, str) else response.text[:200]
+    if response.status_code in (401, 403):
+        return f"not allowed ({response.status_code}): {text}; set PBX_API_TOKEN"
+    return f"the API answered {response.status_code}: {text or response.reason_phrase}"

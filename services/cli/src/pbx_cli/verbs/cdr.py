@@ -1,0 +1,111 @@
+"""`sip-pbx cdr list|show|export`: the records of all call attempts."""
+
+from __future__ import annotations
+
+import csv
+import json as json_module
+import sys
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from itertools import chain
+from typing import IO, Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from pbx_cli.verbs.api import Api
+from pbx_cli.verbs.places import DEFAULT_DATA, DataOption, HttpOption, JsonOption, Places
+from pbx_cli.verbs.table import Column, seconds, show, show_one, when
+
+app = typer.Typer(help="Call detail records.", no_args_is_help=True, rich_markup_mode=None)
+
+_COLUMNS = (
+    Column("CALL", "call_id|id"),
+    Column("STARTED", "started_at|started_at_ms", when),
+    Column("CALLER", "caller"),
+    Column("DIALLED", "dialled|callee"),
+    Column("OUTCOME", "outcome"),
+    Column("STATUS", "sip_status"),
+    Column("SECONDS", "duration_ms", seconds),
+    Column("CAUSE", "cause"),
+)
+UserOption = Annotated[str | None, typer.Option(help="Only calls from or to this user.")]
+OutcomeOption = Annotated[str | None, typer.Option(help="Only this outcome: answered, busy, cancelled, ...")]
+SinceOption = Annotated[str | None, typer.Option(help="Only calls since then, RFC 3339.")]
+UntilOption = Annotated[str | None, typer.Option(help="Only calls before then, RFC 3339.")]
+
+
+class Format(StrEnum):
+    """Formats of `export`."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+@app.command("list")
+def list_(
+    user: UserOption = None,
+    outcome: OutcomeOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    http: HttpOption = "",
+    data: DataOption = DEFAULT_DATA,
+    json: JsonOption = False,
+) -> None:
+    """The latest records."""
+    with Api(Places(http, data).api) as api:
+        query = {"user": user, "outcome": outcome, "from": since, "to": until}
+        show(api.items("/v1/cdrs", query, limit=limit), _COLUMNS, as_json=json, empty="no records")
+
+
+@app.command("show")
+def show_record(
+    call: Annotated[str, typer.Argument(metavar="CALL", help="Call id.")],
+    http: HttpOption = "",
+    data: DataOption = DEFAULT_DATA,
+    json: JsonOption = False,
+) -> None:
+    """One record in full."""
+    with Api(Places(http, data).api) as api:
+        show_one(api.get(f"/v1/cdrs/{quote(call, safe='')}"), as_json=json)
+
+
+@app.command()
+def export(
+    form: Annotated[Format, typer.Option("--format", help="jsonl or csv.")] = Format.JSONL,
+    user: UserOption = None,
+    outcome: OutcomeOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    http: HttpOption = "",
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """All matching records to stdout, one a line."""
+    with Api(Places(http, data).api) as api:
+        items = api.items("/v1/cdrs", {"user": user, "outcome": outcome, "from": since, "to": until})
+        if form is Format.CSV:
+            write_csv(items, sys.stdout)
+        else:
+            for item in items:
+                sys.stdout.write(json_module.dumps(item, ensure_ascii=False) + "\n")
+
+
+def write_csv(items: Iterable[Mapping[str, Any]], file: IO[str]) -> None:
+    """Records as CSV: the scalar fields of the first record are the columns; nested ones stay in JSON lines."""
+    rows = iter(items)
+    first = next(rows, None)
+    if first is None:
+        return
+    names = [name for name, value in first.items() if not isinstance(value, list | dict)]
+    writer = csv.DictWriter(file, names, extrasaction="ignore")
+    writer.writeheader()
+    for row in chain([first], rows):
+        writer.writerow({name: _cell(row.get(name)) for name in names})
+
+
+def _cell(value: object) -> object:
+    # A spreadsheet runs what begins like a formula; callers choose their own display names.
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return value

@@ -1,0 +1,31 @@
+"""Unary gRPC from a command: one call, one deadline, errors as sentences."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import grpc.aio
+
+from pbx_cli.errors import CliError
+from pbx_runtime.errors import ServiceError, Unavailable
+from pbx_runtime.grpc_channel import map_rpc_errors, open_channel
+
+R = TypeVar("R")
+
+
+def call(address: str, what: str, ask: Callable[[grpc.aio.Channel], Awaitable[R]]) -> R:
+    """Open a channel, await `ask`, close it. Raises CliError that names the peer and its address."""
+
+    async def run() -> R:
+        async with open_channel(address) as channel:
+            with map_rpc_errors():
+                return await ask(channel)
+
+    try:
+        return asyncio.run(run())
+    except Unavailable as error:
+        raise CliError(f"cannot reach the {what} at {address} ({error.detail}): is `sip-pbx up` running?") from None
+    except ServiceError as error:
+        raise CliError(f"the {what} refused: {error.detail}") from None
