@@ -331,6 +331,17 @@ def test_info_message_and_update_are_relayed():
     bench.assert_clean()
 
 
+def test_options_inside_a_dialog_is_answered_by_ourselves():
+    bench = Bench()
+    _, ok = establish(bench)
+    bench.send(within("OPTIONS", ok, 2, "o1"), ALICE)
+    assert "INVITE" in (bench.response(ALICE, 200).first("Allow") or "")
+    assert bench.take(BOB) == []
+    bench.send(within("BYE", ok, 3, "y1"), ALICE)
+    bench.sent.clear()
+    bench.assert_clean()
+
+
 def test_glare_is_answered_491():
     bench = Bench()
     out, ok = establish(bench)
@@ -403,6 +414,9 @@ def test_bad_and_odd_requests_get_their_status():
         (base.replace("INVITE", "OPTIONS"), b"", 200),
         (base + "\nContent-Type: text/plain", b"hello", 415),
         (base + "\nContent-Type: application/sdp", b"v=0\r\nrubbish", 488),
+        (base + "\nContent-Type: application/sdp", sdp("192.0.2.300"), 488),
+        (base + "\nContent-Type: application/sdp", sdp("phone.example"), 488),
+        (base + "\nContent-Type: application/sdp", sdp("239.1.2.3"), 488),
         (base.replace("sip:1008@192.0.2.1", "http://x"), b"", 416),
         (base.replace("CSeq: 1 INVITE", "CSeq: 1 BYE"), b"", 400),
     ]

@@ -192,13 +192,7 @@ class Gate:
         """Keep-alive and health (RFC 3261 section 11.2): 503 while draining or without Redis."""
         if core.draining or not core.journal_ready:
             return self._unavailable(request)
-        response = response_to(request, 200)
-        headers = response.headers
-        headers.append("Allow", wire.ALLOW)
-        headers.append("Accept", "application/sdp")
-        headers.append("Supported", wire.SUPPORTED)
-        headers.append("Server", wire.PRODUCT)
-        return response
+        return wire.options_answer(request)
 
     def _unavailable(self, request: Request) -> Response:
         response = response_to(request, 503, "", self._stateless_tag(request))

@@ -146,6 +146,10 @@ class Leg:
         if request.method == "BYE":
             self._bye(key, request)
             return
+        if request.method == "OPTIONS":
+            # Deliberately not passed on: it asks whether this dialog is alive, and we are its other end.
+            self._sip.respond(key, wire.options_answer(request))
+            return
         ask = ASKS.get(request.method)
         if ask is None:
             self._sip.respond(key, wire.not_allowed(request))

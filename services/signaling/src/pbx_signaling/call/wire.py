@@ -96,6 +96,17 @@ def seconds(value: str | None) -> int:
     return int(digits) if digits.isdigit() and len(digits) <= 9 else 0
 
 
+def options_answer(request: Request) -> Response:
+    """200 to an OPTIONS: what we can do (RFC 3261 section 11.2)."""
+    response = response_to(request, 200)
+    headers = response.headers
+    headers.append("Allow", ALLOW)
+    headers.append("Accept", "application/sdp")
+    headers.append("Supported", SUPPORTED)
+    headers.append("Server", PRODUCT)
+    return response
+
+
 def not_allowed(request: Request) -> Response:
     """405 with what is allowed, or 501 for a method that nobody knows (RFC 3261 sections 8.2.1 and 21.5.2)."""
     response = response_to(request, 405 if request.method in KNOWN_METHODS else 501)

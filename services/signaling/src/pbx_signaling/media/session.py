@@ -9,6 +9,7 @@ declined in both directions. Pure; raises SessionRefused.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from pbx_signaling.media.stream import DIRECTIONS, Codec, Direction, Media, Slot, StreamEndpoint
@@ -234,12 +235,15 @@ def _endpoint(side: int, media: Media, stream: MediaDescription) -> StreamEndpoi
     host = stream.connection
     if host in ("0.0.0.0", "::"):  # noqa: S104  # the old way to hold (RFC 3264 section 8.4)
         direction = Direction.INACTIVE
+    rtcp_host = rtcp.host or host
+    if stream.port and not (_is_peer(host) and _is_peer(rtcp_host)):
+        raise SessionRefused("a stream whose address is no address of one host")
     return StreamEndpoint(
         side=int(side),
         media=media,
         host=host,
         port=stream.port,
-        rtcp_host=rtcp.host or host,
+        rtcp_host=rtcp_host,
         rtcp_port=rtcp.port,
         direction=direction,
         rtcp_mux=stream.rtcp_mux,
@@ -248,6 +252,14 @@ def _endpoint(side: int, media: Media, stream: MediaDescription) -> StreamEndpoi
             for kind in stream.payload_types
         ),
     )
+
+
+def _is_peer(host: str) -> bool:
+    """Whether media can be sent there: a literal (names are not looked up on the way of a call), and of one host."""
+    try:
+        return not ip_address(host).is_multicast and host != "255.255.255.255"
+    except ValueError:
+        return False
 
 
 def _declined(endpoint: StreamEndpoint) -> StreamEndpoint:
