@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pbx_signaling.call import events as e
+from pbx_sip.auth.digest import Challenge
 from pbx_sip.message.message import Request, Response
 from pbx_sip.message.serialize import serialize
 from support.bench_core import ALICE, BOB, Bench, sdp
@@ -389,6 +390,8 @@ def test_an_invite_without_credentials_is_challenged_and_keeps_no_state():
     assert [("SHA-256" in value, "MD5" in value) for value in values] == [(True, False), (False, True)]
     assert bench.core.layer.active == 0
     assert not bench.records
+    nonce = Challenge.parse(values[0]).nonce
+    assert int(nonce[:8], 16) == int(bench.now + 1_700_000_000), "dated by the wall clock, as the registrar checks it"
 
 
 def test_a_relay_that_never_answers_gives_503():

@@ -163,6 +163,11 @@ class Core:
         """Requests of ours that wait for their final response: BYEs among them."""
         return self.layer.awaiting
 
+    @property
+    def wall_s(self) -> float:
+        """Now in seconds since the Unix epoch: what nonces are dated with, here and at the registrar."""
+        return self._identity.wall_ms(self.now) / 1000
+
     # --- administration
 
     def end_all(self, reason: str, now: float) -> None:
@@ -282,7 +287,7 @@ class Core:
 
     def _begin(self, key: Any, request: Request, flow: Flow) -> None:
         """A new call attempt that passed the gate."""
-        attempt = self._gate.attempt(request, self._identity, self)
+        attempt = self._gate.attempt(request, flow, self._identity, self)
         call = Call(
             call_id=attempt.call_id,
             dialled=attempt.dialled,
@@ -381,7 +386,7 @@ class Core:
     def _reject(self, entry: Entry, command: c.Reject) -> None:
         assert entry.caller is not None
         agent = entry.caller.remote_user_agent
-        challenge = self._gate.challenge(self.now, agent, stale=command.stale) if command.challenge else []
+        challenge = self._gate.challenge(self.wall_s, agent, stale=command.stale) if command.challenge else []
         entry.caller.reject(command, challenge)
 
     # --- SipPort

@@ -77,7 +77,7 @@ class Gate:
         core.counters.challenges += 1
         response = response_to(request, status, "", self._stateless_tag(request))
         header = "Proxy-Authenticate" if invite else "WWW-Authenticate"
-        for value in self.challenge(core.now, request.first("User-Agent") or ""):
+        for value in self.challenge(core.wall_s, request.first("User-Agent") or ""):
             response.headers.append(header, value)
         return response
 
@@ -97,7 +97,7 @@ class Gate:
             return None if core.registration is not None else self._unavailable(request)
         return wire.not_allowed(request)
 
-    def attempt(self, request: Request, identity: Identity, core: Core) -> Attempt:
+    def attempt(self, request: Request, flow: Flow, identity: Identity, core: Core) -> Attempt:
         """Reads what a call attempt needs. `validate_request` has been called, so URIs and From can be read."""
         uri = Uri.parse(request.uri)
         caller = NameAddr.parse(request.first("From") or "")
@@ -111,7 +111,7 @@ class Gate:
             authorization=self.credentials(request, "Proxy-Authorization") if self.config.authenticate else "",
             uri=request.uri,
             max_forwards=_max_forwards(request) - 1,
-            source="",
+            source=flow.remote.host,
         )
 
     def aor_of(self, uri: Uri) -> str:

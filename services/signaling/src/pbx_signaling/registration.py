@@ -137,7 +137,7 @@ class Registration:
         if status == 200:
             self._list_bindings(headers, answer, request)
         elif status == 401:
-            for value in self._gate.challenge(self._core.now, request.first("User-Agent") or "", stale=answer.stale):
+            for value in self._gate.challenge(self._core.wall_s, request.first("User-Agent") or "", stale=answer.stale):
                 headers.append("WWW-Authenticate", value)
         elif status == 423:
             headers.append("Min-Expires", str(answer.min_expires_s))
