@@ -29,7 +29,7 @@ def b_side(**changes: object) -> Stream:
 
 
 def forward_of(call: Call, side: Side = Side.A) -> Forward:
-    return call.forwards[call.forward_id((side, Medium.AUDIO))]
+    return call.forwards[call.forward_id(side * 2)]
 
 
 def test_a_stream_becomes_a_forward() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pbx_media_relay.datapath.base import Counters
+from pbx_media_relay.datapath.base import ZEROS, Counters
 from pbx_media_relay.forward import DropReason, Medium, Side
 from pbx_media_relay.stream import Stream
 
@@ -30,7 +30,7 @@ class StreamReport:
 def joined(earlier: Counters, later: Counters) -> Counters:
     """The counters of a stream that was taken out and installed again; the later one's state, both one's
     sums."""
-    if earlier == Counters():
+    if earlier == ZEROS:
         return later
     if not later.packets and not later.rtcp_packets:
         return earlier._replace(drops=_sum(earlier.drops, later.drops))
@@ -65,6 +65,8 @@ class Totals:
 
     def add(self, counters: Counters) -> None:
         """Add one stream's."""
+        if counters is ZEROS or counters == ZEROS:
+            return
         self.packets += counters.packets
         self.bytes += counters.bytes + counters.rtcp_bytes
         self.rtcp_packets += counters.rtcp_packets

@@ -12,7 +12,7 @@ from typing import Final
 
 from pbx_media_relay import events, session
 from pbx_media_relay.counters import StreamReport, Totals, joined, last_heard_ns
-from pbx_media_relay.datapath.base import Counters, Datapath, DatapathError, PortInUseError
+from pbx_media_relay.datapath.base import ZEROS, Counters, Datapath, DatapathError, PortInUseError
 from pbx_media_relay.endpoint import Endpoint
 from pbx_media_relay.errors import (
     DatapathRefusedError,
@@ -144,9 +144,11 @@ class Relay:
         self._by_slot.pop(call.slot)
         self._silence.forget(call_id)
         reports = []
-        for place, stream in call.streams.items():
-            number = call.forward_id(place)
-            counters = joined(self._removed.pop(number, Counters()), self._datapath.remove(number))
+        for index, stream in call.streams.items():
+            number = call.forward_id(index)
+            counters = self._datapath.remove(number)
+            if number in self._removed:
+                counters = joined(self._removed.pop(number), counters)
             self._ended.add(counters)
             reports.append(StreamReport(stream, counters))
         heard = self._datapath.last_heard_ns(call.slot_port) > call.allocated_at_ns
@@ -162,10 +164,10 @@ class Relay:
 
     def reports(self, call: Call) -> list[StreamReport]:
         """What has flowed so far in a call."""
-        numbers = [call.forward_id(place) for place in call.streams]
+        numbers = [call.forward_id(index) for index in call.streams]
         found = self._datapath.counters(numbers)
         return [
-            StreamReport(stream, joined(self._removed.get(number, Counters()), counters))
+            StreamReport(stream, joined(self._removed.get(number, ZEROS), counters))
             for stream, number, counters in zip(call.streams.values(), numbers, found, strict=True)
         ]
 
@@ -219,9 +221,10 @@ class Relay:
 
     def first_packet(self, forward: int, source: Endpoint, at_ns: int) -> None:
         """See `Listener`: the datapath tells."""
-        call, place = self._place_of(forward)
+        slot, side, medium = place_of(forward)
+        call = self._by_slot.get(slot)
         if call is not None:
-            self._tell(events.FirstPacket(call.id, call.instance_id, at_ns, *place, source))
+            self._tell(events.FirstPacket(call.id, call.instance_id, at_ns, side, medium, source))
 
     def tapped(self, forward: int, packet: bytes, at_ns: int) -> None:
         """See `Listener`: a copy of a packet, for whoever asked."""
@@ -257,7 +260,7 @@ class Relay:
         except DatapathError as error:
             raise DatapathRefusedError(str(error)) from error
         for number in change.remove:
-            self._removed[number] = joined(self._removed.get(number, Counters()), self._datapath.remove(number))
+            self._removed[number] = joined(self._removed.get(number, ZEROS), self._datapath.remove(number))
 
     def _slot_heard_ns(self, slot: int) -> int:
         return self._datapath.last_heard_ns(slot * PORTS_PER_SLOT)
@@ -267,7 +270,3 @@ class Relay:
         if call is None or not call.forwards:
             return 0
         return max(map(last_heard_ns, self._datapath.counters(call.forwards)))
-
-    def _place_of(self, forward: int) -> tuple[Call | None, session.Place]:
-        slot, side, medium = place_of(forward)
-        return self._by_slot.get(slot), (side, medium)

@@ -13,22 +13,17 @@ from typing import Final
 
 from pbx_media_relay.endpoint import Endpoint
 from pbx_media_relay.errors import InvalidStreamError
-from pbx_media_relay.forward import (
-    PORTS_PER_SLOT,
-    Forward,
-    Medium,
-    Side,
-    forward_id,
-    payload_mask,
-    rtp_port,
-)
+from pbx_media_relay.forward import PORTS_PER_SLOT, Forward, payload_mask
 from pbx_media_relay.stream import Direction, Latching, Stream
 
 LATCH_WINDOW_NS: Final = 30_000_000_000
 """A phone behind NAT sends within a second of the answer; one that mutes itself at first is given half a
 minute."""
 
-Place = tuple[Side, Medium]
+STREAMS_PER_SLOT: Final = 4
+"""Two media on two sides. Forward numbers are RTP ports divided by 2, so the peer's differs in bit 1."""
+SENDING: Final = (Direction.SENDRECV, Direction.SENDONLY)
+RECEIVING: Final = (Direction.SENDRECV, Direction.RECVONLY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +44,8 @@ class Call:
     instance_id: str
     terms: Terms
     allocated_at_ns: int
-    streams: dict[Place, Stream] = field(default_factory=dict)
+    streams: dict[int, Stream] = field(default_factory=dict)
+    """What signaling said last, by `Stream.index`."""
     forwards: dict[int, Forward] = field(default_factory=dict)
     """What the datapath should hold for this call, by forward id."""
     tapped: bool = False
@@ -60,18 +56,15 @@ class Call:
         """The first port of the slot."""
         return self.slot * PORTS_PER_SLOT
 
-    def forward_id(self, place: Place) -> int:
-        """Number of the forward at that place."""
-        return forward_id(self.slot, *place)
+    def forward_id(self, index: int) -> int:
+        """Number of the forward of the stream at that index."""
+        return self.slot * STREAMS_PER_SLOT + index
 
     def expects_media(self) -> bool:
         """Whether both sides should be sending: some medium is sendrecv on both. Hold and ringing are
         exempt."""
-        for medium in Medium:
-            sides = [self.streams.get((side, medium)) for side in Side]
-            if all(stream and stream.rtp and stream.direction is Direction.SENDRECV for stream in sides):
-                return True
-        return False
+        streams = self.streams
+        return any(_talks(streams.get(index)) and _talks(streams.get(index + 2)) for index in (0, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,22 +132,26 @@ def update(call: Call, streams: Iterable[Stream], now_ns: int) -> Change:
 
     Raises InvalidStreamError before anything is changed.
     """
-    told = list(streams)
+    told = tuple(streams)
     for stream in told:
         _check(call, stream)
-    before = dict(call.forwards)
+    changed: dict[int, Forward] = {}
+    removed = []
     for stream in told:
-        place = (stream.side, stream.medium)
-        met_before = call.forward_id(place) in before
-        call.streams[place] = stream
+        number = call.forward_id(stream.index)
+        known = call.forwards.get(number)
+        call.streams[stream.index] = stream
         if stream.rtp is None:
-            call.forwards.pop(call.forward_id(place), None)
+            if call.forwards.pop(number, None) is not None:
+                removed.append(number)
             continue
-        call.forwards[call.forward_id(place)] = _forward(call, stream, now_ns)
-        if not met_before:
-            _reopen_peer(call, stream, now_ns)
-    changed = tuple(forward for forward in call.forwards.values() if before.get(forward.id) != forward)
-    return Change(changed, tuple(before.keys() - call.forwards.keys()))
+        forward = _forward(call, stream, known, now_ns)
+        if known is None:
+            _reopen_peer(call, number, changed, now_ns)
+        elif forward == known:
+            continue
+        call.forwards[number] = changed[number] = forward
+    return Change(tuple(changed.values()), tuple(removed))
 
 
 def tap(call: Call, tapped: bool) -> Change:
@@ -163,9 +160,13 @@ def tap(call: Call, tapped: bool) -> Change:
     changed = []
     for forward in list(call.forwards.values()):
         if forward.tap != tapped:
-            call.forwards[forward.id] = replaced = _replaced(forward, tap=tapped)
+            call.forwards[forward.id] = replaced = replace(forward, tap=tapped)
             changed.append(replaced)
     return Change(tuple(changed))
+
+
+def _talks(stream: Stream | None) -> bool:
+    return stream is not None and stream.rtp is not None and stream.direction is Direction.SENDRECV
 
 
 def _check(call: Call, stream: Stream) -> None:
@@ -179,48 +180,37 @@ def _local(endpoint: Endpoint) -> bool:
     return endpoint.host.startswith("127.") or endpoint.host == "::1"
 
 
-def _forward(call: Call, stream: Stream, now_ns: int) -> Forward:
-    assert stream.rtp is not None
-    place = (stream.side, stream.medium)
-    known = call.forwards.get(call.forward_id(place))
-    announced = (stream.rtp, stream.rtcp_endpoint)
-    fresh = known is None or stream.relatch or (known.rtp, known.rtcp) != announced
-    if fresh:
+def _forward(call: Call, stream: Stream, known: Forward | None, now_ns: int) -> Forward:
+    rtp, rtcp = stream.rtp, stream.rtcp_endpoint
+    assert rtp is not None
+    if known is None or stream.relatch or known.rtp != rtp or known.rtcp != rtcp:
         until_ns = 0 if call.terms.latching is Latching.STRICT else now_ns + LATCH_WINDOW_NS
         generation = known.generation + 1 if known else 0
     else:
-        assert known is not None
         until_ns, generation = known.latch_until_ns, known.generation
     codec = stream.codec
+    number = call.forward_id(stream.index)
     return Forward(
-        id=call.forward_id(place),
-        peer=forward_id(call.slot, Side(1 - stream.side), stream.medium),
-        port=rtp_port(call.slot_port, *place),
-        rtp=stream.rtp,
-        rtcp=stream.rtcp_endpoint,
+        id=number,
+        peer=number ^ 2,
+        port=number * 2,
+        rtp=rtp,
+        rtcp=rtcp,
         rtcp_mux=stream.rtcp_mux,
-        receive=stream.direction.sends,
-        send=stream.direction.receives,
+        receive=stream.direction in SENDING,
+        send=stream.direction in RECEIVING,
         latch_until_ns=until_ns,
         generation=generation,
         hint_host=stream.signaling_host,
-        payload_types=payload_mask(payload_type.number for payload_type in stream.payload_types),
+        payload_types=payload_mask(payload_type[0] for payload_type in stream.payload_types),
         clock_rate_hz=codec.clock_rate_hz if codec else 0,
         tap=call.tapped,
     )
 
 
-def _reopen_peer(call: Call, stream: Stream, now_ns: int) -> None:
-    """The answer came: a caller that could not send before has its window from now on, unless it is
-    latched."""
-    peer = call.forwards.get(forward_id(call.slot, Side(1 - stream.side), stream.medium))
-    if peer is not None and peer.latch_until_ns:
-        call.forwards[peer.id] = _replaced(peer, latch_until_ns=now_ns + LATCH_WINDOW_NS)
-
-
-def _replaced(forward: Forward, *, latch_until_ns: int | None = None, tap: bool | None = None) -> Forward:
-    return replace(
-        forward,
-        latch_until_ns=forward.latch_until_ns if latch_until_ns is None else latch_until_ns,
-        tap=forward.tap if tap is None else tap,
-    )
+def _reopen_peer(call: Call, number: int, changed: dict[int, Forward], now_ns: int) -> None:
+    """The answer came: a caller that could not send before has its window from now on, unless it is latched."""
+    peer = call.forwards.get(number ^ 2)
+    if peer is not None and 0 < peer.latch_until_ns < now_ns + LATCH_WINDOW_NS:
+        reopened = replace(peer, latch_until_ns=now_ns + LATCH_WINDOW_NS)
+        call.forwards[peer.id] = changed[peer.id] = reopened

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from pbx_media_relay.endpoint import Endpoint
 from pbx_media_relay.forward import Medium, Side
 
+CODEC_CACHE: Final = 256
+"""Phones offer a handful of lists; bounded because they choose them."""
 NOT_SPEECH: Final = frozenset({"TELEPHONE-EVENT", "CN", "RED"})
 """Payload types beside the codec: their clock need not be the codec's."""
 
@@ -21,16 +24,6 @@ class Direction(enum.IntEnum):
     SENDONLY = 2
     RECVONLY = 3
     INACTIVE = 4
-
-    @property
-    def sends(self) -> bool:
-        """Whether the endpoint may send RTP."""
-        return self in (Direction.SENDRECV, Direction.SENDONLY)
-
-    @property
-    def receives(self) -> bool:
-        """Whether the endpoint wants RTP."""
-        return self in (Direction.SENDRECV, Direction.RECVONLY)
 
 
 class Latching(enum.IntEnum):
@@ -71,6 +64,11 @@ class Stream:
     """Where its SIP came from; empty: not known."""
 
     @property
+    def index(self) -> int:
+        """Place of this stream among the four of its slot, in the order of their ports."""
+        return self.side * 2 + self.medium
+
+    @property
     def rtcp_endpoint(self) -> Endpoint:
         """Where its RTCP is sent; only of a stream that has an RTP endpoint."""
         assert self.rtp is not None
@@ -81,7 +79,13 @@ class Stream:
     @property
     def codec(self) -> PayloadType | None:
         """The first payload type that carries the medium itself; None where none was told."""
-        for payload_type in self.payload_types:
-            if payload_type.encoding.upper() not in NOT_SPEECH:
-                return payload_type
-        return None
+        return codec_of(self.payload_types)
+
+
+@lru_cache(maxsize=CODEC_CACHE)
+def codec_of(payload_types: tuple[PayloadType, ...]) -> PayloadType | None:
+    """See `Stream.codec`."""
+    for payload_type in payload_types:
+        if payload_type.encoding.upper() not in NOT_SPEECH:
+            return payload_type
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from pbx.relay.v1 import relay_pb2 as pb
@@ -10,7 +11,7 @@ from pbx_media_relay.civil import CivilTime
 from pbx_media_relay.counters import StreamReport
 from pbx_media_relay.endpoint import Endpoint, canonical_host
 from pbx_media_relay.errors import InvalidStreamError
-from pbx_media_relay.forward import DropReason, Medium, Side, rtp_port
+from pbx_media_relay.forward import PORTS_PER_SLOT, DropReason, Medium, Side, rtp_port
 from pbx_media_relay.quality import quality_of
 from pbx_media_relay.relay import Order, Status
 from pbx_media_relay.session import Call
@@ -25,6 +26,8 @@ LATCHING: Final = {0: Latching.AUTO, **{latching.value: latching for latching in
 REASONS: Final = {reason: reason.name.lower() for reason in DropReason}
 PAYLOAD_TYPES_MAX: Final = 128
 """There are no more numbers."""
+SLOTS_MAX: Final = 8192
+"""Slots in 65536 ports."""
 MEDIA_TIMEOUT_MAX_S: Final = 86400
 
 
@@ -78,12 +81,13 @@ def _host(text: str) -> str:
         raise InvalidStreamError(str(error)) from error
 
 
-def allocated(call: Call, relay_id: str, hosts: tuple[str, ...]) -> pb.AllocateResponse:
-    """The answer to an Allocate."""
-    response = pb.AllocateResponse(relay_id=relay_id, slot=call.slot, hosts=hosts)
+@lru_cache(maxsize=SLOTS_MAX)
+def allocated(slot: int, relay_id: str, hosts: tuple[str, ...]) -> pb.AllocateResponse:
+    """The answer to an Allocate; made once per slot, and not to be changed."""
+    response = pb.AllocateResponse(relay_id=relay_id, slot=slot, hosts=hosts)
     for side in Side:
         for medium in Medium:
-            port = rtp_port(call.slot_port, side, medium)
+            port = rtp_port(slot * PORTS_PER_SLOT, side, medium)
             response.ports.add(side=SIDES_OUT[side], media=MEDIA_OUT[medium], rtp_port=port, rtcp_port=port + 1)
     return response
 

@@ -51,7 +51,7 @@ class Operations:
         """Take a slot."""
         order = convert.order_of(request, instance_id)
         call = self._relay.allocate(order, self.civil.monotonic_ns())
-        return convert.allocated(call, self._identity.relay_id, self._identity.hosts)
+        return convert.allocated(call.slot, self._identity.relay_id, self._identity.hosts)
 
     def update(self, request: pb.UpdateRequest, instance_id: str) -> pb.UpdateResponse:
         """Tell endpoints."""

@@ -80,6 +80,10 @@ class Counters(NamedTuple):
     """Packets dropped, indexed by `DropReason`."""
 
 
+ZEROS = Counters()
+"""Of a forward from whose endpoint nothing came."""
+
+
 class PortInUseError(Exception):
     """Another process holds a port of the slot."""
 

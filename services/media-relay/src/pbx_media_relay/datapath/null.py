@@ -5,10 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pbx_media_relay.datapath.base import Counters, Listener, PortInUseError
+from pbx_media_relay.datapath.base import ZEROS, Counters, Listener, PortInUseError
 from pbx_media_relay.forward import Forward
-
-ZEROS = Counters()
 
 
 class NullDatapath:

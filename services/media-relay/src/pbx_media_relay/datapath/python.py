@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from pbx_media_relay.datapath.base import Counters, Listener, PortInUseError
+from pbx_media_relay.datapath.base import ZEROS, Counters, Listener, PortInUseError
 from pbx_media_relay.endpoint import Endpoint, received_from
 from pbx_media_relay.forward import PORTS_PER_SLOT, DropReason, Forward
 from pbx_media_relay.latching import Latch
@@ -24,7 +24,6 @@ from pbx_media_relay.rtp import header, is_rtcp, is_rtp
 PACKET_MAX: Final = 2048
 """Longer than any RTP packet on an Ethernet path; a longer one arrives cut, and is dropped as malformed."""
 DSCP_EF: Final = 46
-ZEROS: Final = Counters()
 SECOND_NS: Final = 1_000_000_000
 
 
