@@ -47,7 +47,11 @@ class Socket:
     def __init__(self, host: str, port: int = 0) -> None:
         self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
         self.sock.setblocking(False)
-        self.sock.bind((host, port))
+        try:
+            self.sock.bind((host, port))
+        except OSError:
+            self.sock.close()
+            raise
         self.endpoint = Endpoint(host, self.sock.getsockname()[1])
 
     def send(self, packet: bytes, to: Endpoint) -> None:
