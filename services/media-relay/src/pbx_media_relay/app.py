@@ -14,9 +14,10 @@ from pbx_media_relay.datapath.select import Selection, Wanted, select
 from pbx_media_relay.identity import Identity
 from pbx_media_relay.observe import Observer
 from pbx_media_relay.outbox import RENEW_S, Announcer
-from pbx_media_relay.ports import SlotPool
+from pbx_media_relay.ports import Shard, SlotPool
 from pbx_media_relay.relay import Relay
 from pbx_media_relay.settings import RelaySettings
+from pbx_media_relay.shard import ShardFile, check_ephemeral
 from pbx_runtime import logs
 from pbx_runtime.address import Listen
 from pbx_runtime.grpc_server import serve_grpc
@@ -48,10 +49,21 @@ class App:
         self.redis = PipelinedRedis(settings.redis_url)
         self.announcer = Announcer(self.redis, self.identity, f"media-relay/{settings.name}")
         self.observer.watch(self.relay, selection.datapath.name)
+        path = settings.relay_shard_file
+        self._shard_file = ShardFile(path, self._reshape) if path else None
 
     def _tell(self, event: events.RelayEvent) -> None:
         self.observer.tell(event)
         self.servicer.tell(event)
+
+    def _reshape(self, shard: Shard) -> None:
+        self.relay.reshape(shard)
+        self.observer.ephemeral(check_ephemeral(shard))
+
+    def look_at_shard(self) -> None:
+        """Take over the shard that the file names, where there is one."""
+        if self._shard_file is not None:
+            self._shard_file.look()
 
     async def tick(self) -> None:
         """Look at what is due, for as long as the process lives."""
@@ -60,6 +72,7 @@ class App:
             self.relay.handle_timeout(self.civil.monotonic_ns())
             if count % TICKS_PER_STATUS == 0:
                 self.servicer.tell_status()
+                self.look_at_shard()
             count += 1
             await asyncio.sleep(TICK_S)
 
@@ -106,6 +119,8 @@ async def service_main(lifecycle: Lifecycle, settings: RelaySettings) -> None:
     selection = select(settings.datapath, Wanted(settings.relay_bind, settings.relay_ports))
     _log.info("datapath selected", datapath=selection.datapath.name, reason=selection.reason)
     app = App(settings, lifecycle, selection)
+    app.observer.ephemeral(check_ephemeral(settings.relay_ports))
+    app.look_at_shard()
     app.relay.start()
     lifecycle.start(app.redis.run(), "redis")
     listen = await serve_grpc(

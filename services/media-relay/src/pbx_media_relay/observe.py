@@ -11,7 +11,7 @@ from pbx_media_relay import events
 from pbx_media_relay.forward import DropReason
 from pbx_media_relay.relay import Relay
 from pbx_runtime import logs
-from pbx_runtime.metrics import Counter, Registry
+from pbx_runtime.metrics import Counter, Gauge, Registry
 
 _log = logs.get_logger("relay")
 
@@ -64,6 +64,14 @@ class Observer:
         self._timeouts = Counter("pbx_relay_media_timeouts", "Media timeouts reported", registry=registry)
         self._expired = Counter("pbx_relay_leases_expired", "Calls whose instance vanished", registry=registry)
         self._busy = Counter("pbx_relay_ports_in_use", "Slots taken out for a busy port", registry=registry)
+
+        self._ephemeral = Gauge(
+            "pbx_relay_ephemeral_ports", "Ports that the kernel may give to others", registry=registry
+        )
+
+    def ephemeral(self, count: int) -> None:
+        """How many ports of the shard lie in the host's ephemeral range, unreserved."""
+        self._ephemeral.set(count)
 
     def watch(self, relay: Relay, datapath: str) -> None:
         """Serve the relay's figures."""

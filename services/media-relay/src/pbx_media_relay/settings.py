@@ -32,7 +32,7 @@ class RelaySettings(ServiceSettings):
     """Names this relay in leases and CDRs; empty: "relay-" and the instance id."""
     relay_ports: Annotated[Shard, BeforeValidator(_shard)] = Shard(30000, 39999)
     """First and last port of the shard; whole slots of 8 ports inside are used."""
-    relay_ports_file: Path | None = Field(default=None, validation_alias="PBX_RELAY_SHARD_FILE")
+    relay_shard_file: Path | None = None
     """File that holds FIRST-LAST; read again when it changes, and above `relay_ports` where it exists."""
     relay_bind: CommaList = ("0.0.0.0",)  # noqa: S104 -- media come from anywhere
     """Local addresses of the RTP sockets, at most one per family."""
