@@ -15,9 +15,6 @@ from typing import Any, Final
 BUCKETS_PER_S: Final = 50
 """Resolution. 20 ms are 4 % of T1, and at most 50 wake-ups a second."""
 
-_EARLY: Final = 1e-6
-"""Buckets of slack, for sums of floating-point seconds that should have hit a bucket's end exactly (20
-ns)."""
 _SEQUENCE_BITS: Final = 40
 """A handle is bucket number and sequence number in one integer. 2^40 deadlines are 12 days at a million a
 second, and a number may come again once its bucket has passed."""
@@ -41,7 +38,9 @@ class Deadlines:
 
     def schedule(self, at: float, owner: Any, tag: int) -> int:
         """Sets a deadline at `at` seconds of the caller's clock, and returns the handle for `cancel`."""
-        number = ceil(at * BUCKETS_PER_S - _EARLY)
+        number = ceil(at * BUCKETS_PER_S)
+        if number / BUCKETS_PER_S < at:
+            number += 1  # the product was rounded down; an owner that compares times must never be woken early
         bucket = self._buckets.get(number)
         if bucket is None:
             bucket = self._buckets[number] = {}
@@ -78,8 +77,7 @@ class Deadlines:
         """
         due: list[tuple[Any, int]] = []
         heap, buckets = self._heap, self._buckets
-        limit = now * BUCKETS_PER_S + _EARLY
-        while heap and heap[0] <= limit:
+        while heap and heap[0] / BUCKETS_PER_S <= now:
             bucket = buckets.pop(heapq.heappop(heap), None)
             if bucket is not None:
                 due.extend(bucket.values())
