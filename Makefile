@@ -86,6 +86,10 @@ bench: setup setup-tools ## Measure calls, registrations and relaying; table and
 soak: setup setup-tools ## 100 simultaneous calls with RTP for 60 s: nothing lost, nothing left over
 	@PYTHONPATH=tests $(BIN)/python -m load.soak $(ARGS)
 
+.PHONY: bench-runtime
+bench-runtime: setup ## Measure CPU per command of the batched stream and of the Redis pipeline
+	@PYTHONPATH=tests $(BIN)/python -m load.micro_runtime
+
 .PHONY: clean
 clean: ## Remove what can be made again
 	@rm -rf .venv build var .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -162,7 +162,7 @@ class BatchClient(Generic[C, R]):
                 self._refuse(error)
                 await asyncio.sleep(self._backoff.next())
         finally:
-            self._refuse(errors.Unavailable(f"{self.name}: closed"))
+            self._refuse(errors.Unavailable(f"{self.name}: closed"), expected=True)
             if self._sweeper is not None:
                 self._sweeper.cancel()
 
@@ -231,11 +231,12 @@ class BatchClient(Generic[C, R]):
         except Exception as error:  # a caller's bug must not end the stream of all others
             _log.error("callback failed", peer=self.name, exc_info=error)
 
-    def _refuse(self, error: errors.ServiceError) -> None:
+    def _refuse(self, error: errors.ServiceError, *, expected: bool = False) -> None:
         """Fail everything in flight, and what comes until a stream stands again."""
         was_up, self.is_up = self.is_up, False
         if was_up or self._refusal is None:
-            _log.warning("stream down", peer=self.name, reason=error.detail, failed=len(self._pending))
+            note = _log.info if expected else _log.warning
+            note("stream down", peer=self.name, reason=error.detail, failed=len(self._pending))
         self._refusal = error
         failed, self._pending = self._pending, {}
         self._outgoing.clear()

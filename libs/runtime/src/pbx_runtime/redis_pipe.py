@@ -238,7 +238,7 @@ class PipelinedRedis:
                 self._refuse(errors.Unavailable(await self._session()))
                 await asyncio.sleep(self._backoff.next())
         finally:
-            self._refuse(errors.Unavailable(f"{self.name}: closed"))
+            self._refuse(errors.Unavailable(f"{self.name}: closed"), expected=True)
             if self._sweeper is not None:
                 self._sweeper.cancel()
 
@@ -306,10 +306,11 @@ class PipelinedRedis:
         except Exception as bug:  # a caller's bug must not end the connection of all others
             _log.error("callback failed", peer=self.name, exc_info=bug)
 
-    def _refuse(self, error: errors.ServiceError) -> None:
+    def _refuse(self, error: errors.ServiceError, *, expected: bool = False) -> None:
         was_up, self.is_up = self.is_up, False
         if was_up or self._refusal is None:
-            _log.warning("redis down", peer=self.name, reason=error.detail, failed=len(self._in_flight))
+            note = _log.info if expected else _log.warning
+            note("redis down", peer=self.name, reason=error.detail, failed=len(self._in_flight))
         self._refusal = error
         self._buffer.clear()
         failed, self._in_flight = self._in_flight, deque()

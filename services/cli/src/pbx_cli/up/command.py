@@ -33,6 +33,8 @@ class _Settings(ServiceSettings):
 
 def up(options: UpOptions) -> int:
     """Run everything until SIGTERM or SIGINT. Returns the exit code. Raises CliError."""
+    # Databases with credentials are made by the children: nobody else may read them.
+    os.umask(0o077)
     _configure_logs()
     data = DataDir(options.data)
     try:

@@ -19,7 +19,7 @@ class Column:
 
     title: str
     key: str
-    show: Callable[[Any], str] = lambda value: str(value)
+    show: Callable[[Any], str] = lambda value: text_of(value)
 
 
 def text_of(value: object) -> str:
