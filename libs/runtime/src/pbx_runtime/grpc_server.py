@@ -137,19 +137,21 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # th
 
     async def Check(self, request: Any, context: _Context) -> Any:
         """The state now."""
-        return self._response()
+        return _health_response(self._health.is_ready)
 
     async def Watch(self, request: Any, context: _Context) -> AsyncIterator[Any]:
         """The state now, and whenever it changes."""
         while True:
-            yield self._response()
-            before = self._health.is_ready
-            while self._health.is_ready is before:
+            # What was told counts, not what is so when the write is over: it may have changed meanwhile.
+            told = self._health.is_ready
+            yield _health_response(told)
+            while self._health.is_ready is told:
                 await self._health.changed()
 
-    def _response(self) -> Any:
-        status = health_pb2.HealthCheckResponse
-        return status(status=status.SERVING if self._health.is_ready else status.NOT_SERVING)
+
+def _health_response(ready: bool) -> Any:
+    response = health_pb2.HealthCheckResponse
+    return response(status=response.SERVING if ready else response.NOT_SERVING)
 
 
 async def serve_grpc(lifecycle: Lifecycle, listen: Listen, *register: Callable[[grpc.aio.Server], None]) -> Listen:
