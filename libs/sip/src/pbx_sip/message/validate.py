@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from pbx_sip.errors import RemoteError
@@ -16,14 +17,11 @@ MAX_CSEQ: Final = 2**31
 def validate_request(request: Request) -> None:
     """Raises RemoteError with the status to answer where a request may not be processed."""
     _mandatory(request)
-    uri = Uri.parse(request.uri)
-    if not uri.is_sip and uri.scheme != "tel":
-        raise RemoteError(f"scheme {uri.scheme[:16]!r}", 416)
+    _check_target(request.uri)
     if request.cseq_method != request.method:
         raise RemoteError("CSeq names another method")
     for name in ("From", "To"):
-        address = NameAddr.parse(request.headers.first(name) or "")
-        Uri.parse(address.uri)
+        _check_address(request.headers.first(name) or "")
     hops = request.first("Max-Forwards")
     if hops is not None and not (hops.isascii() and hops.isdigit() and len(hops) <= 3 and int(hops) <= 255):
         raise RemoteError("Max-Forwards is no number up to 255")
@@ -34,14 +32,26 @@ def validate_response(response: Response) -> None:
     _mandatory(response)
 
 
+# What was found right is remembered: the same values come back in every request of a dialog. Errors are not.
+
+
+@lru_cache(maxsize=2048)
+def _check_target(text: str) -> None:
+    uri = Uri.parse(text)
+    if not uri.is_sip and uri.scheme != "tel":
+        raise RemoteError(f"scheme {uri.scheme[:16]!r}", 416)
+
+
+@lru_cache(maxsize=4096)
+def _check_address(value: str) -> None:
+    Uri.parse(NameAddr.parse(value).uri)
+
+
 def _mandatory(message: Request | Response) -> None:
-    seen = dict.fromkeys(SINGLE, 0)
-    for name, _ in message.headers.items:
-        if name in seen:
-            seen[name] += 1
-    for name, count in seen.items():
-        if count != 1:
-            raise RemoteError(f"{count} {name} headers")
+    names = [name for name, _ in message.headers.items]
+    for name in SINGLE:
+        if names.count(name) != 1:
+            raise RemoteError(f"{names.count(name)} {name} headers")
     if not 0 <= message.cseq_number < MAX_CSEQ:
         raise RemoteError("CSeq without a number below 2^31")
     if not message.call_id:

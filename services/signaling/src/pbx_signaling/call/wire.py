@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
@@ -122,6 +123,7 @@ KNOWN_METHODS: Final = frozenset(
 )
 
 
+@lru_cache(maxsize=2048)
 def is_literal(host: str) -> bool:
     """Whether a host is an IPv4 or IPv6 literal."""
     try:
@@ -131,6 +133,7 @@ def is_literal(host: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=4096)
 def flow_to(uri_text: str, default: Flow) -> Flow:
     """The flow to a next hop: UDP to the address that the URI names where it is a literal, else `default`.
 

@@ -226,7 +226,7 @@ class MediaSession:
         if fingerprint != before:
             version += 1
             self.versions[to] = (version, fingerprint)
-        return rewrite(description, streams, host, Origin(session_id, version))
+        return plain.replace(b" %d 0 IN " % session_id, b" %d %d IN " % (session_id, version), 1)
 
 
 def _endpoint(side: int, media: Media, stream: MediaDescription) -> StreamEndpoint:
