@@ -1,0 +1,8 @@
+"""`python -m pbx_events`: one replica, told by its environment (ARCHITECTURE.md, "Settings")."""
+
+from pbx_events.app import main as service_main
+from pbx_events.settings import EventsSettings
+from pbx_runtime.lifecycle import main
+
+if __name__ == "__main__":
+    main(service_main, EventsSettings)

@@ -1,0 +1,1 @@
+"""The HTTP API. No logic."""

@@ -1,0 +1,1 @@
+"""Call detail records: a pure fold over the events of a call."""

@@ -1,0 +1,1 @@
+"""Events, CDRs and deliveries in SQL."""

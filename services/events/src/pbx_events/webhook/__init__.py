@@ -1,0 +1,1 @@
+"""Webhooks: who gets what, signed, again and again until it arrived."""
