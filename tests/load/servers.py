@@ -25,8 +25,9 @@ from support.wire import Credentials
 USERS = 200
 PASSWORD = "load-secret"
 _PEERS = Path(__file__).parent / "peers"
-_RELAY_PORTS = 40_000
-"""Slots rest after a call: at 500 calls/s and 10 s of rest, 5000 slots of 8 ports are taken."""
+_RELAY_RANGE = (2048, 29_999)
+"""Nearly all below the ephemeral ports; the services take theirs above. A slot rests 10 s after its call, so many are
+needed for a short run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def users() -> tuple[Credentials, ...]:
 @contextlib.contextmanager
 def ours(**environment: str) -> Iterator[Server]:
     """This product, started for the measurement."""
-    settings = Settings(users(), relay_ports=_RELAY_PORTS, environment={"PBX_LOG_LEVEL": "warning", **environment})
+    settings = Settings(users(), relay_range=_RELAY_RANGE, environment={"PBX_LOG_LEVEL": "warning", **environment})
     with Product(settings) as product:
 
         def pids() -> Mapping[str, set[int]]:

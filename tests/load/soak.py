@@ -48,14 +48,14 @@ def soak(product: Product, calls: int, seconds: float) -> Report:
         _round(product, caller, callee, calls, 0.5)
         time.sleep(1)
         report.rss_before = _rss(product)
-        earlier = len(product.cdrs(limit=1000))
+        earlier = len(product.cdrs_of(calls))
         streams = _round(product, caller, callee, calls, seconds, report)
     for near, far in zip(streams[::2], streams[1::2], strict=True):
         report.sent += near.sent + far.sent
         report.lost += near.lost_from(far) + far.lost_from(near)
         report.disordered += near.disordered() + far.disordered()
     product.assert_all_released()
-    report.cdrs = len(product.cdrs(limit=1000)) - earlier
+    report.cdrs = len(product.cdrs_of(earlier + calls)) - earlier
     report.rss_after = _rss(product)
     _judge(report)
     return report

@@ -55,6 +55,8 @@ class Phone:
         self.host, self.port = self.socket.getsockname()
         self.register_call_id = f"{token()}@{host}"
         self.register_cseq = 0
+        self.algorithm = ""
+        """The digest algorithm to pick among several challenges; empty for the first."""
         self._seen: set[bytes] = set()
 
     def __enter__(self) -> Phone:
@@ -173,16 +175,28 @@ class Phone:
 
     def dial(self, user: str, body: str | None = None, *, headers: tuple[tuple[str, str], ...] = ()) -> Dialog:
         """Send an INVITE and answer its challenge; the responses to it are then to be expected."""
-        uri = self.address_of(user)
-        offer = audio_sdp(self.port + 2) if body is None else body
-        dialog = Dialog(f"{token()}@{self.host}", self._from(token()), f"<{uri}>", uri)
-        self.invite(dialog, offer, headers=headers)
-        challenge = self.expect(407)
-        self.ack(dialog, challenge)
-        authorization = self._authorization(challenge, "INVITE", uri)
-        dialog.cseq += 1
-        self.invite(dialog, offer, headers=(authorization, *headers))
+        dialog = self.dial_unchallenged(user, body, headers=headers)
+        self.answer_challenge(dialog, self.expect(407), headers=headers)
         return dialog
+
+    def dial_unchallenged(
+        self, user: str, body: str | None = None, *, headers: tuple[tuple[str, str], ...] = ()
+    ) -> Dialog:
+        """Send an INVITE without credentials."""
+        uri = self.address_of(user)
+        dialog = Dialog(f"{token()}@{self.host}", self._from(token()), f"<{uri}>", uri)
+        self.invite(dialog, audio_sdp(self.port + 2) if body is None else body, headers=headers)
+        return dialog
+
+    def answer_challenge(
+        self, dialog: Dialog, challenge: Message, *, headers: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        """ACK a 407 and send the INVITE again with credentials."""
+        self.ack(dialog, challenge)
+        authorization = self._authorization(challenge, "INVITE", dialog.target)
+        dialog.cseq += 1
+        assert dialog.invite is not None
+        self.invite(dialog, dialog.invite.body, headers=(authorization, *headers))
 
     def invite(self, dialog: Dialog, body: str, *, headers: tuple[tuple[str, str], ...] = ()) -> None:
         """Send an INVITE with the dialog's CSeq as it stands."""
@@ -304,7 +318,8 @@ class Phone:
 
     def _authorization(self, challenge: Message, method: str, uri: str) -> tuple[str, str]:
         proxy = challenge.status == 407
-        value = challenge.get("proxy-authenticate" if proxy else "www-authenticate")
+        offered = challenge.all("proxy-authenticate" if proxy else "www-authenticate")
+        value = next(value for value in offered if not self.algorithm or f"algorithm={self.algorithm}" in value)
         name = "Proxy-Authorization" if proxy else "Authorization"
         return name, self.credentials.answer(value, method, uri)
 

@@ -1,6 +1,7 @@
 """The whole product on this machine: `sip-pbx up` on free ports of loopback, as a black box.
 
-Knows the command line, its JSON and the HTTP API only. `stop` is a test of its own: exit code 0, and no
+Knows the command line, its JSON and the HTTP API only. The program is the `sip-pbx` beside the running Python, or
+the one that the variable SIP_PBX names. `stop` is a test of its own: exit code 0, and no
 process is left.
 """
 
@@ -38,8 +39,7 @@ RELEASE_S = 15
 """How long after the last BYE everything of a call may linger where no RFC timer says more."""
 DOMAIN = "pbx.local"
 _SHOWN_CHARACTERS = 4000
-_PORTS_PER_CALL = 8
-_CALL_GAUGES = ("pbx_signaling_calls_active", "pbx_signaling_dialogs")
+_CALL_GAUGES = ("pbx_signaling_calls_active", "pbx_signaling_legs_active", "pbx_signaling_journal_backlog")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,12 @@ class Settings:
 
     accounts: tuple[Credentials, ...]
     relay_ports: int = 1024
+    """How many; they are looked for."""
+    relay_range: tuple[int, int] | None = None
+    """These very ones, first and last, though some be taken (the relay leaves such slots out)."""
     replicas: int = 1
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
-    command: tuple[str, ...] = ()
-    """What starts it; empty for the `sip-pbx` beside the running Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,22 +74,26 @@ class Product:
         self.data = Path(self._scratch.name)
         self.sip = ("127.0.0.1", free_port())
         self.http = f"http://127.0.0.1:{free_port()}"
-        self.relay_ports = free_block(settings.relay_ports)
+        self.relay_ports = settings.relay_range or free_block(settings.relay_ports)
         self.processes: tuple[Process, ...] = ()
         self.document: dict[str, Any] = {}
         self._log = (self.data / "test.log").open("w+b")
         self._supervisor: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Product:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
-        if failure is None:
-            self.stop()
-        else:
-            self.kill()
-        self._scratch.cleanup()
+        try:
+            if failure is None:
+                self.stop()
+        finally:
+            self.close()
 
     @property
     def pid(self) -> int:
@@ -111,7 +116,8 @@ class Product:
 
     def start(self) -> None:
         """Start and wait until everything is ready."""
-        command = list(self.settings.command) or [str(Path(sys.executable).with_name("sip-pbx")), "up"]
+        program = os.environ.get("SIP_PBX") or str(Path(sys.executable).with_name("sip-pbx"))
+        command = [program, "up"]
         low, high = self.relay_ports
         command += ["--sip", f"{self.sip[0]}:{self.sip[1]}", "--advertise", self.sip[0]]
         command += ["--http", self.http.removeprefix("http://"), "--relay-ports", f"{low}-{high}"]
@@ -145,8 +151,12 @@ class Product:
     def stop(self) -> None:
         """SIGTERM; it must end with 0 and leave no process."""
         pids = self.pids
+        os.kill(self.pid, signal.SIGTERM)
+        self.wait_stopped(pids)
+
+    def wait_stopped(self, pids: set[int]) -> None:
+        """After a SIGTERM: it must end with 0, and none of the processes may be left."""
         assert self._supervisor is not None
-        self._supervisor.send_signal(signal.SIGTERM)
         try:
             code = self._supervisor.wait(STOP_S)
         except subprocess.TimeoutExpired:
@@ -155,9 +165,23 @@ class Product:
         until(lambda: not any(map(procfs.is_alive, pids)), timeout_s=2, what="all processes gone")
         assert code == 0, f"exit code {code}\n{self.log()}"
 
+    def again(self) -> Product:
+        """The same product, to be started again on the same data and addresses."""
+        other = Product(self.settings)
+        other.sip, other.http, other.relay_ports, other.data = self.sip, self.http, self.relay_ports, self.data
+        return other
+
+    def close(self) -> None:
+        """End what still runs, and remove its data."""
+        self.kill()
+        if self._supervisor is not None and self._supervisor.stdout is not None:
+            self._supervisor.stdout.close()
+        self._log.close()
+        self._scratch.cleanup()
+
     def kill(self) -> None:
         """End it and what it started at once, asserting nothing."""
-        if self._supervisor is None:
+        if self._supervisor is None or self._supervisor.poll() is not None:
             return
         for pid in self.pids:
             with contextlib.suppress(ProcessLookupError):
@@ -205,11 +229,20 @@ class Product:
                 return found
             query["cursor"] = page["next"]
 
-    def cdr(self, timeout_s: float = 10, **query: str | int) -> dict[str, Any]:
-        """The one CDR that matches; waits until it is written, and a second one is an error."""
-        found = until(lambda: self.cdrs(**query), timeout_s=timeout_s, what=f"CDR {query}")
-        assert len(found) == 1, found
-        return found[0]
+    def cdr(self, **query: str | int) -> dict[str, Any]:
+        """The one CDR that matches; waits until it is written."""
+        return self.cdrs_of(1, **query)[0]
+
+    def cdrs_of(self, count: int, timeout_s: float = 15, **query: str | int) -> list[dict[str, Any]]:
+        """The CDRs that match, once so many are closed; more of them are an error."""
+
+        def closed() -> list[dict[str, Any]]:
+            found = [cdr for cdr in self.cdrs(limit=1000, **query) if cdr["ended_at"]]
+            return found if len(found) >= count else []
+
+        found = until(closed, timeout_s=timeout_s, what=f"{count} CDRs {query}")
+        assert len(found) == count, found
+        return found
 
     def metrics(self, name: str) -> Metrics:
         """Metrics of the first process whose name begins so."""
@@ -233,9 +266,9 @@ class Product:
         """Slots that calls hold on all relays."""
         return round(self.metrics("media-relay").sum("pbx_relay_slots", state="used"))
 
-    def slots_held(self) -> int:
-        """How many slots the port range has room for."""
-        return self.settings.relay_ports // _PORTS_PER_CALL
+    def slots_free(self) -> int:
+        """Slots that a call could get now on all relays."""
+        return round(self.metrics("media-relay").sum("pbx_relay_slots", state="free"))
 
     def _live_pid(self, process: Process) -> int:
         if procfs.is_alive(process.pid):

@@ -190,10 +190,8 @@ class Caller(_Script):
         return self._send(self._head("ACK", self._invite_cseq), body)
 
     def reject_ack(self) -> Self:
-        """ACK of a failure: same branch as the INVITE."""
-        to = f"To: <sip:{self.callee}@{self.domain}>[peer_tag_param]\n"
-        lines = f"ACK sip:{self.callee}@{self.domain} SIP/2.0\n" + self._via(self._branch()) + self._from + to
-        return self._send(lines + f"Call-ID: [call_id]\nCSeq: {self._invite_cseq} ACK\nMax-Forwards: 70\n")
+        """ACK of a failure: same branch as the INVITE, inside a dialog as well."""
+        return self._send(self._head("ACK", self._invite_cseq, branch=self._branch(), answer=True))
 
     def cancel(self) -> Self:
         """CANCEL of the last INVITE."""
@@ -275,14 +273,14 @@ class Caller(_Script):
     def _branch(self) -> str:
         return f"[branch-{len(self._elements) - self._invite_at}]"
 
-    def _head(self, method: str, cseq: int) -> str:
+    def _head(self, method: str, cseq: int, *, branch: str = "[branch]", answer: bool = False) -> str:
         target = "[$target]" if self._in_dialog else f"sip:{self.callee}@{self.domain}"
         routes = "[routes]\n" if self._in_dialog else ""
-        tag = "[peer_tag_param]" if self._in_dialog else ""
+        tag = "[peer_tag_param]" if self._in_dialog or answer else ""
         return (
-            f"{method} {target} SIP/2.0\n{self._via()}{routes}{self._from}"
+            f"{method} {target} SIP/2.0\n{self._via(branch)}{routes}{self._from}"
             f"To: <sip:{self.callee}@{self.domain}>{tag}\n"
-            f"Call-ID: [call_id]\nCSeq: {cseq} {method}\nMax-Forwards: 70\nUser-Agent: sipp\n"
+            f"Call-ID: [call_id]\nCSeq: {cseq} {method}\nMax-Forwards: 70\n{_AGENT}"
         )
 
 
@@ -362,5 +360,5 @@ class Callee(_Script):
     def _head(self, method: str) -> str:
         return (
             f"{method} [$target] SIP/2.0\n{self._via()}[routes]\nFrom:[$local]{self._tag}\nTo:[$remote]\n"
-            f"Call-ID: [call_id]\nCSeq: {self.cseq} {method}\nMax-Forwards: 70\nUser-Agent: sipp\n"
+            f"Call-ID: [call_id]\nCSeq: {self.cseq} {method}\nMax-Forwards: 70\n{_AGENT}"
         )

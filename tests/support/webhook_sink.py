@@ -59,7 +59,7 @@ class WebhookSink:
         def find() -> Delivery | None:
             for delivery in list(self.deliveries):
                 event = delivery.event
-                if event["type"].endswith(event_type) and data.items() <= event.get("data", {}).items():
+                if event_type in event["type"] and data.items() <= event.get("data", {}).items():
                     return delivery
             return None
 

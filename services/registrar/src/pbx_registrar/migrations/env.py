@@ -1,18 +1,13 @@
-"""Alembic's entry: runs the migrations on the connection that `run.upgrade` hands over."""
-
-from __future__ import annotations
+"""Alembic's entry: runs on the connection that the service hands over."""
 
 from alembic import context
 
-from pbx_registrar.storage.tables import metadata
-
-VERSION_TABLE = "registrar_schema"
-"""Not Alembic's default: other services may keep their tables in the same database."""
+from pbx_registrar.accounts.sql import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
-    version_table=VERSION_TABLE,
+    version_table="registrar_schema",
 )
 with context.begin_transaction():
     context.run_migrations()
