@@ -235,6 +235,21 @@ def test_cancelled_invite_without_an_answer_fails_after_32_s() -> None:
     ]
 
 
+def test_an_invite_that_rings_for_ever_is_cancelled_by_timer_c() -> None:
+    layer = TransactionLayer()
+    invite = request()
+    key = layer.request(invite, UDP, 0.0, OWNER)
+    layer.receive(response(invite, 180), UDP, 0.0)
+    layer.receive(response(invite, 180), UDP, 500.0)
+    layer.handle_timeout(1000.0)
+    layer.drain()
+    assert layer.next_timeout == 1100.0
+    layer.handle_timeout(1100.0)
+    assert [message.method for message in sent(layer) if isinstance(message, Request)] == ["CANCEL"]
+    said = run_out(layer)
+    assert said[-1] == tx.TransactionFailed(key, OWNER, FailureCause.TIMEOUT)
+
+
 def test_cancel_of_what_is_over_or_no_invite_does_nothing() -> None:
     layer = TransactionLayer()
     invite = request()
@@ -476,7 +491,7 @@ def messages(draw: st.DrawFn) -> Message:
 @given(st.lists(st.tuples(messages(), FLOWS, st.floats(0, 3)), max_size=25), st.data())
 def test_whatever_comes_nothing_stays(script: list[tuple[Message, Flow, float]], data: st.DataObject) -> None:
     layer, now = TransactionLayer(Timers(), limit=10), 0.0
-    key = layer.request(request(branch="z9hG4bK1"), UDP, now, OWNER)
+    layer.request(request(branch="z9hG4bK1"), UDP, now, OWNER)
     for message, flow, passes in script:
         now += passes
         layer.receive(message, flow, now)
@@ -489,7 +504,6 @@ def test_whatever_comes_nothing_stays(script: list[tuple[Message, Flow, float]],
         layer.handle_timeout(now)
         layer.drain()
         assert layer.active <= 20
-    layer.cancel(key, now)  # an INVITE that is ringing has no timer: its user must come to an end
     while (due := layer.next_timeout) is not None:
         layer.handle_timeout(max(now, due))
     layer.drain()

@@ -1,6 +1,7 @@
 """INVITE client transaction: RFC 3261 section 17.1.1 as amended by RFC 6026 section 8.4 (its figure 5).
 
-CANCEL (section 9.1) is a signal of this machine, because it must wait for the first provisional response. The
+Proceeding is bounded by timer C as in a proxy (sections 16.7 and 16.8): a final response that never comes would keep
+the transaction for ever. CANCEL (section 9.1) is a signal of this machine, because it must wait for the first provisional response. The
 ACK for a 2xx is the transaction user's; that for a refusal is built and repeated here.
 """
 
@@ -42,6 +43,7 @@ class Signal(enum.IntEnum):
     """64*T1 after a CANCEL without a final response: "the client SHOULD then consider the original
     transaction cancelled" (RFC 3261 section 9.1)."""
     TRANSPORT_ERROR = 9
+    TIMER_C = 10
 
 
 Pairs = list[tuple[str, str]]
@@ -95,14 +97,25 @@ class InviteClient(Machine):
     def _proceed(self, response: Response, host: Host) -> None:
         self._stop(host)
         self.data = b""  # never sent again: timer A ends with Calling
+        self._end_after(Signal.TIMER_C, host.timers.c, host)
         host.deliver(self, response)
         if self.cancel_headers is not None:
             self._send_cancel(None, host)
 
+    def _progress(self, response: Response, host: Host) -> None:
+        if self.cancel_headers is None:
+            self._stop(host)
+            self._end_after(Signal.TIMER_C, host.timers.c, host)
+        host.deliver(self, response)
+
     def _send_cancel(self, _: object, host: Host) -> None:
         assert self.request is not None
+        self._stop(host)
         host.send_cancel(cancel_for(self.request, self.cancel_headers or []), self.flow)
         self._end_after(Signal.TIMER_CANCEL, host.timers.timeout, host)
+
+    def _lose_patience(self, _: object, host: Host) -> None:
+        self.cancel([], host)
 
     def _deliver(self, response: Response, host: Host) -> None:
         host.deliver(self, response)
@@ -148,10 +161,11 @@ class InviteClient(Machine):
         (State.CALLING, Signal.TIMER_A): (State.CALLING, _repeat),
         (State.CALLING, Signal.TIMER_B): (State.TERMINATED, _give_up),
         (State.CALLING, Signal.TRANSPORT_ERROR): (State.TERMINATED, _break),
-        (State.PROCEEDING, Signal.PROVISIONAL): (State.PROCEEDING, _deliver),
+        (State.PROCEEDING, Signal.PROVISIONAL): (State.PROCEEDING, _progress),
         (State.PROCEEDING, Signal.SUCCESS): (State.ACCEPTED, _accept),
         (State.PROCEEDING, Signal.FAILURE): (State.COMPLETED, _reject),
         (State.PROCEEDING, Signal.CANCEL): (State.PROCEEDING, _send_cancel),
+        (State.PROCEEDING, Signal.TIMER_C): (State.PROCEEDING, _lose_patience),
         (State.PROCEEDING, Signal.TIMER_CANCEL): (State.TERMINATED, _give_up),
         (State.PROCEEDING, Signal.TRANSPORT_ERROR): (State.TERMINATED, _break),
         (State.ACCEPTED, Signal.SUCCESS): (State.ACCEPTED, _deliver),

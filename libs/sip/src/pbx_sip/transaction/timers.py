@@ -23,6 +23,10 @@ class Timers:
     """How long repetitions of a final INVITE response are waited for: "at least 32 seconds for
     unreliable"."""
 
+    c: float = 600.0
+    """How long an INVITE may ring without a further provisional response before it is cancelled. A net, not a policy:
+    section 16.6 has proxies wait more than three minutes, and a user agent has its own patience."""
+
     @property
     def timeout(self) -> float:
         """64 * T1: timers B, F, H, J, L and M, and how long a cancelled INVITE is waited for (section
