@@ -199,6 +199,7 @@ class Call:
         self._do(c.Dial(self.target, content), c.Emit(c.Record.DIALING))
 
     def _no_media(self, signal: e.MediaUnavailable, now: float) -> None:
+        self.state = State.ROUTING  # no slot is under way any more: nothing to wait for
         self._refuse(503, "no_relay", Outcome.FAILED, 34, now, retry_after_s=5)
 
     def _no_service(self, signal: e.ServiceFailed, now: float) -> None:
