@@ -80,6 +80,7 @@ class Leg:
 
     __slots__ = (
         "_sip",
+        "accepted",
         "answer",
         "asked",
         "call",
@@ -108,6 +109,8 @@ class Leg:
         """Exchanges that the peer asked for, with the request that waits for its answer."""
         self.confirming: dict[int, tuple[Dialog, int, Request | None]] = {}
         """CSeq of an INVITE of ours that was accepted: its dialog, its exchange, and its ACK once there is one."""
+        self.accepted: set[int] = set()
+        """Those of them whose 2xx came."""
         self.answer: Repeated | None = None
         self.local_tags: list[str] = []
         self.remote_user_agent = ""
@@ -288,7 +291,7 @@ class Leg:
             self._sip.respond(key, response_to(request, 487))
         self.asked.clear()
         for cseq, (dialog, exchange, ack) in list(self.confirming.items()):
-            if ack is None:
+            if ack is None and cseq in self.accepted:
                 self._send_ack(dialog, cseq, exchange, None)
         dialog_now = self.dialog
         self.end()
@@ -338,12 +341,14 @@ class Leg:
         if response.status >= 300:
             self.confirming.pop(sent.cseq, None)
             return True
-        if waiting is None or waiting[2] is None:
-            if self.terminated and waiting is not None:
-                self._send_ack(waiting[0], sent.cseq, waiting[1], None)
-            return not self.terminated
-        self._sip.send_ack(waiting[2], self._flow_of(waiting[0]))
-        return False
+        repeated = sent.cseq in self.accepted
+        self.accepted.add(sent.cseq)
+        if waiting is not None and waiting[2] is not None:
+            self._sip.send_ack(waiting[2], self._flow_of(waiting[0]))
+            return False
+        if self.terminated and waiting is not None:
+            self._send_ack(waiting[0], sent.cseq, waiting[1], None)
+        return not (self.terminated or repeated)
 
     def failed(self, sent: Sent, transport: bool) -> None:
         """No response came, or the request could not be sent."""

@@ -146,6 +146,7 @@ class OutboundLeg(Leg):
         self.dialog, self.reached, self.final_status = dialog, True, response.status
         self._early = {dialog.remote_tag: dialog}
         self.confirming[sent.cseq] = (dialog, 0, None)
+        self.accepted.add(sent.cseq)
         self._tell(Answered(wire.content_of(response), response.to_tag))
 
     def _answered_again(self, sent: Sent, response: Response) -> None:
