@@ -16,7 +16,7 @@ from support.ua import Plan, Stage, Ua, statuses
 ALICE, BOB = HostPort("192.0.2.10", 5060), HostPort("192.0.2.20", 5060)
 
 SIMULATION = settings(
-    max_examples=int(os.environ.get("SIM_EXAMPLES", "150")),
+    max_examples=int(os.environ.get("SIM_EXAMPLES", "60")),
     derandomize="SIM_EXAMPLES" not in os.environ,  # the same schedules in each run; more and other ones on request
     phases=(Phase.explicit, Phase.reuse, Phase.generate),  # shrinking a whole simulation takes minutes
     deadline=None,

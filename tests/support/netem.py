@@ -95,6 +95,11 @@ class Network:
     now: float = 1000.0
     nodes: dict[HostPort, Node] = field(default_factory=dict)
     ladder: list[Datagram] = field(default_factory=list)
+    """What arrived or was lost, in that order."""
+    sent: list[Datagram] = field(default_factory=list)
+    """What was sent, in that order."""
+    censor: Callable[[Datagram], Fate | None] = field(default=lambda datagram: None)
+    """Decides before the weather, where a test wants one message to have a fate of its own."""
     events: int = 0
     _under_way: list[tuple[float, int, HostPort, HostPort, bytes]] = field(default_factory=list)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
@@ -105,7 +110,10 @@ class Network:
 
     def send(self, data: bytes, source: HostPort, target: HostPort) -> None:
         """Sends a datagram."""
-        fate = self.weather()
+        datagram = Datagram(self.now, source, target, data)
+        self.sent.append(datagram)
+        chosen = self.censor(datagram)
+        fate = self.weather() if chosen is None else chosen
         if not fate:
             self.ladder.append(Datagram(self.now, source, target, data, lost=True))
         for delay in fate:

@@ -46,12 +46,10 @@ class Plan:
     """None: never."""
     answer_status: int = 200
     answer_sdp: bool = True
-    silent: bool = False
-    """Not even a 100: as if switched off."""
     reply_inside: int = 200
     """To a re-INVITE or UPDATE."""
-    fork_tags: int = 1
-    """How many phones behind a proxy ring; only the last answers."""
+    rings_s: float = 150.0
+    """Then it stops ringing by itself, with 480: a CANCEL may never come."""
 
 
 @dataclass(slots=True, eq=False)
@@ -276,6 +274,7 @@ class Ua:
             self.at(self.now + plan.ring_after, lambda: self._ring(call))
         if plan.answer_after is not None:
             self.at(self.now + plan.answer_after, lambda: self._answer(call))
+        self.at(self.now + plan.rings_s, lambda: self._stop_ringing(call))
 
     def _ring(self, call: UaCall) -> None:
         if call.stage is Stage.ALERTING and call.received is not None and not call.status:
@@ -297,6 +296,12 @@ class Ua:
             return
         call.stage = Stage.UP
         call.live = self._respond(call.received, status, self.sdp() if self.plan.answer_sdp else b"")
+
+    def _stop_ringing(self, call: UaCall) -> None:
+        if call.stage is Stage.ALERTING and call.received is not None:
+            call.status = 480
+            self._respond(call.received, 480)
+            self._over(call, "self")
 
     def _modified(self, event: ep.Received, call: UaCall) -> None:
         unanswered = call.live is not None and call.live.answer is not None
