@@ -1,8 +1,8 @@
 """INVITE client transaction: RFC 3261 section 17.1.1 as amended by RFC 6026 section 8.4 (its figure 5).
 
 Proceeding is bounded by timer C as in a proxy (sections 16.7 and 16.8): a final response that never comes would keep
-the transaction for ever. CANCEL (section 9.1) is a signal of this machine, because it must wait for the first provisional response. The
-ACK for a 2xx is the transaction user's; that for a refusal is built and repeated here.
+the transaction for ever. CANCEL (section 9.1) is a signal of this machine, because it must wait for the first
+provisional response. The ACK for a 2xx is the transaction user's; that for a refusal is built and repeated here.
 """
 
 from __future__ import annotations
