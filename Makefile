@@ -50,7 +50,7 @@ types: setup ## Check types (mypy --strict)
 
 .PHONY: imports
 imports: setup ## Check who imports whom
-	@$(BIN)/lint-imports --no-cache | tail -n 8
+	@set -o pipefail; $(BIN)/lint-imports --no-cache | tail -n 8
 
 .PHONY: spelling
 spelling: setup ## Check spelling

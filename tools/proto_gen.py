@@ -27,8 +27,10 @@ def generate(target: Path) -> None:
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     well_known = Path(grpc_tools.__file__).parent / "_proto"
     status = protoc.main(
-        ["protoc", f"-I{PROTO}", f"-I{well_known}", f"--python_out={target}", f"--mypy_out=quiet:{target}"]
-        + [f"--grpc_python_out={target}", f"--mypy_grpc_out=quiet:{target}", *files]
+        [
+            *("protoc", f"-I{PROTO}", f"-I{well_known}", f"--python_out={target}", f"--mypy_out=quiet:{target}"),
+            *(f"--grpc_python_out={target}", f"--mypy_grpc_out=quiet:{target}", *files),
+        ]
     )
     if status:
         raise SystemExit(status)

@@ -83,7 +83,8 @@ class Bench:
             for output in outputs:
                 if isinstance(output, Step):
                     assert output.entry is not None or not output.records
-                    self.records += [(output.entry.call.call_id, emit.record) for emit in output.records]
+                    if output.entry is not None:
+                        self.records += [(output.entry.call.call_id, emit.record) for emit in output.records]
                     self.sent += [(parse(data), flow.remote) for data, flow in output.transmits]
                 else:
                     self.asked.append(output)
