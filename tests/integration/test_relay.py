@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -17,6 +18,11 @@ from support.waiting import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("relay")]
 A, B = pb.SIDE_A, pb.SIDE_B
+
+
+def _port_first(relay: RelayProcess) -> int:
+    lease = relay.lease()
+    return lease.status.port_first if lease else 0
 
 
 @pytest.fixture(scope="module")
@@ -161,3 +167,37 @@ def test_a_wildcard_needs_an_advertised_address(redis: RedisServer) -> None:
     with pytest.raises(AssertionError, match="PBX_RELAY_ADVERTISE is needed"):
         relay.start()
     assert relay.wait() == 2
+
+
+async def test_killed_and_started_again_it_relays_the_same_calls(
+    redis: RedisServer, phones: tuple[Phone, Phone]
+) -> None:
+    a, b = phones
+    with relay_process(redis) as relay:
+        async with instance(relay) as signaling:
+            allocate = pb.AllocateRequest(call_id="c1", endpoints=[endpoint(A, a), endpoint(B, b)])
+            allocated = (await signaling.ask(allocate=allocate)).allocate
+        relay.send(signal.SIGKILL)
+        relay.wait()
+        await asyncio.to_thread(relay.start)
+        async with instance(relay) as signaling:
+            assert (await signaling.ask(allocate=allocate)).allocate == allocated
+            a.rtp.send(rtp_packet(1), local(allocated, A))
+            assert await b.rtp.receive() == (rtp_packet(1), local(allocated, B))
+
+
+async def test_the_shard_changes_without_touching_live_calls(
+    redis: RedisServer, phones: tuple[Phone, Phone], tmp_path: Path
+) -> None:
+    a, b = phones
+    file = tmp_path / "shard"
+    with relay_process(redis, environment={"PBX_RELAY_SHARD_FILE": str(file)}) as relay:
+        async with instance(relay) as signaling:
+            allocate = pb.AllocateRequest(call_id="c1", endpoints=[endpoint(A, a), endpoint(B, b)])
+            allocated = (await signaling.ask(allocate=allocate)).allocate
+            file.write_text("61000-61799")
+            until(lambda: _port_first(relay) == 61000, timeout_s=10, what="new shard")
+            other = (await signaling.ask(allocate=pb.AllocateRequest(call_id="c2"))).allocate
+            assert 61000 <= other.slot * 8 < 61800
+            a.rtp.send(rtp_packet(1), local(allocated, A))
+            assert await b.rtp.receive() == (rtp_packet(1), local(allocated, B))

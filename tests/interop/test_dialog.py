@@ -96,7 +96,6 @@ def test_prack(pair: Pair) -> None:
     pair.released()
 
 
-@pytest.mark.xfail(reason="MESSAGE outside of a call is answered 405: not relayed yet", strict=True)
 def test_message(pair: Pair) -> None:
     caller = pair.calling().outside("MESSAGE", body="Lunch?\n", content="text/plain")
     caller.outside_again("MESSAGE", body="Lunch?\n", content="text/plain").recv(200)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pbx_signaling.call import events as e
+from pbx_signaling.pager import Pager, PagerMessage
 from pbx_sip.auth.digest import Challenge
 from pbx_sip.message.message import Request, Response
 from pbx_sip.message.serialize import serialize
@@ -446,3 +447,36 @@ def test_any_bytes_survive():
     bench.send(within("BYE", ok, 2, "y1"), ALICE)
     bench.sent.clear()
     bench.assert_clean()
+
+
+def test_a_message_outside_of_a_dialog_is_sent_on_and_its_answer_passed_back():
+    bench = Bench()
+    asked: list[PagerMessage] = []
+    core = bench.core
+    core.pager = Pager(core, core._gate, core._identity, core._addressing, asked.append)
+    text = INVITE.format(branch="m1").replace("INVITE", "MESSAGE").replace("application/sdp", "text/plain")
+    bench.send(text, ALICE, b"hello")
+    (message,) = asked
+    assert bench.found is not None
+    core.pager.signal(message.number, bench.found, bench.now)
+    bench.drain()
+    out = bench.request(BOB, "MESSAGE")
+    assert (out.body, out.content_type, out.uri) == (b"hello", "text/plain", f"sip:1008@{BOB}")
+    assert out.call_id != "call-1@alice"
+    answer(bench, out, 202)
+    assert bench.response(ALICE, 202)
+    assert core.pager.pending == 0
+    bench.assert_clean()
+
+
+def test_a_message_that_nobody_takes():
+    for found, status in ((e.Found(False, []), 404), (e.Found(True, []), 480), (e.ServiceFailed("down"), 503)):
+        bench = Bench()
+        asked: list[PagerMessage] = []
+        core = bench.core
+        core.pager = Pager(core, core._gate, core._identity, core._addressing, asked.append)
+        bench.send(INVITE.format(branch="m1").replace("INVITE", "MESSAGE"), ALICE, b"hello")
+        core.pager.signal(asked[0].number, found, bench.now)
+        bench.drain()
+        assert bench.response(ALICE, status)
+        bench.assert_clean()

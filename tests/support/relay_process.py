@@ -1,4 +1,5 @@
-"""The relay as a process of its own, found by its lease in Redis, and a signaling instance that talks to it."""
+"""The relay as a process of its own, found by its lease in Redis, and a signaling instance that talks to
+it."""
 
 from __future__ import annotations
 
@@ -38,17 +39,19 @@ class RelayProcess:
     shutdown_s: int = 6
     environment: dict[str, str] = field(default_factory=dict)
     relay_id: str = field(default_factory=lambda: f"r{random.randrange(10**9)}")
+    first_port: int = field(default_factory=lambda: random.randrange(20000, 59000, 8))
     process: subprocess.Popen[bytes] | None = None
     directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="relay-")))
 
     def start(self) -> None:
         """Start it and wait for its lease."""
-        first = random.randrange(20000, 59000, 8)
+        with redis.Redis(unix_socket_path=str(self.redis.socket_path)) as client:
+            client.delete(f"relay:lease:{self.relay_id}")
         environment = {
             "PBX_REDIS_URL": self.redis.url,
             "PBX_RELAY_ID": self.relay_id,
             "PBX_RELAY_BIND": "127.0.0.1,::1",
-            "PBX_RELAY_PORTS": f"{first}-{first + 799}",
+            "PBX_RELAY_PORTS": f"{self.first_port}-{self.first_port + 799}",
             "PBX_GRPC_LISTEN": "127.0.0.1:0",
             "PBX_HTTP_LISTEN": "127.0.0.1:0",
             "PBX_DATAPATH": self.datapath,

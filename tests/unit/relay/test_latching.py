@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pbx_media_relay.endpoint import Endpoint
@@ -116,6 +116,7 @@ sources = st.sampled_from([ANNOUNCED, OTHER_PORT, NAT, EVIL])
 packets = st.lists(st.tuples(sources, st.booleans(), st.integers(0, 5), st.integers(0, 2 * OPEN)), max_size=40)
 
 
+@settings(deadline=None)
 @given(packets, st.sampled_from(["", NAT.host]))
 def test_once_the_window_is_shut_nothing_is_learned(script: list[tuple[Endpoint, bool, int, int]], hint: str) -> None:
     made, now_ns = latch(hint=hint), 0

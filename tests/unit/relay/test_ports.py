@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pbx_media_relay.ports import BROKEN_RETRY_NS, REST_MAX_NS, SILENCE_NS, Shard, SlotPool
@@ -107,6 +107,7 @@ def test_adopts_a_given_slot_once() -> None:
     assert pool.counts.taken == 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["take", "heard", "unheard", "break", "settle", "reshape"]), max_size=60))
 def test_no_slot_is_ever_lost_or_doubled(steps: list[str]) -> None:
     pool, taken, now = make(), [], 0

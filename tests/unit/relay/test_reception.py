@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pbx_media_relay.reception import MAX_DROPOUT, Reception
@@ -44,6 +44,7 @@ def test_sequences(sequences: list[int], lost: int, reordered: int, duplicate: i
     assert (reception.lost, reception.reordered, reception.duplicate) == (lost, reordered, duplicate)
 
 
+@settings(deadline=None)
 @given(
     st.integers(0, 65535),
     st.lists(st.booleans(), min_size=1, max_size=300),
@@ -53,6 +54,7 @@ def test_loss_is_what_was_not_sent_on(start: int, arrives: list[bool]) -> None:
     assert feed(sequences).lost == arrives.count(False)
 
 
+@settings(deadline=None)
 @given(st.permutations(range(20)))
 def test_any_order_of_all_packets_loses_none(order: list[int]) -> None:
     reception = feed([30000 + number for number in order])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pbx_media_relay.roundtrip import RoundTrip
@@ -46,6 +46,7 @@ def test_reports_of_a_compound_packet() -> None:
     assert list(reports(compound)) == [SenderReport(7, 0x33445566), Report(8, -2, 40, 5, 65536)]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 @example(b"\x81\xc8\x00\x0c" + bytes(48))
 @example(b"\x9f\xc9\xff\xff")

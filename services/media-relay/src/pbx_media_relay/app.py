@@ -12,6 +12,7 @@ from pbx_media_relay.api.grpc import Operations, RelayServicer
 from pbx_media_relay.civil import CivilTime
 from pbx_media_relay.datapath.select import Selection, Wanted, select
 from pbx_media_relay.identity import Identity
+from pbx_media_relay.journal import FileJournal
 from pbx_media_relay.observe import Observer
 from pbx_media_relay.outbox import RENEW_S, Announcer
 from pbx_media_relay.ports import Shard, SlotPool
@@ -41,8 +42,15 @@ class App:
         self._lifecycle = lifecycle
         self.civil = CivilTime()
         self.observer = Observer(lifecycle.registry)
+        self.journal = FileJournal(settings.data / f"{settings.name}.journal", asyncio.get_running_loop().call_soon)
         pool = SlotPool(settings.relay_ports, random.SystemRandom())
-        self.relay = Relay(pool, selection.datapath, media_timeout_s=settings.relay_media_timeout_s, tell=self._tell)
+        self.relay = Relay(
+            pool,
+            selection.datapath,
+            media_timeout_s=settings.relay_media_timeout_s,
+            tell=self._tell,
+            journal=self.journal,
+        )
         self.identity = Identity(settings.name, settings.hosts, selection.datapath.name, settings.relay_node)
         self.operations = Operations(self.relay, self.identity, self.civil, settings.shutdown_s)
         self.servicer = RelayServicer(self.operations)
@@ -55,6 +63,13 @@ class App:
     def _tell(self, event: events.RelayEvent) -> None:
         self.observer.tell(event)
         self.servicer.tell(event)
+
+    def start(self) -> None:
+        """Start relaying, with the calls of a former process of the same name, if there was one."""
+        former = self.journal.load()
+        self.relay.start(former, self.civil.monotonic_ns())
+        if former:
+            _log.info("calls taken up", found=len(former), calls=len(self.relay.calls))
 
     def _reshape(self, shard: Shard) -> None:
         self.relay.reshape(shard)
@@ -108,6 +123,7 @@ class App:
         """Close the datapath and leave Redis; says which calls were dropped."""
         now_ns = self.civil.monotonic_ns()
         dropped = self.relay.close(now_ns)
+        self.journal.close()
         self.servicer.close()
         for call_id in dropped:
             _log.warning("call dropped at the end of the drain", call=call_id)
@@ -121,7 +137,7 @@ async def service_main(lifecycle: Lifecycle, settings: RelaySettings) -> None:
     app = App(settings, lifecycle, selection)
     app.observer.ephemeral(check_ephemeral(settings.relay_ports))
     app.look_at_shard()
-    app.relay.start()
+    app.start()
     lifecycle.start(app.redis.run(), "redis")
     listen = await serve_grpc(
         lifecycle,

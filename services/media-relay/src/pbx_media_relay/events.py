@@ -56,4 +56,12 @@ class SlotBroken:
     port: int
 
 
-RelayEvent = FirstPacket | MediaTimeout | LeaseExpired | Draining | SlotBroken
+@dataclass(frozen=True, slots=True)
+class CallLost:
+    """A call of a former process could not be taken up again; for logs alone."""
+
+    call_id: str
+    reason: str
+
+
+RelayEvent = FirstPacket | MediaTimeout | LeaseExpired | Draining | SlotBroken | CallLost

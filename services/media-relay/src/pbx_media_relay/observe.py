@@ -92,5 +92,7 @@ class Observer:
             case events.SlotBroken():
                 self._busy.inc()
                 _log.warning("port in use by another process", port=event.port)
+            case events.CallLost():
+                _log.error("call not taken up after the restart", call=event.call_id, error=event.reason)
             case events.Draining():
                 _log.info("draining")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from pbx_media_relay import events, session
+from pbx_media_relay import events, reconcile, session
 from pbx_media_relay.counters import StreamReport, Totals, joined, last_heard_ns
 from pbx_media_relay.datapath.base import ZEROS, Counters, Datapath, DatapathError, PortInUseError
 from pbx_media_relay.endpoint import Endpoint
@@ -22,6 +22,7 @@ from pbx_media_relay.errors import (
     UnknownCallError,
 )
 from pbx_media_relay.forward import PORTS_PER_SLOT, place_of
+from pbx_media_relay.journal import Journal, NoJournal, Snapshot
 from pbx_media_relay.lease import Leases
 from pbx_media_relay.ports import Shard, SlotCounts, SlotPool
 from pbx_media_relay.session import Call, CallTable, Change, Terms
@@ -65,11 +66,13 @@ class Relay:
         *,
         media_timeout_s: int,
         tell: Callable[[events.RelayEvent], None],
+        journal: Journal | None = None,
     ) -> None:
         self._pool = pool
         self._datapath = datapath
         self._media_timeout_s = media_timeout_s
         self._tell = tell
+        self._journal: Journal = journal or NoJournal()
         self._calls = CallTable()
         self._by_slot: dict[int, Call] = {}
         self._silence = SilenceWatch()
@@ -83,9 +86,16 @@ class Relay:
         state = "ready" if self.drain_deadline_ns is None else "draining"
         return f"<Relay {state}, {self._calls!r}, {self._pool!r}>"
 
-    def start(self) -> None:
-        """Start the datapath; forwards that outlived a former process without their call are taken out."""
-        for orphan in self._datapath.start(self):
+    def start(self, former: Iterable[Snapshot] = (), now_ns: int = 0) -> None:
+        """Start the datapath and take up the calls of a former process.
+
+        Forwards that outlived it without their call are taken out; their calls' owners have a lease to come
+        back.
+        """
+        survivors = self._datapath.start(self)
+        for snapshot in former:
+            self._restore(snapshot, now_ns)
+        for orphan in reconcile.orphans(survivors, self._calls):
             self._datapath.remove(orphan)
 
     @property
@@ -141,6 +151,7 @@ class Relay:
         call = self._calls.remove(call_id)
         if call is None:
             return []
+        self._journal.forget(call_id)
         self._by_slot.pop(call.slot)
         self._silence.forget(call_id)
         reports = []
@@ -229,6 +240,28 @@ class Relay:
     def tapped(self, forward: int, packet: bytes, at_ns: int) -> None:
         """See `Listener`: a copy of a packet, for whoever asked."""
 
+    def _restore(self, snapshot: Snapshot, now_ns: int) -> None:
+        slot_port = snapshot.slot * PORTS_PER_SLOT
+        if not self._pool.adopt(snapshot.slot):
+            self._journal.forget(snapshot.id)
+            return
+        call = Call(snapshot.id, snapshot.slot, snapshot.instance_id, snapshot.terms, snapshot.allocated_at_ns)
+        session.restore(call, snapshot.streams, snapshot.windows)
+        try:
+            self._datapath.bind(slot_port)
+            for forward in call.forwards.values():
+                self._datapath.upsert(forward)
+        except (PortInUseError, DatapathError, OSError) as error:
+            self._pool.take_out(snapshot.slot, now_ns)
+            self._journal.forget(snapshot.id)
+            self._tell(events.CallLost(snapshot.id, str(error)))
+            return
+        self._calls.add(call)
+        self._by_slot[call.slot] = call
+        self.leases.touch(call.instance_id, now_ns)
+        if call.expects_media():
+            self._silence.watch(call.id, call.terms.media_timeout_ns, now_ns)
+
     def _take_slot(self, now_ns: int) -> int:
         for _ in range(BIND_TRIES):
             slot = self._pool.take()
@@ -248,6 +281,7 @@ class Relay:
 
     def _update(self, call: Call, streams: Iterable[Stream], now_ns: int) -> None:
         self._carry_out(session.update(call, streams, now_ns))
+        self._journal.store(call)
         if not call.expects_media():
             self._silence.forget(call.id)
         elif not self._silence.is_watched(call.id):

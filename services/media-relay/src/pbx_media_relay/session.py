@@ -154,6 +154,19 @@ def update(call: Call, streams: Iterable[Stream], now_ns: int) -> Change:
     return Change(tuple(changed.values()), tuple(removed))
 
 
+def restore(call: Call, streams: Iterable[Stream], windows: Iterable[tuple[int, int, int]]) -> None:
+    """Make a call what it was in a former process: its streams, and the latch state of each forward."""
+    known = {number: (generation, until_ns) for number, generation, until_ns in windows}
+    for stream in streams:
+        call.streams[stream.index] = stream
+        number = call.forward_id(stream.index)
+        if stream.rtp is not None and number in known:
+            generation, until_ns = known[number]
+            call.forwards[number] = replace(
+                _forward(call, stream, None, 0), generation=generation, latch_until_ns=until_ns
+            )
+
+
 def tap(call: Call, tapped: bool) -> Change:
     """Begin or end the copying of a call's packets."""
     call.tapped = tapped
@@ -209,7 +222,8 @@ def _forward(call: Call, stream: Stream, known: Forward | None, now_ns: int) -> 
 
 
 def _reopen_peer(call: Call, number: int, changed: dict[int, Forward], now_ns: int) -> None:
-    """The answer came: a caller that could not send before has its window from now on, unless it is latched."""
+    """The answer came: a caller that could not send before has its window from now on, unless it is
+    latched."""
     peer = call.forwards.get(number ^ 2)
     if peer is not None and 0 < peer.latch_until_ns < now_ns + LATCH_WINDOW_NS:
         reopened = replace(peer, latch_until_ns=now_ns + LATCH_WINDOW_NS)

@@ -1,6 +1,8 @@
-"""`python -m pbx_registrar`: one replica, told by its environment (ARCHITECTURE.md, "Settings")."""
+"""Run the registrar: `python -m pbx_registrar`."""
 
-from pbx_registrar.app import main as service_main
+from __future__ import annotations
+
+from pbx_registrar.app import service_main
 from pbx_registrar.settings import RegistrarSettings
 from pbx_runtime.lifecycle import main
 

@@ -1,79 +1,117 @@
-"""The composition root of the registrar."""
+"""The registrar process: the only place that constructs its parts, orders their start and their end."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import time
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from pbx.registrar.v1 import registrar_pb2_grpc
-from pbx_registrar.accounts.cache import AccountCache
-from pbx_registrar.accounts.sql import SqlAccounts
-from pbx_registrar.api.grpc import AccountService, RegistrarService
+from pbx_registrar.account_cache import AccountCache
+from pbx_registrar.api.accounts import AccountServicer
+from pbx_registrar.api.grpc import Operations, RegistrarServicer
 from pbx_registrar.authenticate import Authenticator
-from pbx_registrar.bindings import Limits
+from pbx_registrar.codec import ProtoCodec
+from pbx_registrar.expiry import Expiry
+from pbx_registrar.notices import ACCOUNTS_CHANNEL, follow_accounts, subscribe
 from pbx_registrar.observe import Observer
 from pbx_registrar.register import Registrar
-from pbx_registrar.storage.redis import AORS, RedisStore
+from pbx_registrar.settings import RegistrarSettings
+from pbx_registrar.storage.accounts import SqlAccounts
+from pbx_registrar.storage.redis import CHANGES_CHANNEL, RedisBindings
+from pbx_registrar.storage.redis_ledger import RedisLedger
 from pbx_runtime import logs
+from pbx_runtime.backoff import Backoff
+from pbx_runtime.clock import SystemClock
 from pbx_runtime.errors import ServiceError
 from pbx_runtime.grpc_server import serve_grpc
 from pbx_runtime.http import serve_http, system_app
+from pbx_runtime.lifecycle import Lifecycle
 from pbx_runtime.redis_pipe import PipelinedRedis
 from pbx_sip.auth.nonce import NonceMinter
 
-if TYPE_CHECKING:
-    from pbx_registrar.settings import RegistrarSettings
-    from pbx_runtime.lifecycle import Lifecycle
-
-EXPIRY_PERIOD_S: Final = 1.0
-
-_log = logs.get_logger("registrar")
+SQL_CHECK_S: Final = 2.0
+"""How often the database is asked whether it is there."""
+_log = logs.get_logger("app")
 
 
-async def main(lifecycle: Lifecycle, settings: RegistrarSettings) -> None:
-    """Assembles and starts a replica."""
-    health = lifecycle.health
-    health.set("redis", False, "not connected yet")
-    redis = PipelinedRedis(
-        settings.redis_url, on_state=lambda up: health.set("redis", up, "" if up else "out of reach")
-    )
-    settings.data.mkdir(parents=True, exist_ok=True)
-    accounts = SqlAccounts(settings.sql_url())
-    await accounts.migrate()
-    lifecycle.on_stop(accounts.close, "accounts")
-    lifecycle.start(redis.run(), "redis")
-    source = f"registrar/{settings.instance_id}"
-    store = RedisStore(redis)
-    limits = Limits(settings.min_expires_s, settings.default_expires_s, settings.max_expires_s, settings.contacts_max)
-    registrar = Registrar(store, limits, source)
-    observer = Observer(lifecycle.registry, source)
-    cache = AccountCache(accounts, time.monotonic)
-    nonces = NonceMinter(bytes.fromhex(settings.nonce_key.get_secret_value()), os.urandom)
-    authenticator = Authenticator(settings.domain, nonces, cache, store, time.time)
-    authenticator.on_failure = observer.refused
-    services = RegistrarService(registrar, authenticator, cache, observer)
-    admin = AccountService(settings.domain, accounts, cache, redis, registrar)
-    await serve_grpc(
+class App:
+    """The parts, joined."""
+
+    def __init__(self, settings: RegistrarSettings, lifecycle: Lifecycle) -> None:
+        self._health = lifecycle.health
+        self.settings = settings
+        self.clock = SystemClock()
+        self.observer = Observer(lifecycle.registry)
+        self.redis = PipelinedRedis(settings.redis_url, on_state=self._redis_changed)
+        self.sql = SqlAccounts(settings.sql_url())
+        self.accounts = AccountCache(self.sql, self.clock, self._sql_changed)
+        self.observer.watch_accounts(lambda: float(len(self.accounts)))
+        codec = ProtoCodec(f"registrar/{settings.instance_id}")
+        ledger = RedisLedger(self.redis)
+        nonces = NonceMinter(bytes.fromhex(settings.nonce_key.get_secret_value()), os.urandom)
+        self.registrar = Registrar(
+            store=RedisBindings(self.redis),
+            accounts=self.accounts,
+            authenticator=Authenticator(self.accounts, ledger, nonces, self.clock, self.observer.judged),
+            codec=codec,
+            policy=settings.policy,
+            clock=self.clock,
+            observe=self.observer.changed,
+        )
+        self.expiry = Expiry(self.registrar, ledger, self.clock, self.observer, codec.refused)
+        self.servicer = RegistrarServicer(
+            Operations(self.registrar, self.observer), lambda: subscribe(settings.redis_url, CHANGES_CHANNEL)
+        )
+        self.account_servicer = AccountServicer(
+            self.sql, self.registrar, settings.domain, self._announce, self.observer
+        )
+        self._redis_changed(False)
+        self._health.set("sql", False, "not asked yet")
+
+    def _redis_changed(self, up: bool) -> None:
+        self._health.set("redis", up, "" if up else "not connected")
+
+    def _sql_changed(self, error: ServiceError | None) -> None:
+        self._health.set("sql", error is None, error.detail if error is not None else "")
+
+    def _announce(self, aor: str) -> None:
+        self.accounts.forget(aor)
+        # A replica that misses it finds out by its time to live.
+        self.redis.submit("PUBLISH", ACCOUNTS_CHANNEL, aor, callback=lambda reply, error: None)
+
+    async def watch_sql(self) -> None:
+        """Bring the schema up to date as soon as the database is there, then ask now and then whether it still is."""
+        backoff = Backoff(first_s=0.2, most_s=SQL_CHECK_S)
+        upgraded = False
+        while True:
+            try:
+                await (self.sql.ping() if upgraded else self.sql.upgrade())
+                upgraded = True
+                self._sql_changed(None)
+                backoff.reset()
+                await asyncio.sleep(SQL_CHECK_S)
+            except ServiceError as error:
+                if self._health.checks["sql"].detail != error.detail:
+                    _log.warning("sql down", reason=error.detail)
+                self._sql_changed(error)
+                await asyncio.sleep(backoff.next())
+
+
+async def service_main(lifecycle: Lifecycle, settings: RegistrarSettings) -> None:
+    """Start everything."""
+    app = App(settings, lifecycle)
+    lifecycle.on_stop(app.sql.close, "sql")
+    lifecycle.start(app.redis.run(), "redis")
+    lifecycle.start(app.watch_sql(), "sql")
+    lifecycle.start(app.accounts.run(), "accounts")
+    lifecycle.start(follow_accounts(settings.redis_url, app.accounts), "notices")
+    lifecycle.start(app.expiry.run(), "expiry")
+    listen = await serve_grpc(
         lifecycle,
         settings.grpc_listen,
-        partial(registrar_pb2_grpc.add_RegistrarServiceServicer_to_server, services),
-        partial(registrar_pb2_grpc.add_AccountServiceServicer_to_server, admin),
+        lambda server: registrar_pb2_grpc.add_RegistrarServiceServicer_to_server(app.servicer, server),
+        lambda server: registrar_pb2_grpc.add_AccountServiceServicer_to_server(app.account_servicer, server),
     )
-    await serve_http(lifecycle, system_app(health, lifecycle.registry), settings.http_listen)
-    lifecycle.start(cache.watch(redis), "account changes")
-    lifecycle.start(observer.tell_refusals(redis), "refusals")
-    lifecycle.start(_expire(registrar, redis, observer), "expiry")
-
-
-async def _expire(registrar: Registrar, redis: PipelinedRedis, observer: Observer) -> None:
-    """Removes what ran out, every second; until cancelled."""
-    while True:
-        try:
-            observer.expired.inc(await registrar.expire(int(time.time() * 1000)))
-            observer.bindings.set(await redis.submit("ZCARD", AORS))
-        except ServiceError as error:
-            _log.debug("expiry waits for Redis", reason=str(error))
-        await asyncio.sleep(EXPIRY_PERIOD_S)
+    await serve_http(lifecycle, system_app(lifecycle.health, lifecycle.registry), settings.http_listen)
+    _log.info("registrar up", grpc=str(listen), domain=settings.domain)

@@ -1,33 +1,37 @@
-"""The verdict on a digest response (RFC 8760): nonce, account, hash, nonce count, failures before.
+"""Verification of one digest response (RFC 8760): the response, its nonce, its count, and the patience with its source.
 
-Nonces are stateless and signed; that a nonce count is used once is kept in Redis, for all replicas. Failures are
-counted per source and per account in memory: a source is held back only after it failed, never for a first request.
+Theory of operation. The account's H(A1) decides first; only a right response can use up a nonce's count, so that
+nobody without a password fills that table. Right with an old, foreign or used nonce is STALE: the phone is asked again
+and its user is not (RFC 7616 section 3.3). Wrong counts as a failure of source and account. While a source is blocked
+it learns nothing: right and wrong answer the same. Deliberately not checked: that the digest's uri is the Request-URI
+(RFC 7616 section 3.4.6); proxies and phones differ in it, and the contract does not carry the Request-URI.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from pbx_registrar.accounts.cache import AccountCache
-from pbx_registrar.accounts.model import Account
-from pbx_registrar.storage.base import BindingStore
-from pbx_sip.auth.digest import Credentials, verify
+from pbx_registrar.credentials import Account, Accounts, canonical, canonical_aor, hashes
+from pbx_registrar.storage.base import Admission, AuthLedger, Done, Failure, Proof
+from pbx_registrar.throttle import source_key
+from pbx_runtime.clock import Clock
+from pbx_runtime.errors import ServiceError
+from pbx_sip.auth.digest import HASHES, Credentials, verify
 from pbx_sip.auth.nonce import NonceMinter, NonceVerdict
-from pbx_sip.errors import RemoteError
+from pbx_sip.errors import SipError
 
-FAILURES_MAX: Final = 20
-"""Wrong answers of one source, or for one account, before it is held back. A phone with a wrong password retries every
-half minute or so; a guesser tries thousands."""
-HELD_BACK_S: Final = 60.0
-SOURCES_MAX: Final = 50_000
-"""Sources and accounts whose failures are remembered. Threat: spoofed sources; the oldest go."""
+QOPS: Final = ("", "auth", "auth-int")
+SIGNATURE_DIGITS: Final = 32
+"""The end of a nonce, which signs the rest and need not be remembered."""
+USER_SHOWN: Final = 64
+"""Characters of a tried user name that go into an event."""
 
 
 class Verdict(enum.IntEnum):
-    """Numbered as in the contract."""
+    """What a digest response is worth; the numbers of the contract."""
 
     ACCEPTED = 1
     STALE = 2
@@ -38,98 +42,137 @@ class Verdict(enum.IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """What is to be verified."""
+class Attempt:
+    """One digest response, and what it claims."""
 
     method: str
-    authorization: str
-    aor: str
-    source_host: str
-    body: bytes = b""
-
-    def __repr__(self) -> str:
-        """Without the credentials."""
-        return f"<Claim {self.method} of {self.aor} from {self.source_host}>"
+    authorization: str = field(repr=False)
+    body: bytes = field(default=b"", repr=False)
+    aor: str = ""
+    source_host: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The verdict, and who it is."""
+class Judgement:
+    """The verdict; `account` where it is ACCEPTED."""
 
     verdict: Verdict
     account: Account | None = None
     retry_after_s: int = 0
 
 
-class Failures:
-    """Failures of sources and accounts, with the time since which they count."""
-
-    def __init__(self) -> None:
-        self._counts: dict[str, tuple[int, float]] = {}
-
-    def add(self, who: str, now: float) -> int:
-        """Counts a failure; how many there are within the period."""
-        count, since = self._counts.pop(who, (0, now))
-        if now - since > HELD_BACK_S:
-            count, since = 0, now
-        while len(self._counts) >= SOURCES_MAX:
-            del self._counts[next(iter(self._counts))]
-        self._counts[who] = (count + 1, since)
-        return count + 1
-
-    def held_back_s(self, who: str, now: float) -> int:
-        """Seconds for which it is held back; 0: not at all."""
-        count, since = self._counts.get(who, (0, 0.0))
-        left = since + HELD_BACK_S - now
-        return int(left) + 1 if count >= FAILURES_MAX and left > 0 else 0
-
-    def clear(self, who: str) -> None:
-        """It succeeded."""
-        self._counts.pop(who, None)
+_REJECTED: Final = Judgement(Verdict.REJECTED)
+_MALFORMED: Final = Judgement(Verdict.MALFORMED)
 
 
 class Authenticator:
-    """Verifies claims. `on_failure(claim, user, count)` hears of each refusal."""
+    """The use case."""
 
     def __init__(
-        self, domain: str, nonces: NonceMinter, accounts: AccountCache, store: BindingStore, clock: Callable[[], float]
+        self,
+        accounts: Accounts,
+        ledger: AuthLedger,
+        nonces: NonceMinter,
+        clock: Clock,
+        observe: Callable[[Attempt, Judgement], None] = lambda attempt, judgement: None,
     ) -> None:
-        self._domain = domain
-        self._nonces = nonces
         self._accounts = accounts
-        self._store = store
+        self._ledger = ledger
+        self._nonces = nonces
         self._clock = clock
-        self._failures = Failures()
-        self.on_failure: Callable[[Claim, str], None] = lambda claim, user: None
+        self._observe = observe
+        # An unknown user costs as much work as a known one, so that time does not tell them apart.
+        self._nobody = hashes("nobody", "invalid", "no password")
 
-    async def verify(self, claim: Claim) -> Answer:
-        """The verdict. Raises ServiceError where Redis or SQL is out of reach."""
-        now = self._clock()
+    def check(self, attempt: Attempt, done: Done[Judgement]) -> None:
+        """Judge a response. Errors: those of accounts and ledger."""
+
+        def decide(judgement: Judgement | None, error: ServiceError | None) -> None:
+            if judgement is not None:
+                self._observe(attempt, judgement)
+            done(judgement, error)
+
         try:
-            credentials = Credentials.parse(claim.authorization)
-        except RemoteError:
-            return Answer(Verdict.MALFORMED)
-        source, target = f"s:{claim.source_host}", f"a:{claim.source_host} {credentials.username}"
-        held = max(self._failures.held_back_s(source, now), self._failures.held_back_s(target, now))
-        if held:
-            return Answer(Verdict.THROTTLED, retry_after_s=held)
-        nonce = self._nonces.check(credentials.nonce, now)
-        account = await self._accounts.get(credentials.username, self._domain)
-        hashed = account.hashes.get(credentials.algorithm, "") if account is not None else ""
-        if not hashed or credentials.realm != self._domain or not verify(credentials, hashed, claim.method, claim.body):
-            self._failures.add(source, now)
-            self._failures.add(target, now)
-            self.on_failure(claim, credentials.username)
-            return Answer(Verdict.REJECTED)
-        if nonce is not NonceVerdict.VALID or not await self._is_first_use(credentials, claim):
-            return Answer(Verdict.STALE)
-        assert account is not None
-        if claim.aor != f"{account.user}@{account.domain}":
-            return Answer(Verdict.FORBIDDEN, account)
-        self._failures.clear(target)
-        return Answer(Verdict.ACCEPTED, account)
+            credentials = Credentials.parse(attempt.authorization)
+        except SipError:
+            decide(_MALFORMED, None)
+            return
+        if credentials.algorithm not in HASHES or credentials.qop not in QOPS:
+            decide(_MALFORMED, None)
+            return
+        tried = canonical_aor(credentials.username, credentials.realm)
 
-    async def _is_first_use(self, credentials: Credentials, claim: Claim) -> bool:
-        """Each count of a nonce is good once; without qop (RFC 2069) the nonce itself is."""
-        count = credentials.nc or f"- {claim.method}"
-        return await self._store.first_use(credentials.nonce, count, self._nonces.lifetime_s)
+        def found(account: Account | None, error: ServiceError | None) -> None:
+            if error is not None:
+                decide(None, error)
+            else:
+                self._judge(_Case(attempt, credentials, tried, account), decide)
+
+        self._accounts.find(tried, found)
+
+    def _judge(self, case: _Case, decide: Done[Judgement]) -> None:
+        account, credentials = case.account, case.credentials
+        hashed = (account.ha1 if account is not None else self._nobody).get(credentials.algorithm, "")
+        right = verify(credentials, hashed, case.attempt.method, case.attempt.body)
+        if account is None or not hashed or not right:
+            self._fail(case, decide)
+        else:
+            self._admit(case, account, decide)
+
+    def _fail(self, case: _Case, decide: Done[Judgement]) -> None:
+        def counted(wait_ms: int | None, error: ServiceError | None) -> None:
+            if error is not None:
+                decide(None, error)
+            else:
+                decide(_throttled(wait_ms) if wait_ms else _REJECTED, None)
+
+        failure = Failure(
+            source=source_key(case.attempt.source_host),
+            account=case.tried,
+            user=case.credentials.username[:USER_SHOWN],
+            method=case.attempt.method,
+            now_ms=self._clock.epoch_ms(),
+        )
+        self._ledger.fail(failure, counted)
+
+    def _admit(self, case: _Case, account: Account, decide: Done[Judgement]) -> None:
+        def admitted(admission: Admission | None, error: ServiceError | None) -> None:
+            if admission is None:
+                decide(None, error)
+            elif admission.blocked_ms:
+                decide(_throttled(admission.blocked_ms), None)
+            elif not admission.fresh:
+                decide(Judgement(Verdict.STALE), None)
+            elif case.attempt.aor and canonical(case.attempt.aor) != account.aor:
+                decide(Judgement(Verdict.FORBIDDEN), None)
+            else:
+                decide(Judgement(Verdict.ACCEPTED, account), None)
+
+        self._ledger.admit(self._proof(case), admitted)
+
+    def _proof(self, case: _Case) -> Proof:
+        now_ms = self._clock.epoch_ms()
+        nonce, count = case.credentials.nonce, ""
+        if self._nonces.check(nonce, now_ms / 1000) is NonceVerdict.VALID:
+            # Without qop there is no count, and the nonce serves once (RFC 2069).
+            count = nonce[:-SIGNATURE_DIGITS] + (case.credentials.nc if case.credentials.qop else "-")
+        return Proof(
+            source=source_key(case.attempt.source_host),
+            account=case.tried,
+            nonce=count,
+            # A nonce is good for its lifetime on both sides of now (clocks of replicas differ).
+            lifetime_ms=2 * self._nonces.lifetime_s * 1000,
+            now_ms=now_ms,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    attempt: Attempt
+    credentials: Credentials
+    tried: str
+    account: Account | None
+
+
+def _throttled(wait_ms: int) -> Judgement:
+    return Judgement(Verdict.THROTTLED, retry_after_s=-(-wait_ms // 1000))

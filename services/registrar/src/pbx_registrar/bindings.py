@@ -1,49 +1,82 @@
-"""The rules of bindings (RFC 3261 section 10.3, RFC 5626 section 6): pure values in, a decision out.
+"""The rules of registration: what a REGISTER does to the bindings of an address-of-record. Pure.
 
-A REGISTER is atomic: it changes all that it names or nothing. Times are milliseconds since the Unix epoch.
+RFC 3261 section 10.3 (steps 6 to 8) and RFC 5626 section 6: bindings, a request and the time go in, an outcome comes
+out, and the whole request takes effect or none of it. Who may register, and where bindings are kept, is not known here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
+from pbx_registrar.contact_uri import same_contact
+
+HOUR_S: Final = 3600
+USER_AGENT_MAX: Final = 128
+"""Characters kept of a User-Agent; the contract's figure."""
+URI_MAX: Final = 1_024
+"""Characters of a Contact URI. Threat: storage; phones stay below 300."""
+CALL_ID_MAX: Final = 512
+PATH_MAX: Final = 10
+"""Path values of a registration; a request to the phone carries them all as Route."""
+Q_MAX: Final = 1000
+
+
+class ChangeKind(enum.IntEnum):
+    """What happened to a binding; the numbers of the contract."""
+
+    ADDED = 1
+    REFRESHED = 2
+    REMOVED = 3
+    EXPIRED = 4
+
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What a registrar grants."""
+class Flow:
+    """The transport path over which a phone was heard; `transport` is the contract's number."""
 
-    min_expires_s: int = 60
-    """Shorter ones get 423: a phone that registers every second is an attack. Asterisk's default too."""
-    default_expires_s: int = 3600
-    max_expires_s: int = 7200
-    """Longer ones are granted this much."""
-    contacts_max: int = 10
-    """Bindings of one address-of-record. Threat: storage and forking per account; Asterisk's default is 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class FlowValue:
-    """Where a phone was heard from; the fields of pbx.registrar.v1.Flow."""
-
-    transport: int
-    host: str
-    port: int
-    instance: str = ""
-    connection: int = 0
+    transport: int = 0
+    host: str = ""
+    port: int = 0
+    instance_id: str = ""
+    connection_id: int = 0
     listener: str = ""
+
+    def is_same(self, other: Flow) -> bool:
+        """Whether both name one path: the connection within its instance, else the addresses (UDP)."""
+        if self.connection_id or other.connection_id:
+            return (self.connection_id, self.instance_id) == (other.connection_id, other.instance_id)
+        return (self.transport, self.host, self.port) == (other.transport, other.host, other.port)
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """One Contact of a REGISTER."""
+
+    uri: str
+    expires_s: int | None = None
+    """Requested lifetime; None where none was asked for."""
+    q_thousandths: int = Q_MAX
+    sip_instance: str = ""
+    reg_id: int = 0
+
+    @property
+    def is_outbound(self) -> bool:
+        """Whether it names a flow (RFC 5626); a reg-id without an instance is ignored (section 6)."""
+        return bool(self.reg_id and self.sip_instance)
 
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """One binding of an address-of-record."""
+    """One binding of an address-of-record; times in milliseconds since the Unix epoch."""
 
     aor: str
     uri: str
     q_thousandths: int
     expires_at_ms: int
-    flow: FlowValue
+    flow: Flow
     path: tuple[str, ...]
     call_id: str
     cseq: int
@@ -52,140 +85,193 @@ class Binding:
     reg_id: int
     registered_at_ms: int
 
-    @property
-    def key(self) -> str:
-        """What makes it one: the instance and reg-id (RFC 5626 section 6), else the URI."""
-        if self.sip_instance and self.reg_id:
-            return f"i:{self.sip_instance}:{self.reg_id}"
-        return f"u:{self.uri}"
+    def is_bound_to(self, contact: Contact) -> bool:
+        """Whether the contact is this binding: the same flow of the same phone, or the same URI."""
+        if contact.is_outbound and self.reg_id:
+            # RFC 5626 section 6: instance and reg-id decide, whatever the URI says now.
+            return self.reg_id == contact.reg_id and self.sip_instance.lower() == contact.sip_instance.lower()
+        # Deliberately wider than RFC 5626: a phone that turns outbound on or off keeps one binding for one URI.
+        return same_contact(self.uri, contact.uri)
 
 
-@dataclass(frozen=True, slots=True)
-class RequestedContact:
-    """One Contact of a REGISTER."""
-
-    uri: str
-    expires_s: int | None
-    q_thousandths: int = 1000
-    sip_instance: str = ""
-    reg_id: int = 0
-
-    @property
-    def key(self) -> str:
-        """The key of the binding that it makes or changes."""
-        if self.sip_instance and self.reg_id:
-            return f"i:{self.sip_instance}:{self.reg_id}"
-        return f"u:{self.uri}"
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Registration:
-    """A REGISTER after authentication."""
+    """A REGISTER; no contacts and no `remove_all` make it a query."""
 
     aor: str
-    contacts: Sequence[RequestedContact]
-    remove_all: bool
-    call_id: str
-    cseq: int
-    flow: FlowValue
+    contacts: tuple[Contact, ...] = ()
+    remove_all: bool = False
+    call_id: str = ""
+    cseq: int = 0
+    flow: Flow = Flow()
     path: tuple[str, ...] = ()
     user_agent: str = ""
 
 
-@dataclass(slots=True)
-class Decision:
-    """What to store, and what to answer."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """Lifetimes in seconds, and how many bindings one address-of-record may have."""
+
+    expires_default_s: int = HOUR_S
+    expires_min_s: int = 60
+    expires_max_s: int = 2 * HOUR_S
+    bindings_max: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What happened to one binding; the binding after it, before it where it went."""
+
+    kind: ChangeKind
+    binding: Binding
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What to answer and what to store; `bindings` are those that stand afterwards, best first."""
 
     status: int
-    put: dict[str, Binding] = field(default_factory=dict)
-    remove: dict[str, Binding] = field(default_factory=dict)
-    added: list[Binding] = field(default_factory=list)
-    """Those of `put` that were not there before."""
-    current: list[Binding] = field(default_factory=list)
-    """All bindings after the change."""
+    bindings: tuple[Binding, ...] = ()
+    changes: tuple[Change, ...] = ()
+    """Empty: nothing is to be stored."""
+    reason: str = ""
     min_expires_s: int = 0
     outbound: bool = False
 
 
-OUT_OF_ORDER: Final = 500
-"""RFC 3261 section 10.3 step 7 wants the request aborted; 500 as for any CSeq out of order (section 12.2.2)."""
-
-
-def decide(request: Registration, stored: Mapping[str, Binding], limits: Limits, now_ms: int) -> Decision:
-    """What a REGISTER does to the bindings of its address-of-record; status 200, 403, 423 or 500."""
-    live = {key: binding for key, binding in stored.items() if binding.expires_at_ms > now_ms}
-    if request.remove_all:
-        return _remove_all(request, live)
-    refusal = _refusal(request, live, limits)
+def register(current: Sequence[Binding], request: Registration, policy: Policy, now_ms: int) -> Outcome:
+    """Apply a REGISTER to the bindings as they were read."""
+    live, expired = split_expired(current, now_ms)
+    refusal = _malformed(request) or _too_brief(request, policy) or _out_of_order(live, request)
     if refusal is not None:
         return refusal
-    decision = Decision(200, outbound=any(c.sip_instance and c.reg_id for c in request.contacts))
-    for contact in request.contacts:
-        _apply(contact, request, live, decision, limits, now_ms)
-    after = {key: binding for key, binding in live.items() if key not in decision.remove} | decision.put
-    if len(after) > limits.contacts_max:
-        return Decision(403, current=ordered(live.values()))
-    decision.current = ordered(after.values())
-    return decision
+    if request.remove_all:
+        return Outcome(200, (), (*expired, *(Change(ChangeKind.REMOVED, binding) for binding in live)))
+    return _with_contacts(live, expired, request, policy, now_ms)
 
 
-def ordered(bindings: Iterable[Binding]) -> list[Binding]:
-    """Best q first, then the most recently registered."""
-    return sorted(bindings, key=lambda b: (-b.q_thousandths, -b.registered_at_ms, b.uri))
+def unregister(current: Sequence[Binding], uri: str, flow: Flow | None, now_ms: int) -> Outcome:
+    """Remove bindings without a REGISTER: those of a URI (empty: any) that came over a flow (None: any)."""
+    live, expired = split_expired(current, now_ms)
+    gone = [binding for binding in live if _is_meant(binding, uri, flow)]
+    left = tuple(binding for binding in live if binding not in gone)
+    return Outcome(200, left, (*expired, *(Change(ChangeKind.REMOVED, binding) for binding in gone)))
 
 
-def _remove_all(request: Registration, live: Mapping[str, Binding]) -> Decision:
-    if any(_is_stale(request, binding) for binding in live.values()):
-        return Decision(OUT_OF_ORDER, current=ordered(live.values()))
-    return Decision(200, remove=dict(live))
+def expire(current: Sequence[Binding], now_ms: int) -> Outcome:
+    """Drop what ran out."""
+    live, expired = split_expired(current, now_ms)
+    return Outcome(200, tuple(live), tuple(expired))
 
 
-def _refusal(request: Registration, live: Mapping[str, Binding], limits: Limits) -> Decision | None:
-    for contact in request.contacts:
-        binding = live.get(contact.key)
-        if binding is not None and _is_stale(request, binding):
-            return Decision(OUT_OF_ORDER, current=ordered(live.values()))
-        wanted = contact.expires_s
-        if wanted is not None and 0 < wanted < limits.min_expires_s:
-            return Decision(423, min_expires_s=limits.min_expires_s)
+def split_expired(current: Iterable[Binding], now_ms: int) -> tuple[list[Binding], list[Change]]:
+    """The bindings that stand, and the changes that tell of those which do not."""
+    live: list[Binding] = []
+    expired: list[Change] = []
+    for binding in current:
+        if binding.expires_at_ms > now_ms:
+            live.append(binding)
+        else:
+            expired.append(Change(ChangeKind.EXPIRED, binding))
+    return live, expired
+
+
+def _is_meant(binding: Binding, uri: str, flow: Flow | None) -> bool:
+    return (not uri or same_contact(binding.uri, uri)) and (flow is None or binding.flow.is_same(flow))
+
+
+def _malformed(request: Registration) -> Outcome | None:
+    if request.remove_all and request.contacts:
+        return Outcome(400, reason="Contact * Goes Alone")
+    if any(not 0 < len(contact.uri) <= URI_MAX for contact in request.contacts):
+        return Outcome(400, reason="Contact Too Long")
+    if len(request.call_id) > CALL_ID_MAX or len(request.path) > PATH_MAX:
+        return Outcome(400)
+    lasting_flows = sum(contact.is_outbound and contact.expires_s != 0 for contact in request.contacts)
+    if lasting_flows > 1:
+        # RFC 5626 section 4.2.1: one flow, one registration.
+        return Outcome(400, reason="Several Contacts With reg-id")
     return None
 
 
-def _is_stale(request: Registration, binding: Binding) -> bool:
-    """Same Call-ID and no higher CSeq: an older request that came late (section 10.3 step 7)."""
-    return binding.call_id == request.call_id and request.cseq <= binding.cseq
+def _too_brief(request: Registration, policy: Policy) -> Outcome | None:
+    # RFC 3261 section 10.3 step 7: 423 only for an interval above zero and below one hour.
+    for contact in request.contacts:
+        asked = contact.expires_s
+        if asked is not None and 0 < asked < min(policy.expires_min_s, HOUR_S):
+            return Outcome(423, min_expires_s=policy.expires_min_s)
+    return None
 
 
-def _apply(
-    contact: RequestedContact,
-    request: Registration,
-    live: Mapping[str, Binding],
-    decision: Decision,
-    limits: Limits,
-    now_ms: int,
-) -> None:
-    before = live.get(contact.key)
-    wanted = limits.default_expires_s if contact.expires_s is None else contact.expires_s
-    if wanted == 0:
-        if before is not None:
-            decision.remove[contact.key] = before
+def _out_of_order(live: Sequence[Binding], request: Registration) -> Outcome | None:
+    """Step 6 and 7: with the same Call-ID only a higher CSeq may touch a binding; else the whole request fails."""
+    for binding in live:
+        if binding.call_id != request.call_id or request.cseq > binding.cseq:
+            continue
+        if request.remove_all or any(binding.is_bound_to(contact) for contact in request.contacts):
+            return Outcome(500, reason="CSeq Out Of Order")
+    return None
+
+
+def _with_contacts(
+    live: list[Binding], expired: list[Change], request: Registration, policy: Policy, now_ms: int
+) -> Outcome:
+    if not request.contacts:
+        return Outcome(200, tuple(live))  # a query writes nothing; the expiry loop tells of what ran out
+    kept, fresh, changes = list(live), list[Binding](), list(expired)
+    for contact in request.contacts:
+        _apply(kept, fresh, changes, _Step(request, contact, policy, now_ms))
+    table = sorted(fresh + kept, key=_worst_q)
+    if len(table) > max(policy.bindings_max, len(live)):
+        return Outcome(403, reason="Too Many Contacts")
+    outbound = any(contact.is_outbound and contact.expires_s != 0 for contact in request.contacts)
+    return Outcome(200, tuple(table), tuple(changes), outbound=outbound)
+
+
+def _worst_q(binding: Binding) -> int:
+    return -binding.q_thousandths
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    request: Registration
+    contact: Contact
+    policy: Policy
+    now_ms: int
+
+    @property
+    def lifetime_s(self) -> int:
+        asked = self.contact.expires_s
+        return min(self.policy.expires_default_s if asked is None else asked, self.policy.expires_max_s)
+
+    def binding(self, registered_at_ms: int) -> Binding:
+        request, contact = self.request, self.contact
+        return Binding(
+            aor=request.aor,
+            uri=contact.uri,
+            q_thousandths=min(contact.q_thousandths, Q_MAX),
+            expires_at_ms=self.now_ms + self.lifetime_s * 1000,
+            flow=request.flow,
+            path=request.path,
+            call_id=request.call_id,
+            cseq=request.cseq,
+            user_agent=request.user_agent[:USER_AGENT_MAX],
+            sip_instance=contact.sip_instance,
+            reg_id=contact.reg_id if contact.is_outbound else 0,
+            registered_at_ms=registered_at_ms,
+        )
+
+
+def _apply(kept: list[Binding], fresh: list[Binding], changes: list[Change], step: _Step) -> None:
+    """One contact: what it is bound to goes; unless it is a removal, its binding is a fresh one."""
+    bound = [binding for binding in (*fresh, *kept) if binding.is_bound_to(step.contact)]
+    for table in (kept, fresh):
+        table[:] = [binding for binding in table if binding not in bound]
+    if not step.lifetime_s:
+        changes.extend(Change(ChangeKind.REMOVED, binding) for binding in bound)
         return
-    binding = Binding(
-        aor=request.aor,
-        uri=contact.uri,
-        q_thousandths=contact.q_thousandths,
-        expires_at_ms=now_ms + 1000 * min(wanted, limits.max_expires_s),
-        flow=request.flow,
-        path=request.path,
-        call_id=request.call_id,
-        cseq=request.cseq,
-        user_agent=request.user_agent,
-        sip_instance=contact.sip_instance,
-        reg_id=contact.reg_id,
-        registered_at_ms=now_ms,
-    )
-    if before is None:
-        decision.added.append(binding)
-    else:
-        binding = replace(binding, registered_at_ms=before.registered_at_ms)
-    decision.put[contact.key] = binding
+    made = step.binding(min((binding.registered_at_ms for binding in bound), default=step.now_ms))
+    fresh.append(made)
+    changes.append(Change(ChangeKind.REFRESHED if bound else ChangeKind.ADDED, made))
+    # One URI over several flows (RFC 5626), now registered without a flow: the others end.
+    changes.extend(Change(ChangeKind.REMOVED, binding) for binding in bound[1:])

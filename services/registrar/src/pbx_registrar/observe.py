@@ -1,69 +1,88 @@
-"""The only place that turns what happens into metrics, log lines and security events."""
+"""The registrar's logs and metrics: the only place that makes either of them."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
-from prometheus_client import Counter, Gauge
-
-from pbx_registrar import outbox
-from pbx_registrar.authenticate import Claim, Verdict
+from pbx_registrar.authenticate import Attempt, Judgement, Verdict
+from pbx_registrar.bindings import Change, ChangeKind
+from pbx_registrar.storage.base import Refusals
 from pbx_runtime import logs
 from pbx_runtime.logs import Pii
+from pbx_runtime.metrics import Children, Counter, Gauge, Registry
 
-if TYPE_CHECKING:
-    from pbx_runtime.metrics import Registry
-    from pbx_runtime.redis_pipe import PipelinedRedis
-
-PERIOD_S: Final = 10.0
-"""Refusals of a source are told once in this time."""
-SOURCES_MAX: Final = 1_000
-"""Sources told of in one period; the others are in the metric alone."""
 STATUSES: Final = (200, 400, 401, 403, 404, 423, 500)
-
+RESULTS: Final = ("found", "not_registered", "unknown", "error")
 _log = logs.get_logger("registrar")
 
 
 class Observer:
-    """Counts and tells."""
+    """Figures of one replica."""
 
-    def __init__(self, registry: Registry, source: str) -> None:
-        registers = Counter("pbx_registrar_registers", "REGISTERs by answer", ["status"], registry=registry)
+    def __init__(self, registry: Registry) -> None:
+        registers = Counter("pbx_registrar_registers", "REGISTER requests answered", ["status"], registry=registry)
         self._registers = {status: registers.labels(str(status)) for status in STATUSES}
-        verdicts = Counter("pbx_registrar_authentications", "Digests by verdict", ["verdict"], registry=registry)
+        self._failed = registers.labels("error")
+        verdicts = Counter("pbx_registrar_authentications", "Digest responses", ["verdict"], registry=registry)
         self._verdicts = {verdict: verdicts.labels(verdict.name.lower()) for verdict in Verdict}
-        self.bindings = Gauge("pbx_registrar_aors", "Addresses-of-record with bindings", registry=registry)
-        self.expired = Counter("pbx_registrar_bindings_expired", "Bindings that ran out", registry=registry)
-        self._source = source
-        self._refused: dict[str, tuple[str, str, int]] = {}
+        changes = Counter("pbx_registrar_binding_changes", "Changes of bindings", ["change"], registry=registry)
+        self._changes = {kind: changes.labels(kind.name.lower()) for kind in ChangeKind}
+        lookups = Counter("pbx_registrar_lookups", "Look-ups by result", ["result"], registry=registry)
+        self.lookups: Children[Counter] = Children(lookups, RESULTS)
+        self.registrations = Gauge(
+            "pbx_registrar_registrations", "Addresses-of-record with bindings, in all replicas", registry=registry
+        )
+        self._accounts = Gauge("pbx_registrar_accounts_cached", "Accounts in the cache", registry=registry)
 
-    def registered(self, status: int) -> None:
-        """A REGISTER was answered."""
-        self._registers[status].inc()
+    def watch_accounts(self, count: Callable[[], float]) -> None:
+        """Read the number of cached accounts when scraped."""
+        self._accounts.set_function(count)
 
-    def authenticated(self, verdict: Verdict) -> None:
-        """A digest was judged."""
-        self._verdicts[verdict].inc()
+    def registered(self, status: int | None) -> None:
+        """A REGISTER was answered; None: it could not be."""
+        (self._registers.get(status, self._failed) if status is not None else self._failed).inc()
 
-    def refused(self, claim: Claim, user: str) -> None:
-        """Wrong credentials: told later, counted by source."""
-        host = claim.source_host
-        if host in self._refused or len(self._refused) < SOURCES_MAX:
-            self._refused[host] = (user[:128], claim.method, self._refused.get(host, ("", "", 0))[2] + 1)
+    def judged(self, attempt: Attempt, judgement: Judgement) -> None:
+        """A digest response was judged."""
+        self._verdicts[judgement.verdict].inc()
+        if judgement.verdict is not Verdict.ACCEPTED:
+            _log.debug(
+                "credentials refused",
+                verdict=judgement.verdict.name.lower(),
+                method=attempt.method,
+                aor=Pii(attempt.aor),
+                source=Pii(attempt.source_host),
+            )
 
-    async def tell_refusals(self, redis: PipelinedRedis) -> None:
-        """Writes one event for each source that was refused, every period; until cancelled."""
-        while True:
-            await asyncio.sleep(PERIOD_S)
-            refused, self._refused = self._refused, {}
-            now_ms = int(time.time() * 1000)
-            for host, (user, method, count) in refused.items():
-                _log.warning("credentials refused", source=Pii(host), user=Pii(user), method=method, count=count)
-                event = outbox.auth_failed(host, user, count, method, self._source, now_ms)
-                redis.submit("XADD", "evt:outbox", "*", "e", event, callback=_ignore)
+    def changed(self, changes: Sequence[Change]) -> None:
+        """Bindings changed."""
+        for change in changes:
+            self._changes[change.kind].inc()
+            if change.kind is not ChangeKind.REFRESHED:
+                binding = change.binding
+                _log.info(
+                    f"binding {change.kind.name.lower()}",
+                    aor=Pii(binding.aor),
+                    contact=Pii(binding.uri),
+                    source=Pii(binding.flow.host),
+                    call_id=binding.call_id,
+                )
 
+    def refused(self, refusals: Refusals) -> None:
+        """Failures of one source over a period."""
+        _log.warning(
+            "authentication failed",
+            source=Pii(refusals.source),
+            count=refusals.count,
+            user=Pii(refusals.user),
+            method=refusals.method,
+        )
 
-def _ignore(reply: object, error: object) -> None:
-    """Counted in the metric all the same."""
+    def account_put(self, aor: str, created: bool) -> None:
+        """An account was created or replaced."""
+        _log.info("account created" if created else "account replaced", aor=Pii(aor))
+
+    def account_deleted(self, aor: str) -> None:
+        """An account was removed."""
+        _log.info("account deleted", aor=Pii(aor))

@@ -28,6 +28,7 @@ from pbx_signaling.identity import Identity
 from pbx_signaling.journal import Journal
 from pbx_signaling.observe import CoreCollector, Observer
 from pbx_signaling.outbox import event_of
+from pbx_signaling.pager import Pager, PagerMessage, Stage
 from pbx_signaling.registration import RegisterAsk, Registration
 from pbx_signaling.storage.redis_outbox import RedisOutbox
 from pbx_signaling.transport.udp import UdpListener
@@ -81,6 +82,8 @@ class Signaling:
         self.driver = Driver(self.core, self.journal.perform, self.executor.ask)
         self.registration = Registration(self.core, gate, self._register)
         self.core.registration = self.registration
+        self.pager = Pager(self.core, gate, identity, self.addressing, self._page)
+        self.core.pager = self.pager
         self._listeners: dict[str, UdpListener] = {}
         self._relay_tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -162,6 +165,15 @@ class Signaling:
 
     def _register(self, ask: RegisterAsk) -> None:
         self.registrar.register(ask, lambda answer: self.driver.registered(self.registration, ask.number, answer))
+
+    def _page(self, message: PagerMessage) -> None:
+        def answer(signal: Signal) -> None:
+            self.driver.paged(self.pager, message.number, signal)
+
+        if message.stage is Stage.AUTHENTICATION:
+            self.registrar.authenticate(message.attempt, "MESSAGE", answer)
+        else:
+            self.registrar.find(message.attempt.aor, answer)
 
     def _journal_ready(self, ready: bool) -> None:
         self.core.journal_ready = ready

@@ -25,6 +25,7 @@ from pbx_signaling.call.leg import Leg, Sent
 from pbx_signaling.call.outbound import OutboundLeg
 from pbx_signaling.gate import Gate
 from pbx_signaling.media.session import MediaSession
+from pbx_signaling.pager import PagerMessage
 from pbx_sip.errors import RemoteError
 from pbx_sip.message.message import Request, Response, response_to
 from pbx_sip.message.parse import parse
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pbx_signaling.addressing import Addressing
     from pbx_signaling.config import CoreConfig
     from pbx_signaling.identity import Identity
+    from pbx_signaling.pager import Pager
     from pbx_signaling.registration import Registration
     from pbx_sip.address import Flow
 
@@ -102,6 +104,8 @@ class Core:
         self._step = Step(None)
         self.registration: Registration | None = None
         """Set by the composition root; REGISTER is answered 503 without it."""
+        self.pager: Pager | None = None
+        """Set by the composition root; MESSAGE outside of a dialog is answered 503 without it."""
 
     # --- the four verbs
 
@@ -189,7 +193,7 @@ class Core:
         counts = self.counters.requests
         method = request.method if request.method in wire.KNOWN_METHODS else "other"
         counts[method] = counts.get(method, 0) + 1
-        if method == "INVITE" or method == "REGISTER":
+        if method in ("INVITE", "REGISTER", "MESSAGE"):
             answer = self._gate.first_look(request, flow, self)
             if answer is not None:
                 self._send(answer, flow)
@@ -237,6 +241,9 @@ class Core:
             self.layer.respond(output.key, response, self.now)
         elif request.method == "INVITE":
             self._begin(output.key, request, output.flow)
+        elif request.method == "MESSAGE":
+            assert self.pager is not None
+            self.pager.received(output.key, request, output.flow)
         else:
             assert self.registration is not None
             self.registration.received(output.key, request, output.flow)
@@ -258,6 +265,8 @@ class Core:
         if isinstance(sent, Sent):
             self._about(sent.leg)
             sent.leg.responded(sent, output.response)
+        elif isinstance(sent, PagerMessage) and self.pager is not None:
+            self.pager.responded(sent, output.response)
 
     def _stray_response(self, output: tx.StrayResponse) -> None:
         leg = self.legs.get(output.response.from_tag)
@@ -273,6 +282,8 @@ class Core:
         elif isinstance(owner, InboundLeg):
             self._about(owner)
             owner.aborted()
+        elif isinstance(owner, PagerMessage) and self.pager is not None:
+            self.pager.failed(owner, output.cause is tx.FailureCause.TRANSPORT)
 
     def _ended(self, output: tx.ServerTransactionEnded) -> None:
         pass

@@ -11,6 +11,7 @@ from pbx_signaling.core import Core, Step
 if TYPE_CHECKING:
     from pbx_signaling.call.events import Signal
     from pbx_signaling.core import Ask
+    from pbx_signaling.pager import Pager
     from pbx_signaling.registration import Registered, Registration
     from pbx_sip.address import Flow
 
@@ -39,6 +40,11 @@ class Driver:
     def registered(self, registration: Registration, number: int, answer: Registered) -> None:
         """The registrar answered a REGISTER."""
         registration.registered(number, answer, self._loop.time())
+        self._drain()
+
+    def paged(self, pager: Pager, number: int, signal: Signal) -> None:
+        """The registrar answered about a MESSAGE."""
+        pager.signal(number, signal, self._loop.time())
         self._drain()
 
     def end_all(self, reason: str) -> None:

@@ -9,7 +9,7 @@ from pbx_signaling.call import commands as c
 from pbx_signaling.call.events import MediaReleased, Signal
 
 if TYPE_CHECKING:
-    from pbx_signaling.call.entry import Entry
+    from pbx_signaling.call.entry import Attempt, Entry
     from pbx_signaling.core import Ask
     from pbx_signaling.media.stream import Slot, StreamEndpoint
     from pbx_signaling.registration import RegisterAsk, Registered
@@ -20,7 +20,7 @@ Answer = Callable[[Signal], None]
 class RegistrarClient(Protocol):
     """The registrar as signaling sees it. Answers come by callback, on the loop; never an exception."""
 
-    def authenticate(self, entry: Entry, answer: Answer) -> None:
+    def authenticate(self, attempt: Attempt, method: str, answer: Answer) -> None:
         """Verifies the caller's credentials: Authenticated, Refused or ServiceFailed."""
 
     def find(self, aor: str, answer: Answer) -> None:
@@ -60,7 +60,7 @@ class Executor:
         return lambda answer: signal(call_id, answer)
 
     def _authenticate(self, entry: Entry, command: c.Authenticate) -> None:
-        self.registrar.authenticate(entry, self._answer(entry))
+        self.registrar.authenticate(entry.attempt, "INVITE", self._answer(entry))
 
     def _find(self, entry: Entry, command: c.FindTargets) -> None:
         self.registrar.find(command.aor, self._answer(entry))

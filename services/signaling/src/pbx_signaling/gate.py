@@ -60,10 +60,10 @@ class Gate:
     _refusals: dict[str, Bucket] = field(default_factory=dict)
 
     def first_look(self, request: Request, flow: Flow, core: Core) -> Response | None:
-        """A stateless answer to an INVITE or REGISTER, before it gets a transaction; None: let it pass."""
+        """A stateless answer to an INVITE, MESSAGE or REGISTER, before it gets a transaction; None: let it pass."""
         if request.to_tag:
             return None
-        invite = request.method == "INVITE"
+        invite = request.method != "REGISTER"
         if invite and (core.draining or not core.journal_ready or len(core.calls) >= self.config.calls_max):
             core.counters.calls_refused += 1
             return self._unavailable(request)
@@ -93,7 +93,9 @@ class Gate:
             return response_to(request, 481)
         if method == "INVITE":
             return self._bad_content(request)
-        if method in ("REGISTER", "MESSAGE"):
+        if method == "MESSAGE":
+            return None if core.pager is not None else self._unavailable(request)
+        if method == "REGISTER":
             return None if core.registration is not None else self._unavailable(request)
         return wire.not_allowed(request)
 

@@ -1,4 +1,4 @@
-"""REGISTER and pager-mode MESSAGE at the core: read here, decided by the registrar (RFC 3261 section 10.3).
+"""REGISTER at the core: read here, decided by the registrar (RFC 3261 section 10.3).
 
 Each request waits in a bounded table for the registrar's answer; the executor asks and calls back.
 """
@@ -106,9 +106,6 @@ class Registration:
 
     def received(self, key: Any, request: Request, flow: Flow) -> None:
         """A REGISTER with credentials (or none needed)."""
-        if request.method != "REGISTER":
-            self._respond(key, request, Registered(405))
-            return
         if len(self._waiting) >= self._core.config.registrations_pending_max:
             self._respond(key, request, Registered(503, retry_after_s=5))
             return
@@ -141,8 +138,6 @@ class Registration:
                 headers.append("WWW-Authenticate", value)
         elif status == 423:
             headers.append("Min-Expires", str(answer.min_expires_s))
-        elif status == 405:
-            headers.append("Allow", wire.ALLOW)
         if answer.retry_after_s:
             headers.append("Retry-After", str(answer.retry_after_s))
         self._core.respond(key, response)

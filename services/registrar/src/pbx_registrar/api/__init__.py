@@ -1,1 +1,1 @@
-"""The gRPC face of the registrar. Generated types stay here, in outbox and in storage."""
+"""The registrar over gRPC."""

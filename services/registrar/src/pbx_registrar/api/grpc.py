@@ -1,245 +1,221 @@
-"""RegistrarService and AccountService (pbx.registrar.v1): contract to domain and back."""
+"""pbx.registrar.v1.RegistrarService: the batched stream, its unary twins, lists and watches.
+
+Commands of the stream are answered by callbacks of Redis or the cache of accounts: no task and no future each. The
+stored record is the look-up's answer, so a look-up parses it straight into the result.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 from pbx.registrar.v1 import registrar_pb2 as pb
 from pbx.registrar.v1 import registrar_pb2_grpc
-from pbx_registrar.accounts.cache import AccountCache
-from pbx_registrar.accounts.model import MAX_NAME, MAX_PASSWORD, Account, AccountStore, hashes_of
-from pbx_registrar.authenticate import Answer, Authenticator, Claim, Verdict
-from pbx_registrar.bindings import Registration, RequestedContact
+from pbx_registrar.answer import answer
+from pbx_registrar.api import convert
+from pbx_registrar.authenticate import Judgement
+from pbx_registrar.bindings import ChangeKind, Outcome
+from pbx_registrar.codec import flow_of
+from pbx_registrar.credentials import Account
 from pbx_registrar.observe import Observer
-from pbx_registrar.register import Registrar
-from pbx_registrar.storage.redis import flow_of, message_of
-from pbx_registrar.watch import Watchers
-from pbx_runtime.batch_server import Handler, Replies, serve_batches
-from pbx_runtime.errors import InvalidArgument
-from pbx_runtime.redis_pipe import PipelinedRedis
+from pbx_registrar.register import Registrar, Reply
+from pbx_registrar.storage.base import Done, Record
+from pbx_runtime.batch_server import Context, Handler, Replies, serve_batches
+from pbx_runtime.errors import InvalidArgument, ResourceExhausted, ServiceError, Unavailable
 
 PAGE_DEFAULT: Final = 100
-PAGE_MAX: Final = 1000
-RETRY_AFTER_S: Final = 5
-
-Context = Any
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)
+PAGE_MAX: Final = 1_000
+WATCHERS_MAX: Final = 32
+"""Streams of Watch at once; each holds a connection to Redis."""
+Subscribe = Callable[[], AsyncIterator[bytes | None]]
+T = TypeVar("T")
 
 
-class RegistrarService(registrar_pb2_grpc.RegistrarServiceServicer):
-    """Bindings and authentication."""
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """What the stream and its twins have in common; answers by callbacks."""
 
-    def __init__(
-        self, registrar: Registrar, authenticator: Authenticator, accounts: AccountCache, observer: Observer
-    ) -> None:
-        self._registrar = registrar
-        self._authenticator = authenticator
-        self._accounts = accounts
-        self._observer = observer
-        self.watchers = Watchers()
+    registrar: Registrar
+    observer: Observer
 
-    async def Session(self, request_iterator: AsyncIterator[pb.SessionRequest], context: Context) -> None:  # type: ignore[override]
-        """The batched stream."""
-        handler: Handler[pb.Command, pb.Result] = Handler(
+    def register(self, request: pb.RegisterRequest, done: Done[pb.RegisterResponse]) -> None:
+        """A REGISTER. Raises InvalidArgument."""
+
+        def replied(reply: Reply | None, error: ServiceError | None) -> None:
+            self.observer.registered(reply.outcome.status if reply is not None else None)
+            done(convert.register_response(reply) if reply is not None else None, error)
+
+        attempt = convert.attempt_of(request.credentials) if request.HasField("credentials") else None
+        self.registrar.register(convert.registration_of(request), attempt, replied)
+
+    def lookup(self, request: pb.LookupRequest, answer_into: pb.LookupResponse, done: Done[bool]) -> None:
+        """Fill a message with where a user can be reached."""
+        aor = convert.aor_of(request.aor)
+        lookups = self.observer.lookups
+
+        def found(account: Account | None, error: ServiceError | None) -> None:
+            if account is None:
+                lookups["unknown" if error is None else "error"].inc()
+                done(None if error is not None else True, error)
+            else:
+                self.registrar.store.read(aor, read)
+
+        def read(record: Record | None, error: ServiceError | None) -> None:
+            if record is None:
+                lookups["error"].inc()
+                done(None, error)
+                return
+            answer_into.ParseFromString(record.payload)
+            answer_into.known = True
+            drop_expired(answer_into, self.registrar.clock.epoch_ms())
+            lookups["found" if answer_into.bindings else "not_registered"].inc()
+            done(True, None)
+
+        self.registrar.accounts.find(aor, found)
+
+    def authenticate(self, request: pb.AuthenticateRequest, done: Done[pb.AuthenticateResponse]) -> None:
+        """A digest response."""
+
+        def judged(judgement: Judgement | None, error: ServiceError | None) -> None:
+            done(convert.authenticate_response(judgement) if judgement is not None else None, error)
+
+        self.registrar.authenticator.check(convert.attempt_of(request), judged)
+
+    def unregister(self, request: pb.UnregisterRequest, done: Done[pb.UnregisterResponse]) -> None:
+        """A removal. Raises InvalidArgument."""
+
+        def removed(outcome: Outcome | None, error: ServiceError | None) -> None:
+            done(pb.UnregisterResponse(removed=removals(outcome)) if outcome is not None else None, error)
+
+        flow = flow_of(request.flow) if request.HasField("flow") else None
+        self.registrar.unregister(convert.aor_of(request.aor), request.uri, flow, removed)
+
+
+def removals(outcome: Outcome) -> int:
+    """How many bindings an outcome removed."""
+    return sum(change.kind is ChangeKind.REMOVED for change in outcome.changes)
+
+
+def drop_expired(response: pb.LookupResponse, now_ms: int) -> None:
+    """Leave out what ran out and was not swept yet."""
+    bindings = response.bindings
+    for index in reversed(range(len(bindings))):
+        if bindings[index].expires_at_ms <= now_ms:
+            del bindings[index]
+
+
+class RegistrarServicer(registrar_pb2_grpc.RegistrarServiceServicer):
+    """The service."""
+
+    def __init__(self, operations: Operations, subscribe: Subscribe) -> None:
+        self._operations = operations
+        self._subscribe = subscribe
+        self._watchers = 0
+        self._handler: Handler[pb.Command, pb.Result] = Handler(
             commands_of=lambda request: request.commands,
             handle=self._handle,
             make_response=lambda results: pb.SessionResponse(results=results),
-            failed=lambda command, error: pb.Result(
-                id=command.id, error=pb.Error(detail=str(error), retry_after_s=RETRY_AFTER_S)
-            ),
-        )
-        await serve_batches(request_iterator, context, handler)
-
-    def _handle(self, command: pb.Command, replies: Replies[pb.Result]) -> Coroutine[Any, Any, pb.Result]:
-        return self._carry_out(command)
-
-    async def _carry_out(self, command: pb.Command) -> pb.Result:
-        match command.WhichOneof("command"):
-            case "lookup":
-                return pb.Result(id=command.id, lookup=await self._lookup(command.lookup))
-            case "authenticate":
-                return pb.Result(id=command.id, authenticate=await self._authenticate(command.authenticate))
-            case "register":
-                return pb.Result(id=command.id, register=await self._register(command.register))
-            case "unregister":
-                return pb.Result(id=command.id, unregister=await self._unregister(command.unregister))
-        raise InvalidArgument("a command that is none")
-
-    # --- unary twins
-
-    async def Register(self, request: pb.RegisterRequest, context: Context) -> pb.RegisterResponse:
-        """As the command."""
-        return await self._register(request)
-
-    async def Unregister(self, request: pb.UnregisterRequest, context: Context) -> pb.UnregisterResponse:
-        """As the command."""
-        return await self._unregister(request)
-
-    async def Lookup(self, request: pb.LookupRequest, context: Context) -> pb.LookupResponse:
-        """As the command."""
-        return await self._lookup(request)
-
-    async def Authenticate(self, request: pb.AuthenticateRequest, context: Context) -> pb.AuthenticateResponse:
-        """As the command."""
-        return await self._authenticate(request)
-
-    async def ListBindings(self, request: pb.ListBindingsRequest, context: Context) -> pb.ListBindingsResponse:
-        """All bindings, in order of address-of-record."""
-        now = _now_ms()
-        if request.aor:
-            bindings, cursor = await self._registrar.lookup(request.aor, now), ""
-        else:
-            size = min(request.page_size or PAGE_DEFAULT, PAGE_MAX)
-            bindings, cursor = await self._registrar.page(request.page_token, size, now)
-        return pb.ListBindingsResponse(bindings=map(message_of, bindings), next_page_token=cursor)
-
-    async def Watch(self, request: pb.WatchRequest, context: Context) -> AsyncIterator[pb.WatchResponse]:
-        """Changes made through this replica, as they happen."""
-        async for change in self.watchers.watch(request.aor):
-            yield change
-
-    # --- parts
-
-    async def _lookup(self, request: pb.LookupRequest) -> pb.LookupResponse:
-        bindings = await self._registrar.lookup(request.aor, _now_ms())
-        if bindings:
-            return pb.LookupResponse(known=True, bindings=map(message_of, bindings))
-        user, _, domain = request.aor.rpartition("@")
-        return pb.LookupResponse(known=await self._accounts.get(user, domain) is not None)
-
-    async def _authenticate(self, request: pb.AuthenticateRequest) -> pb.AuthenticateResponse:
-        answer = await self._verdict(request)
-        account = answer.account
-        return pb.AuthenticateResponse(
-            verdict=pb.Verdict.ValueType(answer.verdict),
-            user=account.user if account is not None else "",
-            display_name=account.display_name if account is not None else "",
-            retry_after_s=answer.retry_after_s,
+            failed=_failed,
         )
 
-    async def _verdict(self, request: pb.AuthenticateRequest) -> Answer:
-        claim = Claim(request.method, request.authorization, request.aor, request.source_host, request.body)
-        answer = await self._authenticator.verify(claim)
-        self._observer.authenticated(answer.verdict)
-        return answer
-
-    async def _register(self, request: pb.RegisterRequest) -> pb.RegisterResponse:
-        if request.HasField("credentials"):
-            answer = await self._verdict(request.credentials)
-            refusal = REFUSALS.get(answer.verdict)
-            if refusal is not None:
-                self._observer.registered(refusal)
-                return pb.RegisterResponse(status=refusal, stale=answer.verdict is Verdict.STALE)
-        user, _, domain = request.aor.rpartition("@")
-        if await self._accounts.get(user, domain) is None:
-            self._observer.registered(404)
-            return pb.RegisterResponse(status=404)
-        decision = await self._registrar.register(_registration(request), _now_ms())
-        self._observer.registered(decision.status)
-        self.watchers.tell(decision)
-        return pb.RegisterResponse(
-            status=decision.status,
-            bindings=map(message_of, decision.current),
-            min_expires_s=decision.min_expires_s,
-            outbound=decision.outbound,
-        )
-
-    async def _unregister(self, request: pb.UnregisterRequest) -> pb.UnregisterResponse:
-        return pb.UnregisterResponse(removed=await self._registrar.remove(request.aor, request.uri, _now_ms()))
-
-
-REFUSALS: Final = {
-    Verdict.STALE: 401,
-    Verdict.REJECTED: 403,
-    Verdict.MALFORMED: 400,
-    Verdict.THROTTLED: 403,
-    Verdict.FORBIDDEN: 403,
-}
-
-
-def _registration(request: pb.RegisterRequest) -> Registration:
-    return Registration(
-        aor=request.aor,
-        contacts=[
-            RequestedContact(
-                contact.uri,
-                contact.expires_s if contact.HasField("expires_s") else None,
-                contact.q_thousandths,
-                contact.sip_instance,
-                contact.reg_id,
-            )
-            for contact in request.contacts
-        ],
-        remove_all=request.remove_all,
-        call_id=request.call_id,
-        cseq=request.cseq,
-        flow=flow_of(request.flow),
-        path=tuple(request.path),
-        user_agent=request.user_agent,
-    )
-
-
-class AccountService(registrar_pb2_grpc.AccountServiceServicer):
-    """Accounts."""
-
-    def __init__(
-        self, domain: str, store: AccountStore, cache: AccountCache, redis: PipelinedRedis, registrar: Registrar
+    async def Session(  # type: ignore[override]  # grpc.aio takes a coroutine that writes, too
+        self, requests: AsyncIterator[pb.SessionRequest], context: Context
     ) -> None:
-        self._domain = domain
-        self._store = store
-        self._cache = cache
-        self._redis = redis
-        self._registrar = registrar
+        """See the contract."""
+        await serve_batches(requests, context, self._handler)
 
-    async def PutAccount(self, request: pb.PutAccountRequest, context: Context) -> pb.PutAccountResponse:
-        """Creates or replaces an account."""
-        domain = request.domain or self._domain
-        _check(request.user, request.display_name, request.password)
-        # Hashing three times is quick, but the loop has calls to serve.
-        hashes = await asyncio.to_thread(hashes_of, request.user, domain, request.password)
-        account = Account(request.user, domain, request.display_name, _now_ms(), hashes)
-        created = await self._store.put(account)
-        await self._cache.changed(self._redis)
-        kept = await self._store.get(request.user, domain)
-        return pb.PutAccountResponse(account=_message(kept or account), created=created)
+    def _handle(self, command: pb.Command, replies: Replies[pb.Result]) -> None:
+        result = pb.Result(id=command.id)
+        operations = self._operations
 
-    async def DeleteAccount(self, request: pb.DeleteAccountRequest, context: Context) -> pb.DeleteAccountResponse:
-        """Removes an account and its bindings."""
-        domain = request.domain or self._domain
-        deleted = await self._store.delete(request.user, domain)
-        await self._cache.changed(self._redis)
-        await self._registrar.remove(f"{request.user}@{domain}", "", _now_ms())
-        return pb.DeleteAccountResponse(deleted=deleted)
+        def done(message: Any, error: ServiceError | None) -> None:
+            if error is not None:
+                result.error.CopyFrom(convert.error_message(error))
+            elif message is not True:
+                getattr(result, str(kind)).CopyFrom(message)
+            replies.reply(result)
 
-    async def ListAccounts(self, request: pb.ListAccountsRequest, context: Context) -> pb.ListAccountsResponse:
-        """Accounts in order of user."""
-        size = min(request.page_size or PAGE_DEFAULT, PAGE_MAX)
-        user, _, domain = request.page_token.rpartition("@")
-        found = await self._store.page((user, domain), size + 1)
-        page = found[:size]
-        cursor = f"{page[-1].user}@{page[-1].domain}" if len(found) > size else ""
-        return pb.ListAccountsResponse(accounts=map(_message, page), next_page_token=cursor)
+        kind = command.WhichOneof("command")
+        match kind:
+            case "lookup":
+                result.lookup.SetInParent()
+                operations.lookup(command.lookup, result.lookup, done)
+            case "authenticate":
+                operations.authenticate(command.authenticate, done)
+            case "register":
+                operations.register(command.register, done)
+            case "unregister":
+                operations.unregister(command.unregister, done)
+            case _:
+                raise InvalidArgument("a command without an operation")
+
+    async def Register(self, request: pb.RegisterRequest, context: Any) -> pb.RegisterResponse:
+        """See the contract."""
+        return _there(await answer(self._operations.register, request))
+
+    async def Unregister(self, request: pb.UnregisterRequest, context: Any) -> pb.UnregisterResponse:
+        """See the contract."""
+        return _there(await answer(self._operations.unregister, request))
+
+    async def Lookup(self, request: pb.LookupRequest, context: Any) -> pb.LookupResponse:
+        """See the contract."""
+        response = pb.LookupResponse()
+        await answer(self._operations.lookup, request, response)
+        return response
+
+    async def Authenticate(self, request: pb.AuthenticateRequest, context: Any) -> pb.AuthenticateResponse:
+        """See the contract."""
+        return _there(await answer(self._operations.authenticate, request))
+
+    async def ListBindings(self, request: pb.ListBindingsRequest, context: Any) -> pb.ListBindingsResponse:
+        """See the contract. A page may hold more bindings than asked for: those of its last user stay together."""
+        registrar = self._operations.registrar
+        if request.aor:
+            record = await answer(registrar.store.read, convert.aor_of(request.aor))
+            return self._page([record.payload] if record is not None else [], "")
+        limit = page_size(request.page_size)
+        rows = await answer(registrar.store.page, request.page_token, limit) or []
+        last = rows[-1][0] if len(rows) == limit else ""
+        return self._page([payload for _, payload in rows], last)
+
+    def _page(self, payloads: list[bytes], next_token: str) -> pb.ListBindingsResponse:
+        response = pb.ListBindingsResponse(next_page_token=next_token)
+        now_ms = self._operations.registrar.clock.epoch_ms()
+        for payload in payloads:
+            stored = pb.LookupResponse.FromString(payload)
+            drop_expired(stored, now_ms)
+            response.bindings.extend(stored.bindings)
+        return response
+
+    async def Watch(self, request: pb.WatchRequest, context: Any) -> AsyncIterator[pb.WatchResponse]:
+        """See the contract. Ends with UNAVAILABLE where changes may have been missed: list, then watch again."""
+        if self._watchers >= WATCHERS_MAX:
+            raise ResourceExhausted(f"{WATCHERS_MAX} watchers are there already")
+        wanted = convert.aor_of(request.aor) if request.aor else ""
+        self._watchers += 1
+        try:
+            async for notice in self._subscribe():
+                if notice is None:
+                    await context.send_initial_metadata(())
+                    continue
+                change = pb.WatchResponse.FromString(notice)
+                if not wanted or change.binding.aor == wanted:
+                    yield change
+        finally:
+            self._watchers -= 1
 
 
-def _check(user: str, display_name: str, password: str) -> None:
-    if not user or len(user) > MAX_NAME or any(char in user for char in '@:"\\ \r\n\t'):
-        raise InvalidArgument("a user is 1 to 128 characters without @, colon, quote, backslash and white space")
-    if len(display_name) > MAX_NAME or not display_name.isprintable():
-        raise InvalidArgument("a display name is up to 128 printable characters")
-    if not password or len(password) > MAX_PASSWORD:
-        raise InvalidArgument("a password is 1 to 256 characters")
+def page_size(asked: int) -> int:
+    """The size of a page: the default for 0, and never more than the most."""
+    return min(asked or PAGE_DEFAULT, PAGE_MAX)
 
 
-def _message(account: Account) -> pb.Account:
-    return pb.Account(
-        user=account.user,
-        domain=account.domain,
-        display_name=account.display_name,
-        created_at_ms=account.created_at_ms,
-    )
+def _failed(command: pb.Command, error: Exception) -> pb.Result:
+    return pb.Result(id=command.id, error=convert.error_message(error))
+
+
+def _there(message: T | None) -> T:
+    if message is None:
+        raise Unavailable("no answer")
+    return message

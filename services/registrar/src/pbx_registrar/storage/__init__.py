@@ -1,1 +1,1 @@
-"""Where bindings are kept: one Protocol, Redis, and memory for tests."""
+"""Where the registrar keeps things: bindings and the authentication ledger in Redis, accounts in SQL."""

@@ -1,50 +1,126 @@
-"""The location store as the use case sees it."""
+"""What the registrar needs of a store; one conformance suite runs over every implementation.
+
+A record is all that is known of one address-of-record: a version and an opaque payload. Rules run outside of the store,
+so a write names the version that it was made from and is refused where the record has changed since: check and write
+are one step (in Redis one script), and with them the order of RFC 3261 section 10.3. All answers come by callbacks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from pbx_registrar.bindings import Binding
+from pbx_runtime.errors import ServiceError
 
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """All bindings of an address-of-record, and the version that a change must name."""
-
-    version: str
-    bindings: Mapping[str, Binding]
+T = TypeVar("T")
+Done = Callable[[T | None, ServiceError | None], None]
+"""Called once: with the answer and None, or with None and the error."""
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A change of one address-of-record: applied whole, with its events, or not at all."""
+class Record:
+    """The bindings of one address-of-record as they are stored."""
+
+    version: bytes = b""
+    """Empty where there is no record; else unique to this state of it."""
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """A change of one record, with all that must happen in the same step."""
 
     aor: str
-    version: str
-    put: Mapping[str, Binding]
-    remove: Sequence[str]
-    events: Sequence[bytes]
+    expected: bytes
+    """The version that the change was made from."""
+    payload: bytes
+    """The new bindings; empty where none are left."""
+    first_expiry_ms: int = 0
+    """When the first of the bindings runs out (Unix milliseconds); ignored without a payload."""
+    last_expiry_ms: int = 0
+    events: tuple[bytes, ...] = ()
+    """Serialised events for the outbox."""
+    notices: tuple[bytes, ...] = ()
+    """Serialised changes for watchers; told once, kept nowhere."""
 
 
 class BindingStore(Protocol):
-    """Where bindings are kept. Raises ServiceError where the store is out of reach."""
+    """Bindings by address-of-record."""
 
-    async def read(self, aor: str) -> Stored:
-        """All bindings, expired ones perhaps among them."""
+    def read(self, aor: str, done: Done[Record]) -> None:
+        """The record; an empty one where there is none."""
 
-    async def apply(self, change: Change) -> bool:
-        """Applies a change; False where the version is not the one stored any more."""
+    def write(self, write: Write, done: Done[Record]) -> None:
+        """Write; answers None where it was done, or the record as it stands where it had changed."""
 
-    async def page(self, after: str, size: int) -> tuple[list[str], str]:
-        """Addresses-of-record with bindings, in order, behind `after`; and the cursor of the next page or empty."""
+    def due(self, now_ms: int, limit: int, done: Done[list[str]]) -> None:
+        """Addresses-of-record whose first expiry has come, the longest due first."""
 
-    async def expired(self, now_ms: int, limit: int) -> list[tuple[str, str]]:
-        """(aor, key) of bindings whose time ran out."""
+    def page(self, after: str, limit: int, done: Done[list[tuple[str, bytes]]]) -> None:
+        """Addresses-of-record above `after` in order of their octets, with their payloads."""
 
-    async def forget(self, aor: str, key: str) -> None:
-        """Drops index entries of a binding that is not there any more."""
+    def count(self, done: Done[int]) -> None:
+        """How many addresses-of-record have bindings."""
 
-    async def first_use(self, nonce: str, count: str, lifetime_s: int) -> bool:
-        """Notes a nonce with its count; False where that pair was seen before."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """A digest response that is right: what may make it worthless all the same."""
+
+    source: str
+    account: str
+    nonce: str = ""
+    """Names the nonce's count that is used up with it; empty where the nonce is too old anyway."""
+    lifetime_ms: int = 0
+    """How long it must be remembered."""
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What the ledger says to a right digest response."""
+
+    fresh: bool
+    """False where the nonce's count was used before, or none was named."""
+    blocked_ms: int = 0
+    """How long this source or account must still wait; 0 where it need not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A digest response that is wrong."""
+
+    source: str
+    account: str
+    """The account tried; may not exist."""
+    user: str
+    """The user name as it was written, for the event."""
+    method: str
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """Failures of one source that were not told yet."""
+
+    source: str
+    count: int
+    user: str
+    method: str
+
+
+class AuthLedger(Protocol):
+    """What all replicas know together of nonces that were used and of failures."""
+
+    def admit(self, proof: Proof, done: Done[Admission]) -> None:
+        """Use up a nonce's count."""
+
+    def fail(self, failure: Failure, done: Done[int]) -> None:
+        """Count a failure. Answers how long the source must wait, in milliseconds: more than 0 where it was blocked."""
+
+    def unreported(self, now_ms: int, limit: int, done: Done[list[Refusals]]) -> None:
+        """Sources whose period of counting is over."""
+
+    def report(self, refusals: Refusals, event: bytes, done: Done[bool]) -> None:
+        """Append the event and forget these refusals, in one step; False where another replica did so before."""

@@ -1,61 +1,66 @@
-"""The fake: everything in a dict, the same answers as Redis."""
+"""Bindings in memory: for tests, and the plain reading of what the Redis store does."""
 
 from __future__ import annotations
 
-from itertools import count
+import itertools
+from dataclasses import dataclass, field
 
-from pbx_registrar.bindings import Binding
-from pbx_registrar.storage.base import Change, Stored
+from pbx_registrar.storage.base import Done, Record, T, Write
+from pbx_runtime.errors import ServiceError
 
 
-class MemoryStore:
-    """Bindings in memory."""
+@dataclass(slots=True)
+class MemoryBindings:
+    """`BindingStore` in dicts; `error`, where set, is what every operation meets."""
 
-    def __init__(self) -> None:
-        self.events: list[bytes] = []
-        self._aors: dict[str, tuple[str, dict[str, Binding]]] = {}
-        self._nonces: set[tuple[str, str]] = set()
-        self._versions = count(1)
+    records: dict[str, Record] = field(default_factory=dict)
+    first_expiry_ms: dict[str, int] = field(default_factory=dict)
+    events: list[bytes] = field(default_factory=list)
+    notices: list[bytes] = field(default_factory=list)
+    error: ServiceError | None = None
+    _versions: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
-    async def read(self, aor: str) -> Stored:
-        """All bindings."""
-        version, bindings = self._aors.get(aor, ("", {}))
-        return Stored(version, dict(bindings))
-
-    async def apply(self, change: Change) -> bool:
-        """Applies a change."""
-        version, bindings = self._aors.get(change.aor, ("", {}))
-        if version != change.version:
-            return False
-        after = {key: value for key, value in bindings.items() if key not in change.remove} | dict(change.put)
-        if after:
-            self._aors[change.aor] = (str(next(self._versions)), after)
+    def read(self, aor: str, done: Done[Record]) -> None:
+        """See `BindingStore`."""
+        if self.error is not None:
+            done(None, self.error)
         else:
-            self._aors.pop(change.aor, None)
-        self.events += change.events
-        return True
+            done(self.records.get(aor, Record()), None)
 
-    async def page(self, after: str, size: int) -> tuple[list[str], str]:
-        """Addresses-of-record in order."""
-        found = sorted(aor for aor in self._aors if aor > after)
-        return found[:size], found[size - 1] if len(found) > size else ""
+    def write(self, write: Write, done: Done[Record]) -> None:
+        """See `BindingStore`."""
+        current = self.records.get(write.aor, Record())
+        if self.error is not None:
+            done(None, self.error)
+        elif current.version != write.expected:
+            done(current, None)
+        else:
+            self._store(write)
+            done(None, None)
 
-    async def expired(self, now_ms: int, limit: int) -> list[tuple[str, str]]:
-        """Bindings whose time ran out."""
-        return [
-            (aor, key)
-            for aor, (_, bindings) in self._aors.items()
-            for key, binding in bindings.items()
-            if binding.expires_at_ms <= now_ms
-        ][:limit]
+    def _store(self, write: Write) -> None:
+        if write.payload:
+            self.records[write.aor] = Record(next(self._versions).to_bytes(8), write.payload)
+            self.first_expiry_ms[write.aor] = write.first_expiry_ms
+        else:
+            self.records.pop(write.aor, None)
+            self.first_expiry_ms.pop(write.aor, None)
+        self.events.extend(write.events)
+        self.notices.extend(write.notices)
 
-    async def forget(self, aor: str, key: str) -> None:
-        """Nothing to do: there is no index."""
+    def due(self, now_ms: int, limit: int, done: Done[list[str]]) -> None:
+        """See `BindingStore`."""
+        due = sorted((at_ms, aor) for aor, at_ms in self.first_expiry_ms.items() if at_ms <= now_ms)
+        self._answer([aor for _, aor in due[:limit]], done)
 
-    async def first_use(self, nonce: str, count: str, lifetime_s: int) -> bool:
-        """Notes a nonce with its count."""
-        pair = (nonce, count)
-        if pair in self._nonces:
-            return False
-        self._nonces.add(pair)
-        return True
+    def page(self, after: str, limit: int, done: Done[list[tuple[str, bytes]]]) -> None:
+        """See `BindingStore`."""
+        above = sorted((aor for aor in self.records if aor.encode() > after.encode()), key=str.encode)
+        self._answer([(aor, self.records[aor].payload) for aor in above[:limit]], done)
+
+    def count(self, done: Done[int]) -> None:
+        """See `BindingStore`."""
+        self._answer(len(self.records), done)
+
+    def _answer(self, value: T, done: Done[T]) -> None:
+        done(None if self.error is not None else value, self.error)

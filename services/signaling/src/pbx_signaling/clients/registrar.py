@@ -17,7 +17,7 @@ from pbx_signaling.registration import CurrentBinding, Registered
 if TYPE_CHECKING:
     import grpc.aio
 
-    from pbx_signaling.call.entry import Entry
+    from pbx_signaling.call.entry import Attempt
     from pbx_signaling.registration import RegisterAsk, RequestedContact
 
 TIMEOUT_S: Final = 3.0
@@ -51,16 +51,14 @@ class GrpcRegistrar:
         """Closes the channel."""
         await self._channel.close(None)
 
-    def authenticate(self, entry: Entry, answer: Callable[[Signal], None]) -> None:
+    def authenticate(self, attempt: Attempt, method: str, answer: Callable[[Signal], None]) -> None:
         """Verifies the caller's credentials."""
-        attempt = entry.attempt
-        assert entry.caller is not None
         command = pb.Command(
             authenticate=pb.AuthenticateRequest(
-                method="INVITE",
+                method=method,
                 authorization=attempt.authorization,
                 aor=attempt.claimed,
-                source_host=entry.caller.flow.remote.host,
+                source_host=attempt.source,
             )
         )
 

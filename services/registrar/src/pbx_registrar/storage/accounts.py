@@ -1,0 +1,165 @@
+"""Accounts in SQL: SQLite on one machine, PostgreSQL in a cluster. SQLAlchemy Core, no ORM.
+
+The one module of the registrar that knows SQLAlchemy (with `migrations/`). Errors of the database become `Unavailable`:
+whatever it is, the caller answers 503 and tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from pbx_registrar.credentials import Account
+from pbx_registrar.migrations.run import upgrade
+from pbx_registrar.storage.tables import accounts
+from pbx_runtime.errors import DeadlineExceeded, Unavailable
+
+TIMEOUT_S: Final = 2.0
+"""A database that takes longer is as good as away: signaling waits 3 s for the whole answer."""
+UPGRADE_S: Final = 60.0
+SQLITE_BUSY_MS: Final = 1_500
+"""How long SQLite waits for another process's write; below TIMEOUT_S, so that its error names the reason."""
+POOL_SIZE: Final = 4
+"""Connections to PostgreSQL: one for reads, which come in batches, and some for administration."""
+LOAD_MAX: Final = 500
+"""Accounts of one SELECT; SQLite takes 32766 parameters, a statement of 500 is still short."""
+
+_columns = (accounts.c.user, accounts.c.domain)
+_identity = sa.tuple_(*_columns)
+
+
+def identity_of(aor: str) -> tuple[str, str]:
+    """User and domain of an address-of-record."""
+    user, _, domain = aor.rpartition("@")
+    return user, domain
+
+
+class SqlAccounts:
+    """Accounts, and the database that holds them."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = _engine(url)
+
+    def __repr__(self) -> str:
+        return f"<SqlAccounts {self._engine.url.render_as_string(hide_password=True)}>"
+
+    async def upgrade(self) -> None:
+        """Bring the schema to this version's; safe while replicas do the same. Raises Unavailable."""
+        async with _mapped(UPGRADE_S):
+            await upgrade(self._engine)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._engine.dispose()
+
+    async def ping(self) -> None:
+        """Ask the database for an answer. Raises Unavailable."""
+        async with self._begin() as connection:
+            await connection.execute(sa.select(accounts.c.user).limit(1))
+
+    async def load(self, aors: Sequence[str]) -> dict[str, Account]:
+        """Those of the accounts that exist, by address-of-record. Raises Unavailable."""
+        found: dict[str, Account] = {}
+        for start in range(0, len(aors), LOAD_MAX):
+            wanted = [identity_of(aor) for aor in aors[start : start + LOAD_MAX]]
+            async with self._begin() as connection:
+                rows = await connection.execute(sa.select(accounts).where(_identity.in_(wanted)))
+                found.update({account.aor: account for account in map(_account, rows)})
+        return found
+
+    async def put(self, account: Account) -> tuple[Account, bool]:
+        """Create or replace; answers the account as stored, and whether it is new. Raises Unavailable."""
+        try:
+            return await self._put(account)
+        except IntegrityError:
+            return await self._put(account)  # another replica created it in between: now it is there to replace
+
+    async def _put(self, account: Account) -> tuple[Account, bool]:
+        values = _values(account)
+        async with self._begin() as connection:
+            this = _identity == identity_of(account.aor)
+            query = sa.select(accounts.c.created_at_ms).where(this)
+            created_at_ms = (await connection.execute(query)).scalar_one_or_none()
+            if created_at_ms is None:
+                await connection.execute(accounts.insert().values(**values))
+                return account, True
+            values["created_at_ms"] = created_at_ms
+            await connection.execute(accounts.update().where(this).values(**values))
+        return Account(account.user, account.domain, account.display_name, created_at_ms, account.ha1), False
+
+    async def delete(self, aor: str) -> bool:
+        """Remove; answers whether it was there. Raises Unavailable."""
+        async with self._begin() as connection:
+            result = await connection.execute(accounts.delete().where(_identity == identity_of(aor)))
+        return bool(result.rowcount)
+
+    async def page(self, after: str, limit: int) -> list[Account]:
+        """Accounts behind that of `after` (empty: from the first), in order of user. Raises Unavailable."""
+        query = sa.select(accounts).where(_identity > identity_of(after)).order_by(*_columns).limit(limit)
+        async with self._begin() as connection:
+            return [_account(row) for row in await connection.execute(query)]
+
+    @contextlib.asynccontextmanager
+    async def _begin(self) -> AsyncIterator[AsyncConnection]:
+        async with _mapped(TIMEOUT_S), self._engine.begin() as connection:
+            yield connection
+
+
+@contextlib.asynccontextmanager
+async def _mapped(timeout_s: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except IntegrityError:
+        raise
+    except TimeoutError as error:
+        raise DeadlineExceeded(f"no answer from SQL within {timeout_s:g} s") from error
+    except (SQLAlchemyError, OSError) as error:
+        # Only the kind and the driver's words: a statement's parameters are credentials.
+        cause = getattr(error, "orig", None) or error
+        raise Unavailable(f"SQL: {type(cause).__name__}: {str(cause).splitlines()[0] if str(cause) else ''}") from None
+
+
+def _engine(url: str) -> AsyncEngine:
+    parsed = sa.make_url(url)
+    if parsed.drivername in ("postgresql", "postgres"):
+        parsed = parsed.set(drivername="postgresql+asyncpg")
+    if parsed.drivername == "sqlite":
+        parsed = parsed.set(drivername="sqlite+aiosqlite")
+    if parsed.get_backend_name() != "sqlite":
+        return create_async_engine(parsed, pool_size=POOL_SIZE, pool_pre_ping=True, hide_parameters=True)
+    engine = create_async_engine(parsed, hide_parameters=True)
+    event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={SQLITE_BUSY_MS}")
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.close()
+
+
+def _values(account: Account) -> dict[str, Any]:
+    return {
+        "user": account.user,
+        "domain": account.domain,
+        "display_name": account.display_name,
+        "created_at_ms": account.created_at_ms,
+        "ha1_md5": account.ha1["MD5"],
+        "ha1_sha256": account.ha1["SHA-256"],
+        "ha1_sha512_256": account.ha1["SHA-512-256"],
+    }
+
+
+def _account(row: Any) -> Account:
+    hashed = {"MD5": row.ha1_md5, "SHA-256": row.ha1_sha256, "SHA-512-256": row.ha1_sha512_256}
+    return Account(row.user, row.domain, row.display_name, row.created_at_ms, hashed)
