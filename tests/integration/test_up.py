@@ -1,0 +1,168 @@
+"""`sip-pbx up` with the real services: its JSON, its verbs, restarts, refusals, and an end without a trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import procfs
+from support.ports import free_port
+from support.product import Product, Settings, accounts, fetch
+from support.waiting import until
+
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("up")]
+SIP_PBX = str(Path(sys.executable).with_name("sip-pbx"))
+SERVICES = ["events", "media-relay", "redis", "registrar", "signaling"]
+
+
+@pytest.fixture(scope="module")
+def product() -> Iterator[Product]:
+    with Product(Settings(accounts=accounts(0))) as running:
+        yield running
+
+
+def cli(product: Product, *argv: str, stdin: str | None = None) -> str:
+    done = subprocess.run(
+        [SIP_PBX, *argv, "--data", str(product.data)], capture_output=True, text=True, input=stdin, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_document_names_every_process_with_pid_and_addresses(product: Product) -> None:
+    processes = {process.name: process for process in product.processes}
+    assert sorted(processes) == SERVICES
+    for process in processes.values():
+        assert procfs.is_alive(process.pid)
+        if process.name != "redis":
+            assert fetch(f"{process.addresses['http']}/readyz")
+    assert processes["signaling"].addresses["sip"] == f"127.0.0.1:{product.sip[1]}"
+    assert product.document["pid"] == product.pid
+    assert product.document["http"] == product.http
+
+
+def test_no_password_stands_in_a_childs_command_line(product: Product) -> None:
+    passwords = [account.password for account in product.settings.accounts]
+    for process in product.processes:
+        line = Path(f"/proc/{process.pid}/cmdline").read_text()
+        assert not any(password in line for password in passwords)
+
+
+def test_what_the_data_directory_holds_is_private(product: Product) -> None:
+    files = [path for path in product.data.rglob("*") if path.is_file() and path.name != "test.log"]
+    assert {"nonce.key", "endpoints.json"} <= {path.name for path in files}
+    assert [path.name for path in files if path.stat().st_mode & 0o077] == []
+
+
+def test_accounts_are_listed_added_changed_and_removed(product: Product) -> None:
+    def users() -> list[str]:
+        return [account["user"] for account in json.loads(cli(product, "account", "list", "--json"))]
+
+    assert users() == ["1004", "1008"]
+    made = json.loads(cli(product, "account", "add", "1010", "--name", "Ten", "--json"))
+    assert (made["user"], made["created"], len(made["password"])) == ("1010", True, 12)
+    changed = json.loads(cli(product, "account", "passwd", "1010", "--password-stdin", "--json", stdin="new-one\n"))
+    assert "password" not in changed
+    assert changed["display_name"] == "Ten"
+    cli(product, "account", "remove", "1010")
+    assert users() == ["1004", "1008"]
+
+
+def test_the_relay_tells_its_state(product: Product) -> None:
+    (relay,) = json.loads(cli(product, "relay", "status", "--json"))
+    assert relay["state"] == "ready"
+    assert relay["slots_total"] == product.settings.relay_ports // 8
+
+
+def test_lists_that_are_empty_say_so(product: Product) -> None:
+    assert cli(product, "calls") == "no live calls\n"
+    assert cli(product, "registrations") == "no registrations\n"
+    assert json.loads(cli(product, "cdr", "list", "--json")) == []
+
+
+def refused(*argv: str) -> str:
+    done = subprocess.run([SIP_PBX, "up", *argv], capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_a_data_directory_in_use_is_refused(product: Product) -> None:
+    message = refused("--data", str(product.data))
+    assert f"in use by another sip-pbx (pid {product.pid})" in message
+
+
+def test_a_taken_sip_port_is_refused(product: Product, tmp_path: Path) -> None:
+    sip = f"127.0.0.1:{product.sip[1]}"
+    message = refused("--data", str(tmp_path), "--sip", sip, "--http", f"127.0.0.1:{free_port()}")
+    assert f"cannot listen on {sip}" in message
+    assert "choose another with --sip" in message
+
+
+def test_a_taken_http_port_is_refused(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        http = f"127.0.0.1:{holder.getsockname()[1]}"
+        message = refused("--data", str(tmp_path), "--http", http, "--sip", f"127.0.0.1:{free_port()}")
+    assert f"cannot listen on {http}" in message
+
+
+def endpoint_pids(product: Product) -> dict[str, int]:
+    document: dict[str, Any] = json.loads((product.data / "endpoints.json").read_text())
+    return {process["name"]: process["pid"] for process in document["processes"]}
+
+
+@pytest.mark.parametrize("name", ["media-relay", "registrar", "signaling", "redis", "events"])
+def test_a_killed_process_comes_back_ready(product: Product, name: str) -> None:
+    before = endpoint_pids(product)[name]
+    os.kill(before, signal.SIGKILL)
+    until(lambda: endpoint_pids(product)[name] != before, timeout_s=20, what=f"{name} restarted")
+    for process in product.processes:
+        if process.name != "redis":
+            url = f"{process.addresses['http']}/readyz"
+            until(lambda url=url: answers(url), timeout_s=40, what=f"{process.name} ready")  # type: ignore[misc]
+
+
+def answers(url: str) -> bool:
+    try:
+        fetch(url, timeout_s=2)
+    except (AssertionError, OSError):
+        return False
+    return True
+
+
+def test_sigterm_during_the_start_leaves_nothing(tmp_path: Path) -> None:
+    sip, http = free_port(), free_port()
+    argv = [SIP_PBX, "up", "--sip", f"127.0.0.1:{sip}", "--http", f"127.0.0.1:{http}", "--data", str(tmp_path)]
+    supervisor = subprocess.Popen([*argv, "--relay-ports", "20000-20799"], stderr=subprocess.PIPE)
+    until(lambda: len(procfs.descendants(supervisor.pid)) > 1, timeout_s=30, what="a child")
+    family = procfs.descendants(supervisor.pid)
+    supervisor.send_signal(signal.SIGTERM)
+    _, errors = supervisor.communicate(timeout=60)
+    assert not [pid for pid in family if procfs.is_alive(pid)], errors
+
+
+def test_nothing_outlives_a_supervisor_that_is_killed() -> None:
+    product = Product(Settings(accounts=accounts(0)))
+    try:
+        product.start()
+        family = product.pids
+        os.kill(product.pid, signal.SIGKILL)
+        until(lambda: not any(map(procfs.is_alive, family)), timeout_s=10, what="all processes gone")
+    finally:
+        product.kill()
+
+
+def test_replicas_listen_beside_each_other() -> None:
+    with Product(Settings(accounts=accounts(0), replicas=2)) as product:
+        listens = [p.addresses["sip"] for p in product.processes if p.name.startswith("signaling")]
+        assert listens == [f"127.0.0.1:{product.sip[1]}", f"127.0.0.1:{product.sip[1] + 10}"]
