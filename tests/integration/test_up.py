@@ -151,15 +151,16 @@ def test_sigterm_during_the_start_leaves_nothing(tmp_path: Path) -> None:
     assert not [pid for pid in family if procfs.is_alive(pid)], errors
 
 
+class KilledOnPurpose(Exception):
+    """Ends the `with` of a product that is gone."""
+
+
 def test_nothing_outlives_a_supervisor_that_is_killed() -> None:
-    product = Product(Settings(accounts=accounts(0)))
-    try:
-        product.start()
+    with pytest.raises(KilledOnPurpose), Product(Settings(accounts=accounts(0))) as product:  # noqa: PT012
         family = product.pids
         os.kill(product.pid, signal.SIGKILL)
         until(lambda: not any(map(procfs.is_alive, family)), timeout_s=10, what="all processes gone")
-    finally:
-        product.kill()
+        raise KilledOnPurpose
 
 
 def test_replicas_listen_beside_each_other() -> None:

@@ -86,7 +86,7 @@ def test_a_wildcard_is_advertised_by_a_real_address_of_this_machine() -> None:
 
 
 def test_an_advertised_name_is_refused() -> None:
-    with pytest.raises(CliError, match="--advertise: 'pbx.example' is not an IP address"):
+    with pytest.raises(CliError, match=r"--advertise: .pbx\.example. is not an IP address"):
         advertised_address("pbx.example", Listen("0.0.0.0", 5060))
 
 

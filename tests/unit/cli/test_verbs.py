@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from pbx_cli.app import app
 from pbx_cli.errors import CliError
 from pbx_cli.verbs import api as api_module
 from pbx_cli.verbs.api import Api
-from pbx_cli.verbs.cdr import write_csv
-from pbx_cli.verbs.events import line_of
+from pbx_cli.verbs.cdr import between, write_csv
+from pbx_cli.verbs.events import events, line_of
 from pbx_cli.verbs.places import Places
 from pbx_cli.verbs.table import Column, render, seconds, value_at, when
 
@@ -183,7 +183,12 @@ def invoke(*argv: str, monkeypatch: pytest.MonkeyPatch, answer: Answer) -> Any:
             {"aor": "1004@pbx.local", "uri": "sip:1004@192.0.2.1"},
             "sip:1004@192",
         ),
-        (["cdr", "list"], "/v1/cdrs", {"call_id": "c1", "outcome": "busy", "duration_ms": 0}, "busy"),
+        (
+            ["cdr", "list"],
+            "/v1/cdrs",
+            {"call_id": "c1", "outcome": "busy", "started_at": "2026-01-01T00:00:00Z"},
+            "busy",
+        ),
         (["webhook", "list"], "/v1/webhooks", {"id": "w1", "url": "https://x"}, "https://x"),
     ],
 )
@@ -212,6 +217,44 @@ def test_hangup_is_a_delete_of_the_call(monkeypatch: pytest.MonkeyPatch, tmp_pat
     result = invoke("hangup", "c/1", "--data", str(tmp_path), monkeypatch=monkeypatch, answer=answer)
     assert result.exit_code == 0, result.output
     assert seen == [("DELETE", "/v1/calls/c%2F1")]
+
+
+RECORDS = [{"started_at": f"2026-01-0{day}T00:00:00.000Z"} for day in (4, 3, 2, 1)]
+
+
+def test_records_between_two_times_stop_reading_at_the_first_older_one() -> None:
+    read: list[int] = []
+
+    def newest_first() -> Iterator[dict[str, Any]]:
+        for index, record in enumerate(RECORDS):
+            read.append(index)
+            yield record
+
+    found = between(newest_first(), "2026-01-02T00:00:00Z", "2026-01-04T00:00:00+00:00")
+    assert list(found) == RECORDS[1:3]
+    assert read == [0, 1, 2, 3]
+    assert list(between(RECORDS, None, None)) == RECORDS
+    with pytest.raises(CliError, match="--since: 'soon' is no time"):
+        list(between(RECORDS, "soon", None))
+
+
+def test_tail_shows_the_last_events_and_then_those_that_come() -> None:
+    stored = [{"id": f"{n:026d}"} for n in range(1, 6)]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        after = request.url.params.get("after")
+        limit = int(request.url.params["limit"])
+        if after is None:
+            return httpx.Response(200, json={"items": stored[::-1][:limit], "next": None})
+        newer = [event for event in stored if event["id"] > after][:limit]
+        return httpx.Response(200, json={"items": newer, "next": None})
+
+    with api(answer) as client:
+        tail = events(client, {}, lines=2, follow=True)
+        assert [next(tail)["id"][-1] for _ in range(2)] == ["4", "5"]
+        stored.append({"id": f"{6:026d}"})
+        assert next(tail)["id"][-1] == "6"
+        assert list(events(client, {}, lines=0, follow=False)) == []
 
 
 def test_help_names_every_verb() -> None:

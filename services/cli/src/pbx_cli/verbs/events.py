@@ -16,33 +16,39 @@ from pbx_cli.verbs.table import text_of, value_at, when
 app = typer.Typer(help="Events of the PBX.", no_args_is_help=True, rich_markup_mode=None)
 
 POLL_S = 1.0
+PAGE_MAX = 100
+FIRST_ID = "0" * 26
+"""Before every ULID."""
 
 
 @app.command()
 def tail(
     type_: Annotated[str | None, typer.Option("--type", help="Only this event type.")] = None,
     call: Annotated[str | None, typer.Option(help="Only this call.")] = None,
-    follow: Annotated[bool, typer.Option("--follow/--no-follow", "-f", help="Wait for more.")] = True,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=PAGE_MAX, help="Past events to begin with.")] = 10,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Wait for more.")] = True,
     http: HttpOption = "",
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
-    """Show events, then go on with those that come; Ctrl-C ends it."""
+    """Show the latest events, then those that come; Ctrl-C ends it."""
     with Api(Places(http, data).api) as api:
-        for event in _events(api, {"type": type_, "call_id": call}, follow=follow):
+        for event in events(api, {"type": type_, "call_id": call}, lines=lines, follow=follow):
             typer.echo(json_module.dumps(event, ensure_ascii=False) if json else line_of(event))
 
 
-def _events(api: Api, query: dict[str, str | None], *, follow: bool) -> Iterator[dict[str, Any]]:
-    cursor: str | None = None
-    while True:
-        page = api.get("/v1/events", query | {"cursor": cursor})
-        yield from page["items"]
-        if page.get("next"):
-            cursor = page["next"]
-        if not page["items"]:
-            if not follow:
-                return
+def events(api: Api, query: dict[str, str | None], *, lines: int, follow: bool) -> Iterator[dict[str, Any]]:
+    """The last `lines` events, oldest first, then what follows them for as long as the caller reads."""
+    # The newest event is always asked for: what comes after it is what is new.
+    latest = list(api.items("/v1/events", query | {"limit": str(max(lines, 1))}, limit=max(lines, 1)))
+    last = latest[0]["id"] if latest else FIRST_ID
+    yield from reversed(latest[:lines])
+    while follow:
+        page = api.get("/v1/events", query | {"after": last, "limit": str(PAGE_MAX)})["items"]
+        yield from page
+        if page:
+            last = page[-1]["id"]
+        else:
             time.sleep(POLL_S)
 
 

@@ -1,4 +1,4 @@
-"""`sip-pbx webhook add|list|remove|test|replay`."""
+"""`sip-pbx webhook add|list|remove`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ import typer
 
 from pbx_cli.verbs.api import Api
 from pbx_cli.verbs.places import DEFAULT_DATA, DataOption, HttpOption, JsonOption, Places
-from pbx_cli.verbs.table import Column, show, show_one, when
+from pbx_cli.verbs.table import Column, show, show_one
 
 app = typer.Typer(help="Webhooks: who is told of events.", no_args_is_help=True, rich_markup_mode=None)
 
 _COLUMNS = (
     Column("WEBHOOK", "id"),
     Column("URL", "url"),
-    Column("TYPES", "types|event_types"),
-    Column("STATE", "state|status"),
-    Column("CREATED", "created_at|created_at_ms", when),
+    Column("TYPES", "types"),
+    Column("ENABLED", "enabled"),
+    Column("PENDING", "deliveries.pending"),
+    Column("DELIVERED", "deliveries.delivered"),
+    Column("DEAD", "deliveries.dead"),
 )
 IdArgument = Annotated[str, typer.Argument(metavar="WEBHOOK", help="Id, as `sip-pbx webhook list` shows it.")]
 
@@ -55,27 +57,3 @@ def remove(webhook: IdArgument, http: HttpOption = "", data: DataOption = DEFAUL
     with Api(Places(http, data).api) as api:
         api.delete(_path(webhook))
     typer.echo(f"removed {webhook}")
-
-
-@app.command("test")
-def send_test(
-    webhook: IdArgument, http: HttpOption = "", data: DataOption = DEFAULT_DATA, json: JsonOption = False
-) -> None:
-    """Send a test event now and show the answer."""
-    with Api(Places(http, data).api) as api:
-        show_one(api.post(_path(webhook, "test")) or {"queued": True}, as_json=json)
-
-
-@app.command()
-def replay(
-    webhook: IdArgument,
-    since: Annotated[str | None, typer.Option(help="Events since then, RFC 3339.")] = None,
-    event: Annotated[str | None, typer.Option(help="One event by its id.")] = None,
-    http: HttpOption = "",
-    data: DataOption = DEFAULT_DATA,
-    json: JsonOption = False,
-) -> None:
-    """Send past events again."""
-    body = {key: value for key, value in (("since", since), ("event_id", event)) if value is not None}
-    with Api(Places(http, data).api) as api:
-        show_one(api.post(_path(webhook, "replay"), body) or {"queued": True}, as_json=json)
