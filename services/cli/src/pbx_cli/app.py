@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from pbx_cli.up import options as parse
-from pbx_cli.up.command import up as run_up
 from pbx_cli.verbs import account, calls, cdr, events, relay, webhook
 
 app = typer.Typer(
@@ -42,6 +41,9 @@ def up(  # the face that DESIGN.md fixes: one parameter an option
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object once all is ready.")] = False,
 ) -> None:
     """Start everything on this machine; Ctrl-C or SIGTERM ends it in order."""
+    # Imported here: it needs half a second, and the other verbs need nothing of it.
+    from pbx_cli.up.command import up as run_up
+
     sip_listen = parse.parse_listen("--sip", sip)
     options = parse.UpOptions(
         sip=sip_listen,

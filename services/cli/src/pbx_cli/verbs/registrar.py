@@ -1,0 +1,68 @@
+"""The registrar's AccountService as the command line uses it: rows in and out, no generated type beyond this file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grpc.aio import Channel
+
+from pbx.registrar.v1 import registrar_pb2, registrar_pb2_grpc
+from pbx_cli.verbs import grpc
+from pbx_runtime.grpc_channel import UNARY_DEADLINE_S
+
+_PAGE = 1000
+
+
+class Registrar:
+    """One registrar, by its gRPC address. Every method raises CliError where it cannot be asked."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def put(self, user: str, domain: str, name: str, password: str) -> dict[str, Any]:
+        """Create an account or replace it; the row, with `created`."""
+        request = registrar_pb2.PutAccountRequest(user=user, domain=domain, display_name=name, password=password)
+
+        async def ask(channel: Channel) -> registrar_pb2.PutAccountResponse:
+            stub = registrar_pb2_grpc.AccountServiceStub(channel)
+            answer: registrar_pb2.PutAccountResponse = await stub.PutAccount(request, timeout=UNARY_DEADLINE_S)
+            return answer
+
+        answer = grpc.call(self._address, "registrar", ask)
+        return _row(answer.account) | {"created": answer.created}
+
+    def delete(self, user: str, domain: str) -> bool:
+        """Remove an account and its bindings; whether it was there."""
+        request = registrar_pb2.DeleteAccountRequest(user=user, domain=domain)
+
+        async def ask(channel: Channel) -> registrar_pb2.DeleteAccountResponse:
+            stub = registrar_pb2_grpc.AccountServiceStub(channel)
+            answer: registrar_pb2.DeleteAccountResponse = await stub.DeleteAccount(request, timeout=UNARY_DEADLINE_S)
+            return answer
+
+        return bool(grpc.call(self._address, "registrar", ask).deleted)
+
+    def all(self) -> list[dict[str, Any]]:
+        """All accounts."""
+
+        async def ask(channel: Channel) -> list[registrar_pb2.Account]:
+            stub = registrar_pb2_grpc.AccountServiceStub(channel)
+            found: list[registrar_pb2.Account] = []
+            request = registrar_pb2.ListAccountsRequest(page_size=_PAGE)
+            while True:
+                page = await stub.ListAccounts(request, timeout=UNARY_DEADLINE_S)
+                found += page.accounts
+                if not page.next_page_token:
+                    return found
+                request = registrar_pb2.ListAccountsRequest(page_size=_PAGE, page_token=page.next_page_token)
+
+        return list(map(_row, grpc.call(self._address, "registrar", ask)))
+
+
+def _row(account: registrar_pb2.Account) -> dict[str, Any]:
+    return {
+        "user": account.user,
+        "domain": account.domain,
+        "display_name": account.display_name,
+        "created_at_ms": account.created_at_ms,
+    }
