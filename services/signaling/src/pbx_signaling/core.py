@@ -27,7 +27,7 @@ from pbx_signaling.gate import Gate
 from pbx_signaling.media.session import MediaSession
 from pbx_signaling.pager import PagerMessage
 from pbx_sip.errors import RemoteError
-from pbx_sip.message.message import Request, Response, response_to
+from pbx_sip.message.message import Request, Response, put_to_tag, response_to
 from pbx_sip.message.parse import parse
 from pbx_sip.message.serialize import serialize
 from pbx_sip.message.validate import validate_request, validate_response
@@ -238,6 +238,7 @@ class Core:
             return
         response = self._gate.second_look(request, output.flow, self)
         if response is not None:
+            put_to_tag(response, self.tag())
             self.layer.respond(output.key, response, self.now)
         elif request.method == "INVITE":
             self._begin(output.key, request, output.flow)

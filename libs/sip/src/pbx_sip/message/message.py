@@ -63,7 +63,9 @@ class Message:
     @property
     def branch(self) -> str:
         """The branch of the topmost Via; empty where there is none."""
-        return parameter_of(self.top_via, "branch")
+        via = self.top_via
+        _, found, rest = via.partition(";branch=")
+        return rest.partition(";")[0].rstrip() if found else parameter_of(via, "branch")
 
     @property
     def content_type(self) -> str:
@@ -120,6 +122,13 @@ def response_to(request: Request, status: int, reason: str = "", to_tag: str = "
     if timestamp is not None and status == 100:
         items.append(timestamp)
     return Response(status, reason or reason_of(status), Headers(items), body)
+
+
+def put_to_tag(response: Response, tag: str) -> None:
+    """Adds a To-tag where a response has none and must have one: all but 100 (RFC 3261 section 8.2.6.2)."""
+    to = response.headers.first("To")
+    if response.status > 100 and to is not None and not tag_of(to):
+        response.headers.set("To", f"{to};tag={tag}")
 
 
 _COPIED: Final = frozenset({"Via", "From", "To", "Call-ID", "CSeq"})

@@ -16,25 +16,22 @@ BUCKETS_PER_S: Final = 50
 """Resolution. 20 ms are 4 % of T1, and at most 50 wake-ups a second."""
 
 _SEQUENCE_BITS: Final = 40
-"""A handle is bucket number and sequence number in one integer. 2^40 deadlines are 12 days at a million a
-second, and a number may come again once its bucket has passed."""
-_SEQUENCE_MASK: Final = (1 << _SEQUENCE_BITS) - 1
+"""A handle is bucket number and sequence number in one integer. 2^40 deadlines last 12 days at a million a second."""
 
 NEVER: Final = 0
 """A handle that belongs to no deadline; cancelling it does nothing."""
 
 
 class Deadlines:
-    """Pairs of (owner, tag) that fall due. `len` is the number of those set."""
+    """Pairs of (owner, tag) that fall due. `len` is the number of those set, counted bucket by bucket."""
 
-    __slots__ = ("_buckets", "_heap", "_sequence", "_size")
+    __slots__ = ("_buckets", "_heap", "_sequence")
 
     def __init__(self) -> None:
         self._buckets: dict[int, dict[int, tuple[Any, int]]] = {}
         self._heap: list[int] = []
         """Numbers of buckets; those of buckets that were emptied stay until they are passed."""
         self._sequence = 0
-        self._size = 0
 
     def schedule(self, at: float, owner: Any, tag: int) -> int:
         """Sets a deadline at `at` seconds of the caller's clock, and returns the handle for `cancel`."""
@@ -45,10 +42,9 @@ class Deadlines:
         if bucket is None:
             bucket = self._buckets[number] = {}
             heapq.heappush(self._heap, number)
-        self._sequence = sequence = (self._sequence + 1) & _SEQUENCE_MASK
-        handle = number << _SEQUENCE_BITS | sequence
+        self._sequence += 1
+        handle = number << _SEQUENCE_BITS | self._sequence
         bucket[handle] = (owner, tag)
-        self._size += 1
         return handle
 
     def cancel(self, handle: int) -> None:
@@ -57,7 +53,6 @@ class Deadlines:
         bucket = self._buckets.get(number)
         if bucket is None or bucket.pop(handle, None) is None:
             return
-        self._size -= 1
         if not bucket:
             del self._buckets[number]
 
@@ -81,13 +76,12 @@ class Deadlines:
             bucket = buckets.pop(heapq.heappop(heap), None)
             if bucket is not None:
                 due.extend(bucket.values())
-        self._size -= len(due)
         return due
 
     def __len__(self) -> int:
         """How many deadlines are set."""
-        return self._size
+        return sum(map(len, self._buckets.values()))
 
     def __repr__(self) -> str:
         """For a reader: how many, and when the next."""
-        return f"<Deadlines {self._size} set, next {self.next_timeout}>"
+        return f"<Deadlines {len(self)} set, next {self.next_timeout}>"
