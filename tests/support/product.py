@@ -231,7 +231,7 @@ class Product:
 
     def cdr(self, **query: str | int) -> dict[str, Any]:
         """The one CDR that matches; waits until it is written."""
-        return self.cdrs_of(1, **query)[0]
+        return self.cdrs_of(1, 15, **query)[0]
 
     def cdrs_of(self, count: int, timeout_s: float = 15, **query: str | int) -> list[dict[str, Any]]:
         """The CDRs that match, once so many are closed; more of them are an error."""

@@ -19,8 +19,8 @@ def contact(uri: str = "sip:1004@192.0.2.4:5060", expires_s: int | None = 600, *
 
 
 def registration(*contacts: Contact, cseq: int = 1, call_id: str = "reg-1", **more: Any) -> Registration:
-    more = {"aor": AOR, "flow": UDP, "user_agent": "Phone/1.0"} | more
-    return Registration(contacts=contacts, cseq=cseq, call_id=call_id, **more)
+    values: dict[str, Any] = {"aor": AOR, "flow": UDP, "user_agent": "Phone/1.0"} | more
+    return Registration(contacts=contacts, cseq=cseq, call_id=call_id, **values)
 
 
 def binding(uri: str = "sip:1004@192.0.2.4:5060", expires_at_ms: int = NOW_MS + 600_000, **more: Any) -> Binding:
