@@ -129,7 +129,7 @@ def test_unknown_calls() -> None:
     for operation in (
         lambda: rig.relay.update("nope", "s1", [A], 0),
         lambda: rig.relay.query("nope"),
-        lambda: rig.relay.tap("nope", True),
+        lambda: rig.relay.tap("nope"),
     ):
         with pytest.raises(UnknownCallError):
             operation()

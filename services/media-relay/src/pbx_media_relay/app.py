@@ -16,6 +16,8 @@ from pbx_media_relay.journal import FileJournal
 from pbx_media_relay.observe import Observer
 from pbx_media_relay.outbox import RENEW_S, Announcer
 from pbx_media_relay.ports import Shard, SlotPool
+from pbx_media_relay.recording.messages import Stored
+from pbx_media_relay.recording.recorder import Recorder
 from pbx_media_relay.relay import Relay
 from pbx_media_relay.settings import RelaySettings
 from pbx_media_relay.shard import ShardFile, check_ephemeral
@@ -44,15 +46,17 @@ class App:
         self.observer = Observer(lifecycle.registry)
         self.journal = FileJournal(settings.data / f"{settings.name}.journal", asyncio.get_running_loop().call_soon)
         pool = SlotPool(settings.relay_ports, random.SystemRandom())
+        self.recorder = Recorder(settings.recordings, self._stored)
         self.relay = Relay(
             pool,
             selection.datapath,
             media_timeout_s=settings.relay_media_timeout_s,
             tell=self._tell,
             journal=self.journal,
+            tap=self.recorder,
         )
         self.identity = Identity(settings.name, settings.hosts, selection.datapath.name, settings.relay_node)
-        self.operations = Operations(self.relay, self.identity, self.civil, settings.shutdown_s)
+        self.operations = Operations(self.relay, self.identity, self.civil, settings.shutdown_s, self.recorder)
         self.servicer = RelayServicer(self.operations)
         self.redis = PipelinedRedis(settings.redis_url)
         self.announcer = Announcer(self.redis, self.identity, f"media-relay/{settings.name}")
@@ -63,6 +67,10 @@ class App:
     def _tell(self, event: events.RelayEvent) -> None:
         self.observer.tell(event)
         self.servicer.tell(event)
+
+    def _stored(self, call_id: str, file: Stored) -> None:
+        self.observer.stored(call_id, file)
+        self.announcer.recording_stored(call_id, file, self.civil.epoch_ms(self.civil.monotonic_ns()))
 
     def start(self) -> None:
         """Start relaying, with the calls of a former process of the same name, if there was one."""
@@ -85,6 +93,7 @@ class App:
         count = 0
         while True:
             self.relay.handle_timeout(self.civil.monotonic_ns())
+            self.recorder.tick()
             if count % TICKS_PER_STATUS == 0:
                 self.servicer.tell_status()
                 self.look_at_shard()
@@ -114,16 +123,17 @@ class App:
         # Polled: both the calls and the deadline move while it waits.
         while len(self.relay.calls) and not self._overdue():  # noqa: ASYNC110
             await asyncio.sleep(0.1)
-        self.end()
+        await self.end()
 
     def _overdue(self) -> bool:
         return self.civil.monotonic_ns() >= (self.relay.drain_deadline_ns or 0)
 
-    def end(self) -> None:
+    async def end(self) -> None:
         """Close the datapath and leave Redis; says which calls were dropped."""
         now_ns = self.civil.monotonic_ns()
         dropped = self.relay.close(now_ns)
         self.journal.close()
+        await self.recorder.close()
         self.servicer.close()
         for call_id in dropped:
             _log.warning("call dropped at the end of the drain", call=call_id)

@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from pbx_media_relay import events
 from pbx_media_relay.forward import DropReason
+from pbx_media_relay.recording.messages import Stored
 from pbx_media_relay.relay import Relay
 from pbx_runtime import logs
 from pbx_runtime.metrics import Counter, Gauge, Registry
@@ -68,6 +69,16 @@ class Observer:
         self._ephemeral = Gauge(
             "pbx_relay_ephemeral_ports", "Ports that the kernel may give to others", registry=registry
         )
+
+        self._recordings = Counter("pbx_relay_recordings", "Recordings stored", registry=registry)
+        self._recorded = Counter("pbx_relay_recorded_bytes", "Bytes of recordings stored", registry=registry)
+
+    def stored(self, call_id: str, file: Stored) -> None:
+        """A recording's file was closed."""
+        self._recordings.inc()
+        self._recorded.inc(file.bytes)
+        tell = _log.error if file.error else _log.info
+        tell("recording stored", call=call_id, path=file.path, duration_ms=file.duration_ms, error=file.error)
 
     def ephemeral(self, count: int) -> None:
         """How many ports of the shard lie in the host's ephemeral range, unreserved."""

@@ -14,6 +14,7 @@ from ulid import ULID
 from pbx.events.v1 import events_pb2
 from pbx.relay.v1 import relay_pb2 as pb
 from pbx_media_relay.identity import Identity
+from pbx_media_relay.recording.messages import Stored
 from pbx_runtime import errors, logs
 
 LEASE_TTL_S: Final = 5
@@ -74,6 +75,16 @@ class Announcer:
             return
         removal = [("DEL", self.key), ("ZREM", INDEX_KEY, self._identity.relay_id)]
         self._write([*removal, self._event("gone", calls, now_ms)], "gone")
+
+    def recording_stored(self, call_id: str, file: Stored, now_ms: int) -> None:
+        """Tell that a recording's file was closed. Not counted among the call's events: signaling counts
+        those."""
+        event = events_pb2.Event(id=str(ULID()), at_ms=now_ms, call_id=call_id, source=self._source)
+        event.recording_stored.path = file.path
+        event.recording_stored.duration_ms = file.duration_ms
+        event.recording_stored.bytes = file.bytes
+        event.recording_stored.relay_id = self._identity.relay_id
+        self._write([("XADD", OUTBOX_KEY, "*", "e", event.SerializeToString())], self._state)
 
     def _event(self, state: str, calls: int, now_ms: int) -> tuple[str, str, str, str, bytes]:
         event = events_pb2.Event(id=str(ULID()), at_ms=now_ms, source=self._source)

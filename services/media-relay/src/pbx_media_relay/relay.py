@@ -28,6 +28,7 @@ from pbx_media_relay.ports import Shard, SlotCounts, SlotPool
 from pbx_media_relay.session import Call, CallTable, Change, Terms
 from pbx_media_relay.silence import SilenceWatch
 from pbx_media_relay.stream import Latching, Stream
+from pbx_media_relay.tap import NoTap, Tap
 
 BIND_TRIES: Final = 8
 """Slots tried for one call before it is refused: broken ports come in rows, but a full shard must not be
@@ -67,12 +68,14 @@ class Relay:
         media_timeout_s: int,
         tell: Callable[[events.RelayEvent], None],
         journal: Journal | None = None,
+        tap: Tap | None = None,
     ) -> None:
         self._pool = pool
         self._datapath = datapath
         self._media_timeout_s = media_timeout_s
         self._tell = tell
         self._journal: Journal = journal or NoJournal()
+        self._tap: Tap = tap or NoTap()
         self._calls = CallTable()
         self._by_slot: dict[int, Call] = {}
         self._silence = SilenceWatch()
@@ -152,6 +155,8 @@ class Relay:
         if call is None:
             return []
         self._journal.forget(call_id)
+        if call.tapped:
+            self._tap.stop(call_id, now_ns)
         self._by_slot.pop(call.slot)
         self._silence.forget(call_id)
         reports = []
@@ -182,13 +187,20 @@ class Relay:
             for stream, number, counters in zip(call.streams.values(), numbers, found, strict=True)
         ]
 
-    def tap(self, call_id: str, tapped: bool) -> Call:
-        """Begin or end the copying of a call's packets. Raises UnknownCallError, DatapathRefusedError."""
+    def tap(self, call_id: str) -> Call:
+        """Begin to copy a call's packets. Raises UnknownCallError, DatapathRefusedError."""
         call = self._calls.get(call_id)
         if call is None:
             raise UnknownCallError(f"no call {call_id}")
-        self._carry_out(session.tap(call, tapped))
+        self._carry_out(session.tap(call, True))
         return call
+
+    def untap(self, call_id: str, now_ns: int) -> None:
+        """End the copying; nothing happens where there was none."""
+        self._tap.stop(call_id, now_ns)
+        call = self._calls.get(call_id)
+        if call is not None:
+            self._carry_out(session.tap(call, False))
 
     def drain(self, deadline_ns: int, now_ns: int) -> None:
         """Take no new calls from now on. A second call may only bring the deadline nearer."""
@@ -239,6 +251,7 @@ class Relay:
 
     def tapped(self, forward: int, packet: bytes, at_ns: int) -> None:
         """See `Listener`: a copy of a packet, for whoever asked."""
+        self._tap.packet(forward, packet, at_ns)
 
     def _restore(self, snapshot: Snapshot, now_ns: int) -> None:
         slot_port = snapshot.slot * PORTS_PER_SLOT
@@ -282,6 +295,8 @@ class Relay:
     def _update(self, call: Call, streams: Iterable[Stream], now_ns: int) -> None:
         self._carry_out(session.update(call, streams, now_ns))
         self._journal.store(call)
+        if call.tapped:
+            self._tap.updated(call)
         if not call.expects_media():
             self._silence.forget(call.id)
         elif not self._silence.is_watched(call.id):

@@ -45,6 +45,8 @@ class RelaySettings(ServiceSettings):
     """Node on which it runs; empty outside a cluster."""
     relay_media_timeout_s: int = Field(default=60, ge=0, le=86400)
     """Silence in both directions that is reported for calls that name none; 0: never."""
+    relay_recordings: Path | None = None
+    """Directory of recordings; default: `recordings` in the data directory."""
     datapath: Literal["auto", "ebpf", "native", "python", "null"] = "auto"
     """Which datapath moves the packets."""
 
@@ -77,6 +79,11 @@ class RelaySettings(ServiceSettings):
         if self.relay_grpc_advertise:
             return self.relay_grpc_advertise
         return str(Listen(self.hosts[0], listen.port) if listen.is_wildcard else listen)
+
+    @property
+    def recordings(self) -> Path:
+        """Where recordings are written; absolute, since others read them."""
+        return (self.relay_recordings or self.data / "recordings").absolute()
 
     @property
     def name(self) -> str:

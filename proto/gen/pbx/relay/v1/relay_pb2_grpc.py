@@ -75,6 +75,16 @@ class RelayServiceStub:
                 request_serializer=pbx_dot_relay_dot_v1_dot_relay__pb2.DrainRequest.SerializeToString,
                 response_deserializer=pbx_dot_relay_dot_v1_dot_relay__pb2.DrainResponse.FromString,
                 _registered_method=True)
+        self.StartRecording = channel.unary_unary(
+                '/pbx.relay.v1.RelayService/StartRecording',
+                request_serializer=pbx_dot_relay_dot_v1_dot_relay__pb2.StartRecordingRequest.SerializeToString,
+                response_deserializer=pbx_dot_relay_dot_v1_dot_relay__pb2.StartRecordingResponse.FromString,
+                _registered_method=True)
+        self.StopRecording = channel.unary_unary(
+                '/pbx.relay.v1.RelayService/StopRecording',
+                request_serializer=pbx_dot_relay_dot_v1_dot_relay__pb2.StopRecordingRequest.SerializeToString,
+                response_deserializer=pbx_dot_relay_dot_v1_dot_relay__pb2.StopRecordingResponse.FromString,
+                _registered_method=True)
 
 
 class RelayServiceServicer:
@@ -139,6 +149,22 @@ class RelayServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartRecording(self, request, context):
+        """Begins to write a call's audio into a stereo WAV file at the relay: the caller left, the callee
+        right. A call that is recorded already answers the same path. When the file is closed,
+        recording.stored is written to the outbox.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopRecording(self, request, context):
+        """Ends the recording of a call; the end of the call ends it as well.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RelayServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -181,6 +207,16 @@ def add_RelayServiceServicer_to_server(servicer, server):
                     servicer.Drain,
                     request_deserializer=pbx_dot_relay_dot_v1_dot_relay__pb2.DrainRequest.FromString,
                     response_serializer=pbx_dot_relay_dot_v1_dot_relay__pb2.DrainResponse.SerializeToString,
+            ),
+            'StartRecording': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartRecording,
+                    request_deserializer=pbx_dot_relay_dot_v1_dot_relay__pb2.StartRecordingRequest.FromString,
+                    response_serializer=pbx_dot_relay_dot_v1_dot_relay__pb2.StartRecordingResponse.SerializeToString,
+            ),
+            'StopRecording': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopRecording,
+                    request_deserializer=pbx_dot_relay_dot_v1_dot_relay__pb2.StopRecordingRequest.FromString,
+                    response_serializer=pbx_dot_relay_dot_v1_dot_relay__pb2.StopRecordingResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -400,6 +436,60 @@ class RelayService:
             '/pbx.relay.v1.RelayService/Drain',
             pbx_dot_relay_dot_v1_dot_relay__pb2.DrainRequest.SerializeToString,
             pbx_dot_relay_dot_v1_dot_relay__pb2.DrainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartRecording(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pbx.relay.v1.RelayService/StartRecording',
+            pbx_dot_relay_dot_v1_dot_relay__pb2.StartRecordingRequest.SerializeToString,
+            pbx_dot_relay_dot_v1_dot_relay__pb2.StartRecordingResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopRecording(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pbx.relay.v1.RelayService/StopRecording',
+            pbx_dot_relay_dot_v1_dot_relay__pb2.StopRecordingRequest.SerializeToString,
+            pbx_dot_relay_dot_v1_dot_relay__pb2.StopRecordingResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,12 @@ class RelayServiceStub:
     """State of the relay and of its slots."""
     Drain: _grpc.UnaryUnaryMultiCallable[_relay_pb2.DrainRequest, _relay_pb2.DrainResponse]
     """Takes no new calls from now on; the calls that it has go on."""
+    StartRecording: _grpc.UnaryUnaryMultiCallable[_relay_pb2.StartRecordingRequest, _relay_pb2.StartRecordingResponse]
+    """Begins to write a call's audio into a stereo WAV file at the relay: the caller left, the callee right. A call that
+    is recorded already answers the same path. When the file is closed, recording.stored is written to the outbox.
+    """
+    StopRecording: _grpc.UnaryUnaryMultiCallable[_relay_pb2.StopRecordingRequest, _relay_pb2.StopRecordingResponse]
+    """Ends the recording of a call; the end of the call ends it as well."""
 
 @_typing.type_check_only
 class RelayServiceAsyncStub(RelayServiceStub):
@@ -77,6 +83,12 @@ class RelayServiceAsyncStub(RelayServiceStub):
     """State of the relay and of its slots."""
     Drain: _aio.UnaryUnaryMultiCallable[_relay_pb2.DrainRequest, _relay_pb2.DrainResponse]  # type: ignore[assignment]
     """Takes no new calls from now on; the calls that it has go on."""
+    StartRecording: _aio.UnaryUnaryMultiCallable[_relay_pb2.StartRecordingRequest, _relay_pb2.StartRecordingResponse]  # type: ignore[assignment]
+    """Begins to write a call's audio into a stereo WAV file at the relay: the caller left, the callee right. A call that
+    is recorded already answers the same path. When the file is closed, recording.stored is written to the outbox.
+    """
+    StopRecording: _aio.UnaryUnaryMultiCallable[_relay_pb2.StopRecordingRequest, _relay_pb2.StopRecordingResponse]  # type: ignore[assignment]
+    """Ends the recording of a call; the end of the call ends it as well."""
 
 class RelayServiceServicer(metaclass=_abc_1.ABCMeta):
     """Relaying of RTP and RTCP. Every operation is idempotent by call id."""
@@ -147,5 +159,23 @@ class RelayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_relay_pb2.DrainResponse, _abc.Awaitable[_relay_pb2.DrainResponse]]:
         """Takes no new calls from now on; the calls that it has go on."""
+
+    @_abc_1.abstractmethod
+    def StartRecording(
+        self,
+        request: _relay_pb2.StartRecordingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_relay_pb2.StartRecordingResponse, _abc.Awaitable[_relay_pb2.StartRecordingResponse]]:
+        """Begins to write a call's audio into a stereo WAV file at the relay: the caller left, the callee right. A call that
+        is recorded already answers the same path. When the file is closed, recording.stored is written to the outbox.
+        """
+
+    @_abc_1.abstractmethod
+    def StopRecording(
+        self,
+        request: _relay_pb2.StopRecordingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_relay_pb2.StopRecordingResponse, _abc.Awaitable[_relay_pb2.StopRecordingResponse]]:
+        """Ends the recording of a call; the end of the call ends it as well."""
 
 def add_RelayServiceServicer_to_server(servicer: RelayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

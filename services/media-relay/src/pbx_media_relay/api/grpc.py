@@ -14,6 +14,7 @@ from pbx_media_relay.api import convert
 from pbx_media_relay.civil import CivilTime
 from pbx_media_relay.errors import DatapathRefusedError, DrainingError, NoFreeSlotError, UnknownCallError
 from pbx_media_relay.identity import Identity
+from pbx_media_relay.recording.recorder import Recorder
 from pbx_media_relay.relay import Relay
 from pbx_runtime import errors
 from pbx_runtime.batch_server import Handler, Replies, serve_batches
@@ -41,8 +42,9 @@ def error_of(error: Exception) -> pb.Error:
 class Operations:
     """Requests in, responses out: what the stream and the unary calls share."""
 
-    def __init__(self, relay: Relay, identity: Identity, civil: CivilTime, drain_s: float) -> None:
+    def __init__(self, relay: Relay, identity: Identity, civil: CivilTime, drain_s: float, recorder: Recorder) -> None:
         self._relay = relay
+        self._recorder = recorder
         self._identity = identity
         self._drain_s = drain_s
         self.civil = civil
@@ -87,6 +89,18 @@ class Operations:
         deadline_s = request.deadline_s or self._drain_s
         self._relay.drain(now_ns + int(deadline_s * 1e9), now_ns)
         return pb.DrainResponse(calls=self.calls())
+
+    async def start_recording(self, request: pb.StartRecordingRequest) -> pb.StartRecordingResponse:
+        """Begin to record a call; its packets are copied only once there is a file for them."""
+        call, _ = self._relay.query(request.call_id)
+        path = await self._recorder.start(call, self.civil.monotonic_ns())
+        self._relay.tap(request.call_id)
+        return pb.StartRecordingResponse(path=str(path))
+
+    def stop_recording(self, request: pb.StopRecordingRequest) -> pb.StopRecordingResponse:
+        """End a recording."""
+        self._relay.untap(request.call_id, self.civil.monotonic_ns())
+        return pb.StopRecordingResponse()
 
     def connect(self, hello: pb.Hello) -> None:
         """A stream of an instance stands."""
@@ -264,3 +278,11 @@ class RelayServicer(relay_pb2_grpc.RelayServiceServicer):
     async def Drain(self, request: pb.DrainRequest, context: Context) -> pb.DrainResponse:
         """See the contract."""
         return self._operations.drain(request)
+
+    async def StartRecording(self, request: pb.StartRecordingRequest, context: Context) -> pb.StartRecordingResponse:
+        """See the contract."""
+        return await self._operations.start_recording(request)
+
+    async def StopRecording(self, request: pb.StopRecordingRequest, context: Context) -> pb.StopRecordingResponse:
+        """See the contract."""
+        return self._operations.stop_recording(request)
