@@ -296,5 +296,5 @@ def test_a_wildcard_api_is_probed_over_loopback() -> None:
 def test_the_report_tells_where_to_point_a_phone() -> None:
     text = report.text(options(replicas=2), "2001:db8::1", [AccountWish("1004", "pw")])
     assert "[2001:db8::1]:5060 or [2001:db8::1]:5070" in text
-    assert "1004   password pw" in text
+    assert "1004, password pw" in text
     assert "http://127.0.0.1:8080/docs" in text

@@ -33,15 +33,15 @@ def text(options: UpOptions, advertise: str, accounts: Sequence[AccountWish]) ->
     servers = [f"{_bracketed(advertise)}:{options.sip_of(index).port}" for index in range(options.replicas)]
     lines = [
         "",
-        "sip-pbx is ready.",
+        "sip-pbx is up",
         "",
-        f"  SIP server   {' or '.join(servers)}  (UDP or TCP)",
-        f"  Domain       {options.domain}  (outbound proxy: the SIP server above)",
+        f"  SIP server   {' or '.join(servers)}  (UDP)",
+        f"  domain       {options.domain}",
     ]
-    lines += [f"  Account      {account.user}   password {account.password}" for account in accounts]
+    lines += [f"  account      {account.user}, password {account.password}" for account in accounts]
     lines += [
-        f"  API          http://{options.http}/docs",
-        f"  Data         {options.data.absolute()}",
+        f"  HTTP API     http://{options.http}/docs",
+        f"  data         {options.data.absolute()}",
         "",
         "Ctrl-C ends it.",
         "",
