@@ -48,7 +48,7 @@ async def write(client: Any, events: list[pb.Event]) -> None:
 
 async def until(condition: Any, what: str) -> Any:
     async with asyncio.timeout(15):
-        while not (found := await condition()):  # noqa: ASYNC110  # another process sets no event
+        while not (found := await condition()):
             await asyncio.sleep(0.02)
     assert found, what
     return found

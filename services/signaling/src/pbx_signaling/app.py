@@ -16,6 +16,8 @@ from pbx_runtime.redis_pipe import PipelinedRedis
 from pbx_signaling.addressing import Addressing, Listener
 from pbx_signaling.api.grpc import SignalingService
 from pbx_signaling.call.call import CallPolicy
+from pbx_signaling.call.commands import Record
+from pbx_signaling.call.snapshot import encode
 from pbx_signaling.clients.discovery import Discovery
 from pbx_signaling.clients.registrar import GrpcRegistrar
 from pbx_signaling.clients.relay import Relays
@@ -153,12 +155,15 @@ class Signaling:
         if listener is not None:
             listener.send(data, flow)
 
-    def _encode(self, source: str, step: Step) -> list[bytes]:
+    def _encode(self, source: str, step: Step) -> tuple[list[bytes], bytes]:
         entry = step.entry
         assert entry is not None
         for emit in step.records:
             self.observer.recorded(entry, emit)
-        return [event_of(entry, emit, source) for emit in step.records]
+        events = [event_of(entry, emit, source) for emit in step.records]
+        return events, b"" if entry.call.ended is not None and step.records[-1].record is Record.ENDED else encode(
+            entry
+        )
 
     def _signal(self, call_id: str, signal: Signal) -> None:
         self.driver.signal(call_id, signal)

@@ -28,8 +28,8 @@ BACKLOG_MAX: Final = 200_000
 class Outbox(Protocol):
     """Where events are written, all of one call in one transaction with its state."""
 
-    def write(self, call_id: str, events: list[bytes], over: bool, done: Callable[[bool], None]) -> None:
-        """Writes events; `done(True)` when they are stored, `done(False)` when they are not."""
+    def write(self, call_id: str, events: list[bytes], state: bytes, done: Callable[[bool], None]) -> None:
+        """Writes events and the call's new state (empty: it is state); `done(True)` when both are stored."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class MemoryOutbox:
     held: bool = False
     waiting: list[tuple[list[bytes], Callable[[bool], None]]] = field(default_factory=list)
 
-    def write(self, call_id: str, events: list[bytes], over: bool, done: Callable[[bool], None]) -> None:
+    def write(self, call_id: str, events: list[bytes], state: bytes, done: Callable[[bool], None]) -> None:
         """Keeps the events, or does not."""
         if self.held:
             self.waiting.append((events, done))
@@ -72,7 +72,10 @@ class Journal:
     """Orders steps behind their events."""
 
     def __init__(
-        self, outbox: Outbox, transmit: Callable[[bytes, Flow], None], encode: Callable[[Step], list[bytes]]
+        self,
+        outbox: Outbox,
+        transmit: Callable[[bytes, Flow], None],
+        encode: Callable[[Step], tuple[list[bytes], bytes]],
     ) -> None:
         self.ready = True
         self.backlog_dropped = 0
@@ -80,7 +83,7 @@ class Journal:
         self._outbox = outbox
         self._transmit = transmit
         self._encode = encode
-        self._backlog: deque[tuple[str, list[bytes], bool]] = deque()
+        self._backlog: deque[tuple[str, list[bytes], bytes]] = deque()
         self._held: dict[int, deque[_Held]] = {}
         self._order: deque[_Held] = deque()
         """All steps that wait for a write, oldest first: the one timer looks at its head."""
@@ -104,23 +107,22 @@ class Journal:
                 self._send(step.transmits)
             return
         assert entry is not None
-        events = self._encode(step)
-        over = entry.call.ended is not None
+        events, state = self._encode(step)
         if not self.ready:
-            self._keep(entry.call.call_id, events, over)
+            self._keep(entry.call.call_id, events, state)
             self._send(step.transmits)
             return
         held = _Held(entry, step.transmits, False, self._loop.time())
         self._held.setdefault(id(entry), deque()).append(held)
         self._order.append(held)
         call_id = entry.call.call_id
-        self._outbox.write(call_id, events, over, lambda stored: self._written(held, call_id, events, over, stored))
+        self._outbox.write(call_id, events, state, lambda stored: self._written(held, call_id, events, state, stored))
         if self._timer is None and not held.written:
             self._timer = self._loop.call_at(held.since + PATIENCE_S, self._look)
 
-    def _written(self, held: _Held, call_id: str, events: list[bytes], over: bool, stored: bool) -> None:
+    def _written(self, held: _Held, call_id: str, events: list[bytes], state: bytes, stored: bool) -> None:
         if not stored:
-            self._keep(call_id, events, over)
+            self._keep(call_id, events, state)
             self._lost("write refused")
         held.written = True
         self._advance(held.entry)
@@ -167,16 +169,16 @@ class Journal:
             self._retrying = True
             self._loop.call_later(PATIENCE_S, self._retry)
 
-    def _keep(self, call_id: str, events: list[bytes], over: bool) -> None:
+    def _keep(self, call_id: str, events: list[bytes], state: bytes) -> None:
         if len(self._backlog) >= BACKLOG_MAX:
             self._backlog.popleft()
             self.backlog_dropped += 1
-        self._backlog.append((call_id, events, over))
+        self._backlog.append((call_id, events, state))
 
     def _retry(self) -> None:
         """Writes the oldest batch of the backlog (or nothing, as a probe); the next one when it is stored."""
-        call_id, events, over = self._backlog[0] if self._backlog else ("", [], False)
-        self._outbox.write(call_id, events, over, self._retried)
+        call_id, events, state = self._backlog[0] if self._backlog else ("", [], b"")
+        self._outbox.write(call_id, events, state, self._retried)
 
     def _retried(self, stored: bool) -> None:
         if not stored:

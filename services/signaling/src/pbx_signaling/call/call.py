@@ -167,7 +167,7 @@ class Call:
         elif not signal.targets:
             self._refuse(480, "not_registered", Outcome.UNREACHABLE, 20, now)
         else:
-            self.targets = signal.targets
+            self.targets = list(signal.targets)
             self._allocate(now)
 
     def _allocate(self, now: float) -> None:

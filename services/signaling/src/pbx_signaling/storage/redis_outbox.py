@@ -11,9 +11,13 @@ from typing import Final
 
 from pbx_runtime.errors import ServiceError
 from pbx_runtime.redis_pipe import PipelinedRedis
+from pbx_runtime.redis_script import Argument
 
 STREAM: Final = "evt:outbox"
+CALL: Final = "sig:call:"
 TIMEOUT_S: Final = 1.0
+STATE_S: Final = 86_400
+"""How long the state of a call stays whose owner vanished and that nobody adopted: longer than the longest call."""
 
 
 class RedisOutbox:
@@ -22,16 +26,16 @@ class RedisOutbox:
     def __init__(self, redis: PipelinedRedis) -> None:
         self._redis = redis
 
-    def write(self, call_id: str, events: list[bytes], over: bool, done: Callable[[bool], None]) -> None:
-        """Writes events in one transaction; `done(False)` where Redis did not take them (outcome unknown)."""
+    def write(self, call_id: str, events: list[bytes], state: bytes, done: Callable[[bool], None]) -> None:
+        """Writes events and state in one transaction; `done(False)` where Redis did not take them (outcome unknown)."""
 
         def finished(_: object, error: ServiceError | None) -> None:
             done(error is None)
 
         if not events:
             self._redis.submit("PING", callback=finished, timeout_s=TIMEOUT_S)
-        elif len(events) == 1:
-            self._redis.submit("XADD", STREAM, "*", "e", events[0], callback=finished, timeout_s=TIMEOUT_S)
-        else:
-            commands = [("XADD", STREAM, "*", "e", event) for event in events]
-            self._redis.transaction(commands, finished, timeout_s=TIMEOUT_S)
+            return
+        key = CALL + call_id
+        keep: tuple[Argument, ...] = ("SET", key, state, "EX", STATE_S) if state else ("DEL", key)
+        commands = [keep, *(("XADD", STREAM, "*", "e", event) for event in events)]
+        self._redis.transaction(commands, finished, timeout_s=TIMEOUT_S)

@@ -1,0 +1,74 @@
+"""A call that is stored and restored at any moment goes on exactly as it would have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pbx_signaling.call import commands as c
+from pbx_signaling.call import events as e
+from pbx_signaling.call.call import Call, CallPolicy
+from pbx_signaling.call.entry import Attempt, Entry
+from pbx_signaling.call.snapshot import encode, restore_call
+from pbx_signaling.media.session import MediaSession
+from pbx_signaling.media.stream import Slot
+from support.bench_core import sdp
+
+TARGET = e.Target("sip:1008@192.0.2.20:5060", "1008@pbx.local", (), 1, "192.0.2.20", 5060, "udp4", 0, "s1")
+PORTS = {(1, 1): (30000, 30001), (1, 2): (30002, 30003), (2, 1): (30004, 30005), (2, 2): (30006, 30007)}
+SDP = "application/sdp"
+SCRIPT: list[e.Signal] = [
+    e.Authenticated("1004", "Alice"),
+    e.Found(True, [TARGET]),
+    e.MediaReady(Slot("r1", 0, "192.0.2.2", "", PORTS)),
+    e.Progress(180, "Ringing", None, "b1"),
+    e.Answered(e.Content(SDP, sdp("192.0.2.20")), "b1"),
+    e.Acknowledged(None),
+    e.Asked(e.Side.CALLEE, 7, e.Ask.MODIFY, e.Content(SDP, sdp("192.0.2.20", 4444, direction="sendonly"))),
+    e.Replied(e.Side.CALLER, 7, 200, "OK", e.Content(SDP, sdp("192.0.2.10", direction="recvonly"))),
+    e.Confirmed(e.Side.CALLEE, 7, None),
+    e.HungUp(e.Side.CALLEE, e.Cause()),
+    e.MediaReleased([]),
+]
+
+
+def fresh() -> Call:
+    call = Call(
+        "01CALL", "1008", "1008@pbx.local", "1004@pbx.local", 10.0, 1_700_000_000_000, MediaSession(7), CallPolicy()
+    )
+    call.content = e.Content(SDP, sdp("192.0.2.10"))
+    call.start(True, 10.0)
+    return call
+
+
+def stored_and_restored(call: Call) -> Call:
+    entry = Entry(call, Attempt("01CALL", "", "", "", "", "", "", 69, ""))
+    return restore_call(encode(entry), CallPolicy())
+
+
+def play(call: Call, cut: int) -> list[list[c.Command]]:
+    steps = [call.drain()]
+    for number, signal in enumerate(SCRIPT):
+        if number == cut:
+            call = stored_and_restored(call)
+        call.receive(signal, 11.0 + number)
+        steps.append(call.drain())
+    return steps
+
+
+@pytest.mark.parametrize("cut", range(len(SCRIPT)))
+def test_it_goes_on_as_before(cut: int):
+    assert play(fresh(), cut) == play(fresh(), -1)
+
+
+def test_the_script_is_a_whole_call():
+    last: list[Any] = play(fresh(), -1)[-1]
+    assert isinstance(last[-1], c.Finish)
+    assert any(isinstance(command, c.Emit) and command.record is c.Record.ENDED for command in last)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80", b"\xc1", b"\x81\xa7version\x02"])
+def test_what_is_no_snapshot_is_refused(data: bytes):
+    with pytest.raises(ValueError, match="snapshot"):
+        restore_call(data, CallPolicy())

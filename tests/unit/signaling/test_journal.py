@@ -1,0 +1,98 @@
+"""Write-ahead: nothing of a step leaves before its events are stored, and calls survive a Redis that is away."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from pbx_signaling import journal as journal_module
+from pbx_signaling.call import commands as c
+from pbx_signaling.core import Step
+from pbx_signaling.journal import Journal, MemoryOutbox
+from pbx_sip.address import Flow, HostPort, Transport
+
+FLOW = Flow(Transport.UDP, HostPort("192.0.2.1", 5060))
+
+
+class Call:
+    call_id = "01CALL"
+
+
+class FakeEntry:
+    def __init__(self) -> None:
+        self.call = Call()
+
+
+def make(outbox: MemoryOutbox) -> tuple[Journal, list[bytes]]:
+    sent: list[bytes] = []
+    journal = Journal(
+        outbox,
+        lambda data, flow: sent.append(data),
+        lambda step: ([emit.record.name.encode() for emit in step.records], b"state"),
+    )
+    return journal, sent
+
+
+def step(entry: Any, *transmits: bytes, record: c.Record | None = None) -> Step:
+    records = [] if record is None else [c.Emit(record)]
+    return Step(entry, records, [(data, FLOW) for data in transmits])
+
+
+async def test_transmissions_wait_for_their_events():
+    outbox = MemoryOutbox(held=True)
+    journal, sent = make(outbox)
+    journal.perform(step(FakeEntry(), b"180", record=c.Record.RINGING))
+    assert not sent
+    outbox.release()
+    assert (sent, outbox.events) == ([b"180"], [b"RINGING"])
+
+
+async def test_later_steps_of_the_call_wait_behind_and_other_calls_do_not():
+    outbox = MemoryOutbox(held=True)
+    journal, sent = make(outbox)
+    entry, other = FakeEntry(), FakeEntry()
+    journal.perform(step(entry, b"first", record=c.Record.RINGING))
+    journal.perform(step(entry, b"second"))
+    journal.perform(step(other, b"other"))
+    assert sent == [b"other"]
+    outbox.release()
+    assert sent == [b"other", b"first", b"second"]
+
+
+async def test_without_redis_live_calls_go_on_and_nothing_is_lost(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(journal_module, "PATIENCE_S", 0.01)
+    outbox = MemoryOutbox(broken=True)
+    journal, sent = make(outbox)
+    told: list[bool] = []
+    journal.on_ready = told.append
+    entry = FakeEntry()
+    journal.perform(step(entry, b"200", record=c.Record.ANSWERED))
+    journal.perform(step(entry, b"BYE", record=c.Record.ENDED))
+    assert sent == [b"200", b"BYE"], "not held back by a store that refuses"
+    assert (journal.ready, journal.backlog, told) == (False, 2, [False])
+    outbox.broken = False
+    assert await journal.flush(2)
+    async with asyncio.timeout(2):
+        while not journal.ready:
+            await asyncio.sleep(0.01)
+    assert outbox.events == [b"ANSWERED", b"ENDED"]
+    assert told == [False, True]
+
+
+async def test_a_silent_redis_holds_calls_back_only_so_long(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(journal_module, "PATIENCE_S", 0.01)
+    outbox = MemoryOutbox(held=True)
+    journal, sent = make(outbox)
+    journal.perform(step(FakeEntry(), b"200", record=c.Record.ANSWERED))
+    async with asyncio.timeout(2):
+        while not sent:
+            await asyncio.sleep(0.005)
+    assert not journal.ready
+    outbox.held = False
+    outbox.release()
+    async with asyncio.timeout(2):
+        while not journal.ready:
+            await asyncio.sleep(0.01)
+    assert outbox.events == [b"ANSWERED"], "once"
