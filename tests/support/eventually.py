@@ -12,7 +12,7 @@ async def eventually(probe: Callable[[], object], *, timeout_s: float = 10, what
     """Return when `probe` answers something true. Too late: AssertionError that names `what`."""
     try:
         async with asyncio.timeout(timeout_s):
-            while not probe():  # noqa: ASYNC110 -- the probe looks at what sets no event
+            while not probe():
                 await asyncio.sleep(_POLL_S)
     except TimeoutError:
         raise AssertionError(f"{what or probe}: not within {timeout_s:g} s") from None
