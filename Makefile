@@ -12,7 +12,7 @@ help: ## Show this list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
 .venv/.stamp: requirements.lock $(wildcard */*/pyproject.toml) proto/pyproject.toml
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@tools/make-venv $(PYTHON)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(foreach p,$(PACKAGES),-e $(p))
 	@touch $@
@@ -29,7 +29,7 @@ run: setup ## Start everything on this machine: two accounts, SIP on 5060, HTTP 
 	@exec $(BIN)/sip-pbx up $(ARGS)
 
 .PHONY: check
-check: setup format-check lint types imports proto-check spelling test-unit ## What must be green before a commit
+check: setup format-check lint types imports proto-check spelling hygiene test-unit ## What must be green before a commit
 
 .PHONY: format
 format: setup ## Format the code
@@ -55,6 +55,11 @@ imports: setup ## Check who imports whom
 .PHONY: spelling
 spelling: setup ## Check spelling
 	@$(BIN)/codespell libs services proto/pbx tests tools docs *.md
+
+.PHONY: hygiene
+hygiene: setup ## Check line ends, merge marks, private keys, large files
+	@git ls-files -z -- ':!proto/gen' ':!tests/data' ':!tests/torture' '*.py' '*.md' '*.toml' '*.proto' '*.yaml' '*.yml' \
+	  '*.c' '*.h' Makefile tools .ci | xargs -0 $(BIN)/python tools/hygiene.py
 
 .PHONY: proto
 proto: setup ## Generate proto/gen from proto/pbx
