@@ -150,9 +150,8 @@ class RelayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StartRecording(self, request, context):
-        """Begins to write a call's audio into a stereo WAV file at the relay: the caller left, the callee
-        right. A call that is recorded already answers the same path. When the file is closed,
-        recording.stored is written to the outbox.
+        """Begins to write a call's audio into a stereo WAV file at the relay: the caller left, the callee right. A call that
+        is recorded already answers the same path. When the file is closed, recording.stored is written to the outbox.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
