@@ -44,7 +44,7 @@ def _count(request: Request, cseqs: dict[tuple[str, str, str], dict[str, int]]) 
 def _assert_acks_follow(network: Network, node: HostPort) -> None:
     """No ACK before the final response that it confirms had arrived."""
     confirmable = {
-        (message.call_id, message.cseq_number, datagram.source): datagram.at
+        (message.call_id, message.cseq_number, message.to_tag): datagram.at
         for datagram in reversed(network.ladder)
         if datagram.target == node and not datagram.lost
         for message in [parse(datagram.data)]
@@ -53,6 +53,6 @@ def _assert_acks_follow(network: Network, node: HostPort) -> None:
     for datagram in network.sent:
         if datagram.source == node and datagram.data.startswith(b"ACK "):
             ack = parse(datagram.data)
-            arrived = confirmable.get((ack.call_id, ack.cseq_number, datagram.target))
+            arrived = confirmable.get((ack.call_id, ack.cseq_number, ack.to_tag))
             assert arrived is not None, f"an ACK for nothing: {datagram}"
             assert arrived <= datagram.at, f"an ACK before its response: {datagram}"

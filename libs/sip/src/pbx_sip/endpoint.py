@@ -456,9 +456,7 @@ class Endpoint:
         """The dialog that a response to an INVITE of ours makes or belongs to (sections 12.1.2 and 13.2.2)."""
         status, tag = response.status, response.to_tag
         if status >= 300:
-            for fork in sent.forks.values():
-                if not fork.dialog.confirmed:
-                    self.forget(fork)
+            self._forget_early(sent)
             return None
         live = sent.forks.get(tag)
         if live is None and status > 100 and tag and (len(sent.forks) < MAX_FORKS or status >= 200):
@@ -466,7 +464,14 @@ class Endpoint:
             sent.forks[tag] = self.dialogs[live.dialog.key] = live
         if live is not None and status >= 200 and not live.dialog.confirmed:
             live.dialog.confirm(response)
+            self._forget_early(sent)  # the 2xx of another fork makes its dialog anew
         return live
+
+    def _forget_early(self, sent: _Sent) -> None:
+        for tag, fork in list(sent.forks.items()):
+            if not fork.dialog.confirmed:
+                del sent.forks[tag]
+                self.forget(fork)
 
     def _ack_again(self, live: LiveDialog | None, response: Response) -> bool:
         """Sends the ACK again where a 2xx came again; whether it did."""
@@ -486,9 +491,7 @@ class Endpoint:
     def _failed(self, output: tx.TransactionFailed) -> None:
         sent = output.owner
         if isinstance(sent, _Sent):
-            for fork in sent.forks.values():
-                if not fork.dialog.confirmed:
-                    self.forget(fork)
+            self._forget_early(sent)
             self._output.append(Failed(output.key, sent.request, sent.live, output.cause))
         else:
             self._output.append(Failed(output.key, None, None, output.cause))

@@ -1,0 +1,137 @@
+"""A callee behind a forking proxy: several early dialogs, several answers (RFC 3261 section 13.2.2.4)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from pbx_signaling.call.call import CallPolicy
+from pbx_sip.address import HostPort
+from support.b2bua_node import B2buaNode
+from support.forking_proxy import ForkingProxy
+from support.lawful import assert_lawful
+from support.netem import Fate, Network, always, scheduled
+from support.ua import Plan, Stage, Ua, statuses
+
+ALICE, PROXY, PBX = HostPort("192.0.2.10", 5060), HostPort("192.0.2.20", 5060), HostPort("192.0.2.1", 5060)
+PHONES = [HostPort(f"192.0.2.{number}", 5060) for number in (21, 22, 23)]
+
+
+class Rig:
+    """Alice, the product, a proxy, and phones behind it, each with its plan."""
+
+    def __init__(self, plans: list[Plan], weather: Callable[[], Fate] | None = None) -> None:
+        self.network = Network(weather or always())
+        self.pbx = B2buaNode(PBX, policy=CallPolicy(no_answer_s=60.0))
+        self.pbx.world.passwords = {"1004": "x", "1008": "x"}
+        self.pbx.world.bindings = {"1008": [PROXY]}
+        self.alice = Ua("1004", ALICE, PBX)
+        self.phones = [Ua(f"p{where.host[-2:]}", where, PBX) for where, _ in zip(PHONES, plans, strict=False)]
+        for phone, plan in zip(self.phones, plans, strict=True):
+            phone.plan = plan
+        for node in (self.alice, self.pbx, *self.phones):
+            node.now = self.network.now
+            self.network.add(node)
+        self.network.add(ForkingProxy(PROXY, [phone.address for phone in self.phones]))
+
+    def end(self) -> None:
+        """Everything ends, and nothing is left."""
+        self.network.run(200)
+        for call in self.alice.calls:
+            if call.stage is Stage.UP:
+                self.alice.hang_up(call)
+            elif call.stage is not Stage.OVER:
+                self.alice.cancel(call)
+        self.network.run(200)
+        self.network.settle()
+        self.pbx.assert_clean()
+        for phone in (self.alice, *self.phones):
+            phone.assert_clean()
+        assert_lawful(self.network, PBX)
+
+
+def test_one_of_three_answers() -> None:
+    rig = Rig([Plan(answer_after=None), Plan(answer_after=2.0), Plan(answer_after=None)])
+    call = rig.alice.call("1008")
+    rig.network.run(5)
+    assert call.stage is Stage.UP
+    assert statuses(rig.alice, "INVITE") == [100, 180, 180, 180, 200]
+    assert [phone.calls[0].ended_by for phone in rig.phones] == ["cancelled", "", "cancelled"]
+    assert rig.pbx.names() == ["INITIATED", "DIALING", "RINGING", "ANSWERED"]
+    rig.alice.modify(call)
+    rig.network.run(2)
+    assert "INVITE" in rig.phones[1].notes.seen[1:]
+    rig.end()
+
+
+def test_two_answer_at_once() -> None:
+    rig = Rig([Plan(answer_after=1.0), Plan(answer_after=1.002)], always((0.05,)))
+    call = rig.alice.call("1008")
+    rig.network.run(5)
+    assert call.stage is Stage.UP
+    assert [phone.calls[0].stage for phone in rig.phones] == [Stage.UP, Stage.OVER]
+    assert rig.phones[1].notes.seen == ["INVITE", "CANCEL", "ACK", "BYE"]
+    rig.end()
+
+
+def test_all_refuse() -> None:
+    rig = Rig([Plan(answer_status=603), Plan(answer_status=486, answer_after=2.0)])
+    call = rig.alice.call("1008")
+    rig.network.run(5)
+    assert call.status == 486
+    rig.end()
+
+
+def test_cancel_while_all_ring() -> None:
+    rig = Rig([Plan(answer_after=None)] * 3)
+    call = rig.alice.call("1008")
+    rig.network.run(2)
+    rig.alice.cancel(call)
+    rig.network.run(2)
+    assert call.status == 487
+    assert {phone.calls[0].ended_by for phone in rig.phones} == {"cancelled"}
+    rig.end()
+
+
+def test_two_answer_what_the_caller_gave_up() -> None:
+    rig = Rig([Plan(answer_after=1.0), Plan(answer_after=1.0)], always((0.1,)))
+    call = rig.alice.call("1008")
+    rig.alice.at(rig.network.now + 1.05, lambda: rig.alice.cancel(call))
+    rig.network.run(5)
+    assert call.stage is Stage.OVER
+    assert [phone.calls[0].stage for phone in rig.phones] == [Stage.OVER, Stage.OVER], rig.network.told()
+    rig.end()
+
+
+PLANS = st.lists(
+    st.builds(
+        Plan,
+        ring_after=st.sampled_from((0.1, 0.5, None)),
+        ring_sdp=st.booleans(),
+        reliable=st.booleans(),
+        answer_after=st.sampled_from((0.2, 1.0, 1.1, 3.0, None)),
+        answer_status=st.sampled_from((200, 200, 486, 480)),
+    ),
+    min_size=1,
+    max_size=3,
+)
+DELAYS = st.lists(st.floats(0.001, 0.4).map(lambda delay: (delay,)), max_size=50)
+
+
+@settings(
+    max_examples=int(os.environ.get("SIM_EXAMPLES", "60")),
+    derandomize="SIM_EXAMPLES" not in os.environ,
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
+    deadline=None,
+)
+@given(PLANS, DELAYS, st.one_of(st.none(), st.floats(0.0, 4.0)), st.booleans(), st.booleans())
+def test_any_forks(plans: list[Plan], delays: list[Fate], cancelled: float | None, reliable: bool, offer: bool) -> None:
+    rig = Rig(plans, scheduled(delays))
+    call = rig.alice.call("1008", reliable=reliable, offer=offer)
+    if cancelled is not None:
+        rig.alice.at(rig.network.now + cancelled, lambda: rig.alice.cancel(call))
+    rig.end()
+    assert call.status
