@@ -77,6 +77,15 @@ def test_two_answer_at_once() -> None:
     rig.end()
 
 
+def test_the_second_answer_comes_from_a_dialog_that_was_used() -> None:
+    """Its PRACK took a CSeq number: the BYE must take the next."""
+    rig = Rig([Plan(answer_after=1.0), Plan(answer_after=1.0, reliable=True)], always((0.1,)))
+    rig.alice.call("1008", reliable=True)
+    rig.network.run(10)
+    assert [phone.calls[0].stage for phone in rig.phones] == [Stage.UP, Stage.OVER]
+    rig.end()
+
+
 def test_all_refuse() -> None:
     rig = Rig([Plan(answer_status=603), Plan(answer_status=486, answer_after=2.0)])
     call = rig.alice.call("1008")

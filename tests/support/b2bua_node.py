@@ -21,6 +21,7 @@ from pbx_signaling.registration import CurrentBinding, RegisterAsk, Registered, 
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.auth.digest import Credentials, ha1, verify
 from pbx_sip.auth.nonce import NonceMinter
+from pbx_sip.errors import RemoteError
 from pbx_sip.tokens import RandomTokens
 
 DOMAIN = "pbx.local"
@@ -148,13 +149,18 @@ class B2buaNode:
     def _verdict(self, ask: Ask) -> e.Signal:
         if self.world.registrar_fails:
             return e.ServiceFailed("down")
-        credentials = Credentials.parse(ask.entry.attempt.authorization)
-        user = credentials.username
-        password = self.world.passwords.get(user)
-        if password is None:
-            return e.Refused(403)
-        hashed = ha1(credentials.algorithm, user, DOMAIN, password)
-        return e.Authenticated(user, "") if verify(credentials, hashed, "INVITE") else e.Refused(403)
+        user = self._proven(ask.entry.attempt.authorization, "INVITE")
+        return e.Authenticated(user, "") if user else e.Refused(403)
+
+    def _proven(self, authorization: str, method: str) -> str:
+        """The user whom credentials prove; empty where they are wrong, or none."""
+        try:
+            credentials = Credentials.parse(authorization)
+            password = self.world.passwords.get(credentials.username, "")
+            hashed = ha1(credentials.algorithm, credentials.username, DOMAIN, password)
+        except RemoteError:
+            return ""
+        return credentials.username if password and verify(credentials, hashed, method) else ""
 
     def _found(self, aor: str) -> e.Signal:
         if self.world.registrar_fails:
@@ -196,11 +202,8 @@ class B2buaNode:
         if self.world.registrar_fails:
             return Registered(503, retry_after_s=5)
         user = ask.aor.partition("@")[0]
-        if self.config.authenticate:
-            credentials = Credentials.parse(ask.authorization)
-            hashed = ha1(credentials.algorithm, user, DOMAIN, self.world.passwords.get(user, ""))
-            if not verify(credentials, hashed, "REGISTER"):
-                return Registered(403)
+        if self.config.authenticate and self._proven(ask.authorization, "REGISTER") != user:
+            return Registered(403)
         if ask.remove_all or any(contact.expires_s == 0 for contact in ask.contacts):
             self.world.bindings.pop(user, None)
             return Registered(200)

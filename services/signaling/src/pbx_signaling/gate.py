@@ -211,7 +211,7 @@ class Gate:
 
 def _max_forwards(request: Request) -> int:
     value = request.first("Max-Forwards")
-    return int(value) if value is not None and value.isdigit() and len(value) <= 3 else 70
+    return int(value) if value is not None and value.isdecimal() and len(value) <= 3 else 70
 
 
 def _phrase(error: RemoteError) -> str:

@@ -186,7 +186,7 @@ def _contact(value: str, expires_s: int | None) -> RequestedContact:
     Uri.parse(contact.uri)
     own = contact.params.get("expires")
     if own is not None:
-        expires_s = min(int(own), 0xFFFFFFFF) if own.isdigit() and len(own) <= 12 else 3600
+        expires_s = min(int(own), 0xFFFFFFFF) if own.isdecimal() and len(own) <= 12 else 3600
     q = contact.params.get("q")
     reg_id = contact.params.get("reg-id") or ""
     return RequestedContact(
@@ -194,13 +194,13 @@ def _contact(value: str, expires_s: int | None) -> RequestedContact:
         expires_s=expires_s,
         q_thousandths=_thousandths(q) if q else 1000,
         sip_instance=(contact.params.get("+sip.instance") or "").strip('"<>'),
-        reg_id=int(reg_id) if reg_id.isdigit() and len(reg_id) <= 9 else 0,
+        reg_id=int(reg_id) if reg_id.isdecimal() and len(reg_id) <= 9 else 0,
     )
 
 
 def _thousandths(q: str) -> int:
     """A q value ("0.7") in thousandths; 1000 where it is none."""
     whole, _, part = q.partition(".")
-    if whole not in ("0", "1", "") or (part and not part.isdigit()):
+    if whole not in ("0", "1", "") or (part and not part.isdecimal()):
         return 1000
     return min(1000, int(whole or "0") * 1000 + int((part + "000")[:3]))

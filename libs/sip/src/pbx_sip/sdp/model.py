@@ -109,11 +109,11 @@ class MediaDescription:
                 number, _, encoding = line[9:].strip().partition(" ")
                 maps[number] = encoding.strip()
         ptime = self.attribute("ptime") or ""
-        ptime_ms = int(ptime) if ptime.isdigit() and len(ptime) <= 4 else 0
+        ptime_ms = int(ptime) if ptime.isdecimal() and len(ptime) <= 4 else 0
         return [
             _payload_type(int(number), maps.get(number), ptime_ms)
             for number in self.formats[:MAX_FORMATS]
-            if number.isdigit() and len(number) <= 3 and int(number) <= 127
+            if number.isdecimal() and len(number) <= 3 and int(number) <= 127
         ]
 
 
@@ -202,7 +202,7 @@ def _payload_type(number: int, mapped: str | None, ptime_ms: int) -> PayloadType
     return PayloadType(
         number,
         encoding,
-        int(rate) if rate.isdigit() and len(rate) <= 7 and int(rate) else 8000,
-        int(channels) if channels.isdigit() and len(channels) <= 2 else 1,
+        int(rate) if rate.isdecimal() and len(rate) <= 7 and int(rate) else 8000,
+        int(channels) if channels.isdecimal() and len(channels) <= 2 else 1,
         ptime_ms,
     )

@@ -116,6 +116,6 @@ class Deliveries:
                     if read > ANSWER_MAX:
                         break
                 after = response.headers.get("retry-after", "")
-                return response.status_code, int(after) if after.isdigit() else 0, f"HTTP {response.status_code}"
+                return response.status_code, int(after) if after.isdecimal() else 0, f"HTTP {response.status_code}"
         except (httpx.HTTPError, OSError) as error:
             return 0, 0, type(error).__name__

@@ -112,7 +112,7 @@ class OutboundLeg(Leg):
     def _number_of(response: Response) -> int:
         """RSeq, where the response is sent reliably (RFC 3262 section 4); else 0."""
         rseq = response.first("RSeq") or ""
-        if rseq.isdigit() and len(rseq) <= 10 and "100rel" in response.headers.tokens("Require"):
+        if rseq.isdecimal() and len(rseq) <= 10 and "100rel" in response.headers.tokens("Require"):
             return int(rseq)
         return 0
 
@@ -144,7 +144,7 @@ class OutboundLeg(Leg):
             dialog.confirm(response)
         dialog.confirmed = True
         self.dialog, self.reached, self.final_status = dialog, True, response.status
-        self._early = {dialog.remote_tag: dialog}
+        self._early[dialog.remote_tag] = dialog
         self.confirming[sent.cseq] = (dialog, 0, None)
         self.accepted.add(sent.cseq)
         self._tell(Answered(wire.content_of(response), response.to_tag))
@@ -157,10 +157,17 @@ class OutboundLeg(Leg):
             if waiting is not None and waiting[2] is not None:
                 self._sip.send_ack(waiting[2], self._flow_of(self.dialog))
             return
-        other = Dialog.as_uac(self._invite_identity(), response)
+        # The early dialog goes on where there is one: PRACK and UPDATE have used CSeq numbers of it.
+        other = self._early.get(response.to_tag) or Dialog.as_uac(self._invite_identity(), response)
+        repeated = other.confirmed
+        if not repeated:
+            other.confirm(response)
+            if len(self._early) < 2 * MAX_FORKS:
+                self._early[response.to_tag] = other
         flow = self._flow_of(other)
         self._sip.send_ack(other.ack(sent.cseq, self._sip.via(flow)), flow)
-        self._send_bye(other, Cause("answered elsewhere", 26))
+        if not repeated:
+            self._send_bye(other, Cause("answered elsewhere", 26))
 
     def stray(self, response: Response) -> None:
         """A response that outlived its transaction: another fork's 200, or a repetition."""

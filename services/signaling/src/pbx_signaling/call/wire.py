@@ -64,7 +64,7 @@ def cause_of(message: Message) -> Cause:
             protocol, *parameters = split_semicolons(reason)
             fields = {name.strip().lower(): text.strip() for name, _, text in (p.partition("=") for p in parameters)}
             number = fields.get("cause", "")
-            if protocol.upper() == "Q.850" and number.isdigit() and len(number) <= 3:
+            if protocol.upper() == "Q.850" and number.isdecimal() and len(number) <= 3:
                 cause.q850 = int(number)
             cause.text = cause.text or fields.get("text", "").strip('"')[:128]
     return cause
@@ -94,7 +94,7 @@ def quoted(text: str) -> str:
 def seconds(value: str | None) -> int:
     """The delta-seconds at the head of a Retry-After or Expires value; 0 where there is none."""
     digits = (value or "").partition(";")[0].partition("(")[0].strip()
-    return int(digits) if digits.isdigit() and len(digits) <= 9 else 0
+    return int(digits) if digits.isdecimal() and len(digits) <= 9 else 0
 
 
 def options_answer(request: Request) -> Response:
