@@ -77,7 +77,7 @@ lock: ## Resolve requirements.lock anew (needs uv)
 
 .PHONY: test-unit
 test-unit: setup ## Unit, simulation and conformance tests: no process, no network
-	@$(BIN)/pytest -q -n 2 $(wildcard tests/unit tests/sim tests/conformance)
+	@$(BIN)/pytest -q -n 2 $(wildcard tests/unit tests/sim tests/conformance tests/torture)
 
 .PHONY: test
 test: setup setup-tools ## Every test that needs no cluster: unit to interop

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 ALGORITHMS: Final = ("SHA-256", "MD5")
 """Offered strongest first (RFC 8760 section 2.4)."""
+TAKES_SDP: Final = frozenset({"application/sdp", "application/*", "*/*"})
+"""Accept values of a caller that an answer of ours fits."""
 MAX_BUCKETS: Final = 10_000
 """Sources remembered for rate limits. Threat: spoofed sources filling memory; the oldest are dropped."""
 
@@ -181,12 +183,17 @@ class Gate:
         return None
 
     def _bad_content(self, request: Request) -> Response | None:
-        """415 for a body that we cannot carry (RFC 3261 section 8.2.3)."""
+        """415 for a body that we cannot carry, 406 where no SDP may be answered (RFC 3261 8.2.3, 21.4.7)."""
         if request.body and request.content_type not in ("application/sdp", ""):
             if "handling=optional" in (request.first("Content-Disposition") or ""):
                 return None
             response = response_to(request, 415)
             response.headers.append("Accept", "application/sdp")
+            return response
+        accepted = request.headers.tokens("Accept")
+        if accepted and not {value.partition(";")[0].strip() for value in accepted} & TAKES_SDP:
+            response = response_to(request, 406)
+            response.headers.append("Warning", '399 pbx "only application/sdp could be answered"')
             return response
         return None
 
@@ -211,7 +218,7 @@ class Gate:
 
 def _max_forwards(request: Request) -> int:
     value = request.first("Max-Forwards")
-    return int(value) if value is not None and value.isdecimal() and len(value) <= 3 else 70
+    return int(value) if value is not None and value.isdecimal() and len(value) <= 10 else 70
 
 
 def _phrase(error: RemoteError) -> str:

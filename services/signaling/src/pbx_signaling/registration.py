@@ -157,6 +157,8 @@ class Registration:
         """The REGISTER in the registrar's words. Raises RemoteError (400, 416)."""
         headers = request.headers
         to = Uri.parse(NameAddr.parse(request.first("To") or "").uri)
+        if not to.is_sip:
+            raise RemoteError("an address-of-record that is no SIP URI")
         contacts = headers.listed("Contact")
         remove_all = contacts == ["*"]
         if ("*" in contacts and not remove_all) or (remove_all and request.first("Expires") != "0"):

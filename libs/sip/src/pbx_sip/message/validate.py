@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 from typing import Final
 
@@ -12,6 +13,8 @@ from pbx_sip.message.uri import Uri
 
 SINGLE: Final = ("From", "To", "Call-ID", "CSeq")
 MAX_CSEQ: Final = 2**31
+_VIA: Final = re.compile(r"SIP\s*/\s*\S+?\s*/\s*\S+\s+\S", re.IGNORECASE)
+"""sent-protocol LWS sent-by, with white space where RFC 3261 section 25.1 allows it; the fast path knows none."""
 
 
 def validate_request(request: Request) -> None:
@@ -23,7 +26,7 @@ def validate_request(request: Request) -> None:
     for name in ("From", "To"):
         _check_address(request.headers.first(name) or "")
     hops = request.first("Max-Forwards")
-    if hops is not None and not (hops.isascii() and hops.isdigit() and len(hops) <= 3 and int(hops) <= 255):
+    if hops is not None and not (hops.isascii() and hops.isdigit() and len(hops) <= 10 and int(hops) <= 255):
         raise RemoteError("Max-Forwards is no number up to 255")
 
 
@@ -40,6 +43,9 @@ def _check_target(text: str) -> None:
     uri = Uri.parse(text)
     if not uri.is_sip and uri.scheme != "tel":
         raise RemoteError(f"scheme {uri.scheme[:16]!r}", 416)
+    if uri.headers:
+        # They would become headers of the request that we send (RFC 3261 section 19.1.1, RFC 4475 section 3.1.2.11).
+        raise RemoteError("headers in the Request-URI")
 
 
 @lru_cache(maxsize=4096)
@@ -59,6 +65,7 @@ def _mandatory(message: Request | Response) -> None:
     via = message.top_via
     if not via:
         raise RemoteError("no Via")
-    protocol = via.partition(" ")[0].split("/")
-    if len(protocol) < 3 or protocol[0].strip().upper() != "SIP":
+    if not via.startswith("SIP/2.0/") and _VIA.match(via) is None:
         raise RemoteError("a Via that is none")
+    if ";;" in via or via.endswith(";"):
+        raise RemoteError("a Via with an empty parameter")
