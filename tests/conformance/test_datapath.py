@@ -4,6 +4,7 @@ sockets."""
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import AsyncIterator
 
@@ -393,3 +394,25 @@ async def test_a_forward_can_point_nowhere(rig: Rig) -> None:
     a.rtp.send(rtp_packet(1), rig.local(Side.A))
     counters = await rig.dropped(Side.A, DropReason.SEND)
     assert counters.packets == 1
+
+
+async def test_cycles_leak_no_descriptor_and_no_counter(rig: Rig) -> None:
+    a, b = rig.phone(), rig.phone()
+
+    def cycle() -> None:
+        rig.datapath.bind(rig.slot_port)
+        rig.pair(a, b)
+        for side in Side:
+            rig.datapath.remove(rig.id(side))
+        rig.datapath.unbind(rig.slot_port)
+
+    cycle()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(200):
+        cycle()
+    assert len(os.listdir("/proc/self/fd")) == before
+    rig.datapath.bind(rig.slot_port)
+    rig.pair(a, b)
+    assert rig.counters(Side.A) == Counters()
+    a.rtp.send(rtp_packet(1), rig.local(Side.A))
+    assert (await b.rtp.receive())[0] == rtp_packet(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import resource
 from typing import Final
 
 from pbx.relay.v1 import relay_pb2_grpc
@@ -140,8 +141,16 @@ class App:
         self.announcer.withdraw(len(dropped), self.civil.epoch_ms(now_ns))
 
 
+def raise_descriptor_limit() -> int:
+    """Allow as many sockets as this process may have: a slot of the Python datapath takes 8 per family."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
 async def service_main(lifecycle: Lifecycle, settings: RelaySettings) -> None:
     """Start everything."""
+    _log.info("descriptors", limit=raise_descriptor_limit())
     selection = select(settings.datapath, Wanted(settings.relay_bind, settings.relay_ports))
     _log.info("datapath selected", datapath=selection.datapath.name, reason=selection.reason)
     app = App(settings, lifecycle, selection)

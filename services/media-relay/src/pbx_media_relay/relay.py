@@ -6,6 +6,7 @@ argument, and `handle_timeout` is called about once a second. Events go to one l
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -287,6 +288,8 @@ class Relay:
                 self._tell(events.SlotBroken(slot, busy.port))
             except (OSError, DatapathError) as error:
                 self._pool.give_back(slot, False, now_ns)
+                if getattr(error, "errno", 0) in (errno.EMFILE, errno.ENFILE):
+                    raise NoFreeSlotError("no descriptors left for another slot's sockets") from error
                 raise DatapathRefusedError(str(error)) from error
             else:
                 return slot

@@ -97,7 +97,7 @@ class DatapathError(Exception):
 
 
 class Listener(Protocol):
-    """What a datapath tells. Hints: the periodic reading of `counters` finds what was never told."""
+    """What a datapath tells, within a second: one that cannot push looks at its own counters."""
 
     def first_packet(self, forward: int, source: Endpoint, at_ns: int) -> None:
         """The first RTP packet of a forward was accepted."""
