@@ -24,8 +24,8 @@ BATCH: Final = 500
 BLOCK_MS: Final = 1000
 CLAIM_AFTER_MS: Final = 30_000
 """What a reader has held so long it will not acknowledge any more: it is dead, or its batch failed."""
-GATHER_S: Final = 0.02
-"""A batch waits this long for company: a commit costs more than an event."""
+GATHER_S: Final = 0.1
+"""A batch waits this long for company: a commit (with its fsync) costs more than many events."""
 RETRY_S: Final = 0.5
 
 _log = logs.get_logger("dispatch")
