@@ -29,7 +29,7 @@ run: setup ## Start everything on this machine: two accounts, SIP on 5060, HTTP 
 	@exec $(BIN)/sip-pbx up $(ARGS)
 
 .PHONY: check
-check: setup format-check lint types imports proto-check spelling hygiene test-unit ## What must be green before a commit
+check: setup format-check lint types imports proto-check crds-check chart-lint spelling hygiene test-unit ## What must be green before a commit
 
 .PHONY: format
 format: setup ## Format the code
@@ -51,6 +51,7 @@ types: setup ## Check types (mypy --strict)
 .PHONY: imports
 imports: setup ## Check who imports whom
 	@set -o pipefail; $(BIN)/lint-imports --no-cache | tail -n 8
+	@set -o pipefail; $(BIN)/lint-imports --no-cache --config services/operator/importlinter.toml | tail -n 6
 
 .PHONY: spelling
 spelling: setup ## Check spelling
@@ -69,6 +70,24 @@ proto: setup ## Generate proto/gen from proto/pbx
 proto-check: setup ## Check that proto/gen is what `make proto` would write
 	@$(BIN)/python tools/proto_gen.py --check
 
+CRDS := helm/sip-pbx/crds
+.PHONY: crds
+crds: setup ## Generate the CRDs of the chart from the operator's models
+	@$(BIN)/python -m pbx_operator.generate_crds $(CRDS)
+
+.PHONY: crds-check
+crds-check: setup ## Check that the chart's CRDs are what `make crds` would write
+	@$(BIN)/python -m pbx_operator.generate_crds --check $(CRDS)
+
+.PHONY: chart-lint
+chart-lint: setup ## helm lint, every scenario of helm/sip-pbx/ci rendered (not run where helm cannot be had)
+	@tools/chart-lint
+
+.PHONY: chart-test
+chart-test: setup ## Tests of the chart's templates and of every object against the Kubernetes schemas
+	@tools/install-helm >/dev/null
+	@$(BIN)/pytest -q -n 2 tests/chart
+
 .PHONY: lock
 lock: ## Resolve requirements.lock anew (needs uv)
 	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
@@ -80,8 +99,12 @@ test-unit: setup ## Unit, simulation and conformance tests: no process, no netwo
 	@$(BIN)/pytest -q -n 2 $(wildcard tests/unit tests/sim tests/conformance tests/torture)
 
 .PHONY: test
-test: setup setup-tools ## Every test that needs no cluster: unit to interop
-	@$(BIN)/pytest -q -n 2 --dist loadgroup tests
+test: setup setup-tools chart-tools ## Every test that needs no cluster: unit to interop
+	@PBX_SEQUENCES=200 $(BIN)/pytest -q -n 2 --dist loadgroup tests
+
+.PHONY: chart-tools
+chart-tools:
+	@tools/install-helm >/dev/null || true
 
 .PHONY: bench
 bench: setup setup-tools ## Measure calls, registrations and relaying; table and build/bench.json

@@ -1,0 +1,226 @@
+"""`MediaRelayPool`: how many relays, where, with which ports, and how they are drained. Scaled by `kubectl scale`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from pbx_operator.crd.base import Spec, cel
+from pbx_operator.ports import CONTROL_PORTS, PORTS_PER_SLOT, Block, capacity
+
+REPLICAS_MAX = 1000
+Port = Annotated[int, Field(ge=1024, le=65535)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,251}[A-Za-z0-9])?$", max_length=253)]
+
+
+class PortRange(Spec):
+    """First and last port, both included."""
+
+    first: Port = Field(description="First port; a multiple of 8 for media.")
+    last: Port = Field(description="Last port, included.")
+
+    @property
+    def block(self) -> Block:
+        """As a block."""
+        return Block(self.first, self.last)
+
+
+class Toleration(Spec):
+    """As in a pod."""
+
+    key: str = Field(default="", description="Key of the taint; empty with Exists: every taint.")
+    operator: Literal["Equal", "Exists"] = Field(default="Equal", description="How the value is compared.")
+    value: str = Field(default="", description="Value of the taint.")
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = Field(
+        default="", description="Effect of the taint; empty: every effect."
+    )
+
+
+class Placement(Spec):
+    """On which nodes relays may run."""
+
+    node_selector: dict[str, str] = Field(default_factory=dict, description="Labels that a node must have.")
+    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=64)] = Field(
+        default=(), description="Taints that relays put up with."
+    )
+    zone_label: str = Field(
+        default="topology.kubernetes.io/zone", description="Label by whose values relays are spread; empty: not spread."
+    )
+    relays_per_node_max: int = Field(default=4, ge=1, le=64, description="Relays of this pool on one node.")
+
+
+class Addressing(Spec):
+    """Which address relays announce to phones: the first of these that is known. Never guessed."""
+
+    advertise: Annotated[tuple[str, ...], Field(max_length=2)] = Field(
+        default=(), description="Given: announced by every relay (one node, or a NAT in front of all)."
+    )
+    annotation: str = Field(
+        default="pbx.io/advertise", description="Node annotation that holds the addresses, comma-separated."
+    )
+    external_ip: bool = Field(default=True, description="Whether the node's ExternalIP is taken.")
+    allow_internal_ip: bool = Field(
+        default=False, description="Whether the node's InternalIP may be announced where nothing else is known."
+    )
+
+
+class Drain(Spec):
+    """How calls leave a relay that is to go."""
+
+    deadline_seconds: int = Field(
+        default=3600, ge=0, le=86400, description="Calls older than this drain are dropped, in seconds."
+    )
+
+
+class Autoscale(Spec):
+    """Keep free slots in stock. Leave it out where an HPA or a person scales."""
+
+    min_replicas: int = Field(default=2, ge=0, le=REPLICAS_MAX, description="Never fewer relays.")
+    max_replicas: int = Field(default=10, ge=1, le=REPLICAS_MAX, description="Never more relays.")
+    buffer_calls: int = Field(default=100, ge=1, description="Free slots to keep, in calls.")
+    scale_in_after_seconds: int = Field(
+        default=600, ge=0, description="How long a relay must have been superfluous before it is drained, in seconds."
+    )
+
+
+class SecretKey(Spec):
+    """A key of a Secret in the pool's namespace."""
+
+    name: str = Field(min_length=1, max_length=253, description="Name of the Secret.")
+    key: str = Field(default="url", min_length=1, max_length=253, description="Key inside.")
+
+
+class Resources(Spec):
+    """As in a container."""
+
+    requests: dict[str, str] = Field(default_factory=dict, description="What the scheduler sets aside.")
+    limits: dict[str, str] = Field(default_factory=dict, description="What the kernel enforces.")
+
+
+class EnvVar(Spec):
+    """One more environment variable."""
+
+    name: str = Field(min_length=1, max_length=253, description="Name.")
+    value: str = Field(default="", description="Value.")
+
+
+class RelayTemplate(Spec):
+    """The relay's pod. A change drains and replaces one relay after the other, each on its node and ports."""
+
+    image: str = Field(min_length=1, max_length=1024, description="Image of the relay.")
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
+        default="IfNotPresent", description="As in a container."
+    )
+    image_pull_secrets: tuple[str, ...] = Field(default=(), description="Names of Secrets.")
+    datapath: Literal["auto", "ebpf", "native", "python", "null"] = Field(
+        default="auto", description="auto and ebpf get CAP_BPF and CAP_NET_ADMIN, the others no capability."
+    )
+    redis: SecretKey = Field(description="Where the Redis URL is.")
+    resources: Resources = Field(default_factory=Resources, description="Of the relay's container.")
+    env: tuple[EnvVar, ...] = Field(default=(), description="More environment variables.")
+    labels: dict[str, str] = Field(default_factory=dict, description="More labels of the pod.")
+    annotations: dict[str, str] = Field(default_factory=dict, description="More annotations of the pod.")
+    priority_class_name: str = Field(default="", description="As in a pod.")
+    service_account_name: str = Field(default="", description="As in a pod; relays never call the API.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Of the relay.")
+
+
+class MediaRelayPoolSpec(Spec):
+    """What a person asks for."""
+
+    replicas: int = Field(default=2, ge=0, le=REPLICAS_MAX, description="Relays that take calls.")
+    slots_per_shard: int = Field(default=500, ge=1, le=8000, description="Calls that one relay can hold; 8 ports each.")
+    ports: PortRange = Field(
+        default=PortRange(first=30000, last=39999), description="Media ports that relays may hold on each node (UDP)."
+    )
+    control_ports: PortRange = Field(
+        default=PortRange(first=9300, last=9427),
+        description="Ports for gRPC and HTTP on each node, two a relay (TCP).",
+    )
+    placement: Placement = Field(default_factory=Placement, description="On which nodes.")
+    addressing: Addressing = Field(default_factory=Addressing, description="Which address phones are told.")
+    drain: Drain = Field(default_factory=Drain, description="How calls leave a relay.")
+    node_lost_after_seconds: int = Field(
+        default=60,
+        ge=0,
+        le=3600,
+        description="Relays of a node that is not ready for longer are replaced, in seconds.",
+    )
+    autoscale: Autoscale | None = Field(default=None, description="Keep free slots in stock.")
+    template: RelayTemplate = Field(description="The relay's pod.")
+
+    @model_validator(mode="after")
+    def _holds_a_shard(self) -> MediaRelayPoolSpec:
+        if capacity(self.ports.block, self.block_size, PORTS_PER_SLOT) < 1:
+            raise ValueError(f"ports {self.ports.block} hold no shard of {self.block_size} ports")
+        if capacity(self.control_ports.block, CONTROL_PORTS, CONTROL_PORTS) < 1:
+            raise ValueError("controlPorts hold no pair of ports")
+        return self
+
+    @property
+    def block_size(self) -> int:
+        """Ports of one shard."""
+        return self.slots_per_shard * PORTS_PER_SLOT
+
+
+RULES: dict[str, list[dict[str, str]]] = {
+    "": [
+        cel("self.ports.first % 8 == 0", "ports.first must be a multiple of 8: a call takes 8 ports, aligned to 8"),
+        cel(
+            "self.ports.last - self.ports.first + 1 >= self.slotsPerShard * 8",
+            "ports hold no shard: ports.last - ports.first + 1 must be at least slotsPerShard * 8",
+        ),
+        cel(
+            "self.controlPorts.last > self.controlPorts.first && self.controlPorts.first % 2 == 0",
+            "controlPorts must begin at an even port and hold two",
+        ),
+        cel(
+            "self.controlPorts.last < self.ports.first || self.controlPorts.first > self.ports.last",
+            "controlPorts and ports must not overlap",
+        ),
+        cel(
+            "!has(self.autoscale) || self.autoscale.minReplicas <= self.autoscale.maxReplicas",
+            "autoscale.minReplicas must not exceed autoscale.maxReplicas",
+        ),
+    ],
+}
+"""CEL rules by path (dots between keys; empty: the spec itself)."""
+
+STATUS_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "description": "What the operator sees.",
+    "properties": {
+        "observedGeneration": {"type": "integer", "format": "int64"},
+        "replicas": {"type": "integer", "description": "Relays that exist and are to stay."},
+        "readyReplicas": {"type": "integer", "description": "Relays that take calls."},
+        "drainingReplicas": {"type": "integer", "description": "Relays on their way out."},
+        "updatedReplicas": {"type": "integer", "description": "Relays of the present template."},
+        "selector": {"type": "string", "description": "Label selector of the relays, for autoscalers."},
+        "calls": {"type": "integer", "description": "Calls on all relays that answered."},
+        "freeSlots": {"type": "integer", "description": "Slots that can be taken now."},
+        "surplusSince": {
+            "type": "string",
+            "format": "date-time",
+            "nullable": True,
+            "description": "Since when a relay has been superfluous (autoscale).",
+        },
+        "conditions": {
+            "type": "array",
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+            "items": {
+                "type": "object",
+                "required": ["type", "status", "reason", "message", "lastTransitionTime"],
+                "properties": {
+                    "type": {"type": "string"},
+                    "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
+                    "reason": {"type": "string"},
+                    "message": {"type": "string"},
+                    "lastTransitionTime": {"type": "string", "format": "date-time"},
+                    "observedGeneration": {"type": "integer", "format": "int64"},
+                },
+            },
+        },
+    },
+}

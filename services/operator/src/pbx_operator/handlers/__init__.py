@@ -1,0 +1,1 @@
+"""kopf's side: watches that wake the reconciler. No decisions here."""

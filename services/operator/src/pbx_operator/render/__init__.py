@@ -1,0 +1,1 @@
+"""From specs to manifests: pure functions, one kind per file."""

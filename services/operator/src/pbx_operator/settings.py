@@ -1,0 +1,24 @@
+"""Settings of the operator (ARCHITECTURE.md, "Settings")."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from pbx_runtime.address import Listen
+from pbx_runtime.settings import ServiceSettings
+
+
+class OperatorSettings(ServiceSettings):
+    """What a replica is told. Where the API server is comes from the service account, or from KUBECONFIG."""
+
+    service: ClassVar[str] = "operator"
+
+    http_listen: Listen = Listen("127.0.0.1", 9115)
+    operator_namespace: str = Field(default="default", min_length=1, max_length=63)
+    """Namespace of the lease by which replicas choose who acts."""
+    watch_namespace: str = Field(default="", max_length=63)
+    """Namespace of the pools; empty: every one."""
+    operator_interval_s: float = Field(default=5.0, gt=0, le=300)
+    """Seconds between two passes where nothing happens; calls are counted as often."""

@@ -1,0 +1,164 @@
+"""Status and conditions of pools and shards: functions of what is seen. Pure.
+
+A message says what is waited for and, where a person has to act, what would help.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from pbx_operator import addressing, autoscale, placement
+from pbx_operator.observed import LABEL_POOL, Manifest, Pod, Pool, Shard, World
+from pbx_operator.plan import is_outdated, staying
+
+LISTED_MAX: Final = 3
+"""Names in one message; more are counted."""
+
+
+def time_text(moment: datetime) -> str:
+    """As Kubernetes writes times."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def shard_status(shard: Shard, world: World) -> Manifest:
+    """The status of a RelayShard."""
+    report, node = world.report_of(shard), world.nodes.get(shard.spec.node)
+    phase, message = _phase(shard, world)
+    advertise = addressing.advertised(node, world.pool.spec.addressing) if node else ()
+    return {
+        "phase": phase,
+        "message": message,
+        "calls": report.calls if report else None,
+        "freeSlots": report.slots_free if report else None,
+        "advertise": ",".join(advertise),
+    }
+
+
+def _phase(shard: Shard, world: World) -> tuple[str, str]:
+    node, pod = world.nodes.get(shard.spec.node), world.pod_of(shard)
+    if world.is_lost(shard.spec.node):
+        what = "is gone" if node is None else "is not ready; its relay counts again when it returns"
+        return "Lost", f"node {shard.spec.node} {what}"
+    if shard.drain is not None or shard.is_deleting or (pod is not None and pod.is_terminating):
+        return "Draining", drain_message(shard, world)
+    if pod is None or not pod.has_started:
+        return "Pending", _pending_message(shard, pod, world)
+    if not pod.is_ready:
+        return "NotReady", pod.message or "the relay's readiness probe fails: see its log"
+    return "Ready", ""
+
+
+def _pending_message(shard: Shard, pod: Pod | None, world: World) -> str:
+    node = world.nodes[shard.spec.node]
+    if pod is not None:
+        return pod.message or "its pod is starting"
+    if not addressing.advertised(node, world.pool.spec.addressing):
+        return addressing.explain_unknown(node.name, world.pool.spec.addressing)
+    if not addressing.control_host(node):
+        return f"node {node.name} has no InternalIP: signaling could not reach the relay"
+    return "its pod is about to be created" if node.is_ready else f"node {node.name} is not ready"
+
+
+def drain_message(shard: Shard, world: World) -> str:
+    """What a drain waits for: "3 calls left, oldest 41 min, dropped at 12:00:00 UTC"."""
+    report = world.report_of(shard)
+    if report is None:
+        text = "the relay does not answer: its calls are not known"
+    else:
+        text = f"{report.calls} call{'' if report.calls == 1 else 's'} left"
+        if report.oldest_call_s is not None and report.calls:
+            text += f", oldest {int(report.oldest_call_s // 60)} min"
+    if shard.drain is not None:
+        text += f", until {shard.drain.deadline:%Y-%m-%d %H:%M:%S} UTC at most ({shard.drain.reason.value})"
+    return text
+
+
+def pool_status(world: World, template: str) -> Manifest:
+    """The status of a MediaRelayPool."""
+    pool, now = world.pool, world.now
+    here = staying(world)
+    reports = [report for shard in world.own_shards if (report := world.report_of(shard))]
+    wish = autoscale.wish(world)
+    conditions = [_available(world), _progressing(world, template), _addressed(world), _placeable(world)]
+    return {
+        "observedGeneration": pool.generation,
+        "replicas": len(here),
+        "readyReplicas": sum(1 for shard in here if _takes_calls(shard, world)),
+        "drainingReplicas": sum(1 for shard in world.own_shards if shard.drain is not None),
+        "updatedReplicas": sum(1 for s in here if world.pod_of(s) and not is_outdated(world.pod_of(s), template)),
+        "selector": f"{LABEL_POOL}={pool.name}",
+        "calls": sum(report.calls for report in reports),
+        "freeSlots": sum(report.slots_free for report in reports if not report.is_draining),
+        "surplusSince": time_text(wish.surplus_since) if wish and wish.surplus_since else None,
+        "conditions": [_dated(condition, pool, now) for condition in conditions],
+    }
+
+
+def invalid_status(body: Manifest, problem: str, now: datetime) -> Manifest:
+    """The status of a pool whose spec cannot be read: everything stays as it is until it is mended."""
+    generation = int(body["metadata"].get("generation") or 0)
+    fresh = _condition("Valid", False, "InvalidSpec", problem)
+    earlier = {c["type"]: c for c in (body.get("status") or {}).get("conditions") or ()}
+    dated = _date(fresh, earlier.get("Valid"), generation, now)
+    return {"conditions": [*(c for kind, c in earlier.items() if kind != "Valid"), dated]}
+
+
+def _takes_calls(shard: Shard, world: World) -> bool:
+    pod = world.pod_of(shard)
+    return shard.drain is None and pod is not None and pod.is_ready and not pod.is_terminating
+
+
+def _condition(kind: str, ok: bool, reason: str, message: str) -> dict[str, Any]:
+    return {"type": kind, "status": "True" if ok else "False", "reason": reason, "message": message}
+
+
+def _available(world: World) -> dict[str, Any]:
+    ready = sum(1 for shard in staying(world) if _takes_calls(shard, world))
+    wanted = world.pool.spec.replicas
+    ok = ready >= wanted
+    message = f"{ready} of {wanted} relays take calls"
+    return _condition("Available", ok, "RelaysReady" if ok else "RelaysMissing", message)
+
+
+def _progressing(world: World, template: str) -> dict[str, Any]:
+    draining = [shard for shard in world.own_shards if shard.drain is not None]
+    outdated = [shard for shard in staying(world) if is_outdated(world.pod_of(shard), template)]
+    if draining:
+        texts = [f"{shard.name}: {drain_message(shard, world)}" for shard in draining]
+        return _condition("Progressing", True, "Draining", _listed(texts))
+    if outdated:
+        return _condition("Progressing", True, "Upgrading", f"{len(outdated)} relays of an earlier template left")
+    return _condition("Progressing", False, "Settled", "nothing to do")
+
+
+def _addressed(world: World) -> dict[str, Any]:
+    wanted = world.pool.spec.addressing
+    nodes = [world.nodes[s.spec.node] for s in world.own_shards if s.spec.node in world.nodes]
+    unknown = sorted({node.name for node in nodes if not addressing.advertised(node, wanted)})
+    if not unknown:
+        return _condition("AddressKnown", True, "Known", "")
+    return _condition("AddressKnown", False, "NoAddress", addressing.explain_unknown(_listed(unknown), wanted))
+
+
+def _placeable(world: World) -> dict[str, Any]:
+    missing = world.pool.spec.replicas - len(staying(world))
+    if missing <= 0 or placement.place(world) is not None:
+        return _condition("Placed", True, "Placed", "")
+    return _condition("Placed", False, "NoRoom", f"{missing} relays missing: {placement.why_no_place(world)}")
+
+
+def _listed(texts: list[str]) -> str:
+    more = len(texts) - LISTED_MAX
+    return "; ".join(texts[:LISTED_MAX]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _dated(condition: dict[str, Any], pool: Pool, now: datetime) -> dict[str, Any]:
+    earlier = next((c for c in pool.status.get("conditions") or () if c["type"] == condition["type"]), None)
+    return _date(condition, earlier, pool.generation, now)
+
+
+def _date(condition: dict[str, Any], earlier: Manifest | None, generation: int, now: datetime) -> dict[str, Any]:
+    same = earlier is not None and earlier["status"] == condition["status"]
+    since = earlier["lastTransitionTime"] if earlier is not None and same else time_text(now)
+    return {**condition, "lastTransitionTime": since, "observedGeneration": generation}

@@ -1,0 +1,261 @@
+"""The chart: every scenario against the Kubernetes schemas and our CRDs, and what its templates promise."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="not run: make setup installs it")
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "helm/sip-pbx"
+SCENARIOS = sorted(CHART.glob("ci/*-values.yaml"))
+THIRD_PARTY = {"monitoring.coreos.com/v1"}
+Objects = list[dict[str, Any]]
+Template = Callable[..., Objects]
+
+
+def crd_schemas() -> dict[str, dict[str, Any]]:
+    crds = [yaml.safe_load(path.read_text()) for path in CHART.glob("crds/*.yaml")]
+    return {c["spec"]["names"]["kind"]: c["spec"]["versions"][0]["schema"]["openAPIV3Schema"] for c in crds}
+
+
+def find(objects: Objects, kind: str, name: str) -> dict[str, Any]:
+    return next(body for body in objects if body["kind"] == kind and body["metadata"]["name"] == name)
+
+
+def pod_specs(objects: Objects) -> Iterator[tuple[str, dict[str, Any]]]:
+    for body in objects:
+        spec = body["spec"] if body["kind"] == "Pod" else body.get("spec", {}).get("template", {}).get("spec")
+        if spec and "containers" in spec:
+            yield f"{body['kind']}/{body['metadata']['name']}", spec
+
+
+def environment(spec: dict[str, Any]) -> dict[str, Any]:
+    return {entry["name"]: entry for entry in spec["containers"][0]["env"]}
+
+
+@pytest.mark.parametrize("values", SCENARIOS, ids=lambda path: path.name.removesuffix("-values.yaml"))
+def test_every_object_of_every_scenario_is_valid(values: Path, template: Template) -> None:
+    schemas = crd_schemas()
+    objects = template("--values", str(values))
+    names = [(body["kind"], body["metadata"]["name"]) for body in objects]
+    assert len(names) == len(set(names)), "two objects of one name"
+    for body in objects:
+        if body["kind"] in schemas:
+            jsonschema.validate(body, schemas[body["kind"]])
+            _nothing_pruned(body["spec"], schemas[body["kind"]]["properties"]["spec"], body["kind"])
+        elif body["apiVersion"] not in THIRD_PARTY:
+            kubernetes_validate.validate(body, "1.31", strict=True)
+
+
+def _nothing_pruned(value: Any, schema: dict[str, Any], path: str) -> None:
+    """A key that the schema does not know is dropped in silence by the API server."""
+    if isinstance(value, dict) and "properties" in schema:
+        for key, inner in value.items():
+            assert key in schema["properties"], f"{path}.{key} is not in the CRD"
+            _nothing_pruned(inner, schema["properties"][key], f"{path}.{key}")
+    if isinstance(value, list):
+        for inner in value:
+            _nothing_pruned(inner, schema["items"], f"{path}[]")
+
+
+@pytest.mark.parametrize("values", SCENARIOS, ids=lambda path: path.name.removesuffix("-values.yaml"))
+def test_pods_of_the_chart_pass_the_restricted_level(values: Path, template: Template) -> None:
+    for name, spec in pod_specs(template("--values", str(values))):
+        allowed_host = "HostNetwork" in values.read_text() and name.endswith("-signaling")
+        assert not spec.get("hostNetwork") or allowed_host, f"{name}: hostNetwork is documented for signaling alone"
+        assert not spec.get("hostPID")
+        assert not spec.get("hostIPC")
+        assert spec["securityContext"]["runAsNonRoot"] is True
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert all("hostPath" not in volume for volume in spec.get("volumes", ()))
+        for container in [*spec["containers"], *spec.get("initContainers", ())]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["privileged"] is False
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert context["readOnlyRootFilesystem"] is True
+            assert container["resources"]["requests"]
+            assert container["resources"]["limits"]["memory"]
+
+
+def test_no_secret_stands_in_an_argument_or_a_plain_variable(template: Template) -> None:
+    objects = template()
+    secret = find(objects, "Secret", "pbx-secrets")
+    values = [str(value) for value in secret["data"].values()]
+    for _, spec in pod_specs(objects):
+        text = json.dumps(spec)
+        assert not any(value in text for value in values)
+
+
+def test_secrets_are_kept_over_upgrades_and_uninstall(template: Template) -> None:
+    secret = find(template(), "Secret", "pbx-secrets")
+    assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert "lookup" in (CHART / "templates/secrets.yaml").read_text()
+
+
+def test_redis_and_its_clients_share_the_password(template: Template) -> None:
+    import base64
+
+    objects = template()
+    password = base64.b64decode(find(objects, "Secret", "pbx-secrets")["data"]["redis-password"]).decode()
+    assert find(objects, "Secret", "pbx-redis-url")["stringData"]["url"] == f"redis://:{password}@pbx-redis:6379/0"
+
+
+def test_the_nonce_key_is_hex_of_32_octets(template: Template) -> None:
+    import base64
+
+    key = base64.b64decode(find(template(), "Secret", "pbx-secrets")["data"]["nonce-key"]).decode()
+    assert len(bytes.fromhex(key)) == 32
+
+
+def test_load_balancers_keep_the_callers_address(template: Template) -> None:
+    services = [b for b in template() if b["kind"] == "Service" and b["spec"].get("type") == "LoadBalancer"]
+    assert [s["metadata"]["name"] for s in services] == ["pbx-signaling-udp", "pbx-signaling-tcp"]
+    for service in services:
+        assert service["spec"]["externalTrafficPolicy"] == "Local"
+        assert len({port["protocol"] for port in service["spec"]["ports"]}) == 1
+
+
+def test_mixed_protocols_make_one_service(template: Template) -> None:
+    objects = template("--set", "signaling.loadBalancer.mixedProtocols=true")
+    (service,) = [b for b in objects if b["kind"] == "Service" and b["spec"].get("type") == "LoadBalancer"]
+    assert {port["protocol"] for port in service["spec"]["ports"]} == {"UDP", "TCP"}
+
+
+def test_an_unknown_address_is_waited_for_and_a_given_one_is_not(template: Template) -> None:
+    spec = find(template(), "StatefulSet", "pbx-signaling")["spec"]["template"]["spec"]
+    assert spec["initContainers"][0]["command"][:3] == ["python", "-m", "pbx_operator.advertise"]
+    assert environment(spec)["PBX_ADVERTISE_FILE"]["value"] == "/run/pbx/advertise"
+    given = template("--set", "signaling.advertise=203.0.113.1")
+    spec = find(given, "StatefulSet", "pbx-signaling")["spec"]["template"]["spec"]
+    assert "initContainers" not in spec
+    assert environment(spec)["PBX_ADVERTISE"]["value"] == "203.0.113.1"
+    assert not [b for b in given if b["kind"] == "ServiceAccount" and b["metadata"]["name"] == "pbx-signaling"]
+
+
+def test_the_grace_period_holds_pre_stop_and_shutdown(template: Template) -> None:
+    spec = find(template(), "StatefulSet", "pbx-signaling")["spec"]["template"]["spec"]
+    shutdown = int(environment(spec)["PBX_SHUTDOWN_S"]["value"])
+    pre_stop = spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][2]
+    assert spec["terminationGracePeriodSeconds"] > shutdown + int(re.findall(r"\d+", pre_stop)[0])
+
+
+def test_readiness_of_signaling_is_an_options_over_loopback(template: Template) -> None:
+    spec = find(template(), "StatefulSet", "pbx-signaling")["spec"]["template"]["spec"]
+    command = spec["containers"][0]["readinessProbe"]["exec"]["command"]
+    assert command[:4] == ["python", "-m", "pbx_signaling.probe", "127.0.0.1:5060"]
+
+
+def test_sqlite_allows_one_replica_and_postgres_more(template: Template, refused: Callable[..., str]) -> None:
+    assert "SQLite is one process's" in refused("--set", "registrar.replicas=2")
+    assert "SQLite is one process's" in refused("--set", "events.hpa.enabled=true")
+    url = "postgresql+asyncpg://u:p@db/registrar"
+    objects = template("--set", "registrar.replicas=2", "--set", f"database.registrarUrl={url}")
+    deployment = find(objects, "Deployment", "pbx-registrar")
+    assert deployment["spec"]["strategy"]["type"] == "RollingUpdate"
+    assert "DATABASE_URL" in environment(deployment["spec"]["template"]["spec"])
+    assert find(objects, "PodDisruptionBudget", "pbx-registrar")["spec"]["maxUnavailable"] == 1
+    assert not [b for b in objects if b["kind"] == "PersistentVolumeClaim" and b["metadata"]["name"] == "pbx-registrar"]
+
+
+def test_an_external_redis_needs_its_address(refused: Callable[..., str]) -> None:
+    assert "redis.externalUrl" in refused("--set", "redis.enabled=false")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("signaling.exposure=NodePort", "exposure"),
+        ("relays.ports.first=30001", "first"),
+        ("relays.datapath=xdp", "datapath"),
+        ("sinaling.port=5060", "sinaling"),
+        ("signaling.port=70000", "port"),
+        ("redis.externalUrl=http://x", "externalUrl"),
+        ("relays.name=Default", "name"),
+    ],
+)
+def test_the_schema_refuses_wrong_values(setting: str, message: str, refused: Callable[..., str]) -> None:
+    assert message in refused("--set", setting)
+
+
+def test_an_autoscaled_workload_states_no_replicas(template: Template) -> None:
+    objects = template("--values", str(CHART / "ci/cloud-values.yaml"))
+    assert "replicas" not in find(objects, "StatefulSet", "pbx-signaling")["spec"]
+    assert find(objects, "HorizontalPodAutoscaler", "pbx-signaling")["spec"]["scaleTargetRef"]["kind"] == "StatefulSet"
+    addresses = environment(find(objects, "Deployment", "pbx-events")["spec"]["template"]["spec"])
+    assert addresses["PBX_SIGNALING_ADDRESSES"]["value"].count(",") == 9, "every instance that there may be"
+
+
+def test_alerts_name_sections_of_the_operations_guide_that_exist(template: Template) -> None:
+    (rule,) = [b for b in template("--set", "monitoring.prometheusRule.enabled=true") if b["kind"] == "PrometheusRule"]
+    headings = re.findall(r"^#+ (.+)$", (ROOT / "docs/operations.md").read_text(), re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    alerts = rule["spec"]["groups"][0]["rules"]
+    assert len(alerts) >= 8
+    for alert in alerts:
+        assert alert["annotations"]["runbook_url"].split("#")[1] in anchors, alert["alert"]
+        assert alert["labels"]["severity"] in ("warning", "critical")
+
+
+def metric_names() -> set[str]:
+    sources = [*ROOT.glob("services/*/src/**/*.py"), *ROOT.glob("libs/runtime/src/**/*.py")]
+    return {name for path in sources for name in re.findall(r'"(pbx_[a-z_]+)"', path.read_text())}
+
+
+def test_alerts_and_dashboards_use_metrics_that_exist(template: Template) -> None:
+    objects = template("--values", str(CHART / "ci/cloud-values.yaml"))
+    texts = [json.dumps(b["spec"]) for b in objects if b["kind"] == "PrometheusRule"]
+    texts += [text for b in objects if b["kind"] == "ConfigMap" for text in b["data"].values()]
+    known = metric_names()
+    used = {name for text in texts for name in re.findall(r"\bpbx_[a-z_]+", text)}
+    assert used
+    for name in used:
+        assert name in known or re.sub(r"_(total|bucket|count|sum)$", "", name) in known, f"{name} is nobody's metric"
+
+
+def test_dashboards_are_json_with_panels(template: Template) -> None:
+    maps = [b for b in template("--set", "monitoring.dashboards.enabled=true") if b["kind"] == "ConfigMap"]
+    assert len(maps) == 2
+    for body in maps:
+        (text,) = body["data"].values()
+        assert len(json.loads(text)["panels"]) >= 6
+
+
+def test_network_policies_close_what_nobody_needs(template: Template) -> None:
+    policies = {b["metadata"]["name"]: b["spec"] for b in template() if b["kind"] == "NetworkPolicy"}
+    assert set(policies) == {f"pbx-{c}" for c in ("redis", "registrar", "signaling", "events", "operator")}
+    allowed = policies["pbx-registrar"]["ingress"][0]["from"]
+    names = {peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for peer in allowed}
+    assert names == {"signaling", "events", "test"}
+
+
+def test_the_operator_may_do_what_it_does_and_no_more(template: Template) -> None:
+    rules = find(template(), "Role", "pbx-operator")["rules"]
+    granted = {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
+    needed = "pods create, pods delete, relayshards patch, mediarelaypools patch, events create"
+    assert {tuple(pair.split()) for pair in needed.split(", ")} <= granted
+    assert not {resource for resource, _ in granted} & {"secrets", "configmaps", "pods/exec", "*"}
+    assert not any(verb == "*" for _, verb in granted)
+
+
+def test_the_documentation_of_values_is_complete() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    _same_keys(values, schema, "values")
+
+
+def _same_keys(values: Any, schema: dict[str, Any], path: str) -> None:
+    if isinstance(values, dict) and values and "properties" in schema:
+        missing = set(schema["properties"]) - set(values) - {"global"}
+        assert not missing, f"{path} lacks {sorted(missing)}"
+        for key, inner in values.items():
+            _same_keys(inner, schema["properties"][key], f"{path}.{key}")
