@@ -18,6 +18,7 @@ from typing import Any
 from pbx_operator.kube import ConflictError, Kinds, KubeError, NotFoundError
 from pbx_operator.observed import Manifest, RelayReport
 
+Manifests = list[Manifest]
 Key = tuple[Kinds, str, str]
 HOLDERS = (Kinds.SHARD, Kinds.POD)
 """What holds ports; writes of other kinds are not worth a look."""
@@ -73,7 +74,7 @@ class FakeKube:
 
     # --- the Kube protocol
 
-    async def list(self, kind: Kinds, namespace: str = "", selector: str = "") -> list[Manifest]:
+    async def list(self, kind: Kinds, namespace: str = "", selector: str = "") -> Manifests:
         """Copies, filtered."""
         await self._request()
         wanted = dict(part.split("=", 1) for part in selector.split(",") if part)
@@ -167,7 +168,7 @@ class FakeKube:
 
     # --- what tests and the simulated cluster do
 
-    def of(self, kind: Kinds) -> list[Manifest]:
+    def of(self, kind: Kinds) -> Manifests:
         """The objects of a kind."""
         return [body for (k, _, _), body in self.objects.items() if k is kind]
 
