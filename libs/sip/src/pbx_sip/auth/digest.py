@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass, field
 from typing import Final
 
 from pbx_sip.errors import ParseError
-from pbx_sip.message.headers import split_commas
 
 HASHES: Final = {"MD5": "md5", "SHA-256": "sha256", "SHA-512-256": "sha512_256"}
 """Algorithm tokens to the names of hashlib."""
@@ -171,19 +171,24 @@ def _fields(value: str) -> dict[str, str]:
     scheme, _, rest = value.strip().partition(" ")
     if scheme.lower() != "digest":
         raise ParseError("not a digest")
-    fields: dict[str, str] = {}
-    for part in split_commas(rest):
-        name, equals, text = part.partition("=")
-        if not equals:
-            raise ParseError("digest field without a value")
-        text = text.strip()
-        if text.startswith('"'):
-            if len(text) < 2 or not text.endswith('"'):
-                raise ParseError("quotation not closed")
-            text = text[1:-1].replace('\\"', '"').replace("\\\\", "\\")
-        if fields.setdefault(name.strip().lower(), text) is not text:
-            raise ParseError(f"digest field {name.strip()[:16]!r} twice")
+    if not _LIST.fullmatch(rest):
+        raise ParseError("digest field that is none, or a quotation not closed")
+    found = _FIELD.findall(rest)
+    fields = {name.lower(): token.rstrip() or _unescaped(quoted) for name, quoted, token in found}
+    if len(fields) != len(found):
+        raise ParseError("digest field twice")
     return fields
+
+
+# auth-param = token EQUAL ( token / quoted-string ), comma-separated (RFC 3261 section 25.1). Nothing in it can match
+# the same text in two ways, so that a hostile value costs time in proportion to its length.
+_PARAM: Final = r'[\s,]*([^\s=,"]+)\s*=\s*(?:"([^"\\]*(?:\\.[^"\\]*)*)"\s*|([^\s",][^",]*))(?=,|$)'
+_FIELD: Final = re.compile(_PARAM, re.DOTALL)
+_LIST: Final = re.compile(rf"(?:{_PARAM})*[\s,]*", re.DOTALL)
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL) if "\\" in text else text
 
 
 def _escaped(text: str) -> str:
