@@ -98,9 +98,8 @@ class Headers:
 
     def all(self, name: str) -> list[str]:
         """All values of `name` in order, one for each header line."""
-        values = [value for field, value in self.items if field == name]
-        if values or name in _BY_SPELLING:
-            return values
+        if name in _BY_SPELLING:
+            return [value for field, value in self.items if field == name]
         lower = name.lower()
         return [value for field, value in self.items if field.lower() == lower]
 

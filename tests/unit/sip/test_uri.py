@@ -1,0 +1,64 @@
+"""SIP URIs: one table for reading and writing, one for what is none."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pbx_sip.address import HostPort, Transport
+from pbx_sip.errors import RemoteError
+from pbx_sip.message.uri import Uri
+
+GOOD = [
+    ("sip:1004@pbx.local", Uri("sip", "1004", None, "pbx.local")),
+    ("sips:a:b@pbx.local:5071", Uri("sips", "a", "b", "pbx.local", 5071)),
+    ("sip:[2001:db8::1]:5080;transport=tcp", Uri("sip", None, None, "2001:db8::1", 5080, {"transport": "tcp"})),
+    ("sip:a%40b@h;lr;x=1?Subject=hi", Uri("sip", "a%40b", None, "h", None, {"lr": None, "x": "1"}, "Subject=hi")),
+    ("sip:user;par=u%40example.net@example.com", Uri("sip", "user;par=u%40example.net", None, "example.com")),
+    ("tel:+4930123", Uri("tel", opaque="+4930123")),
+]
+BAD = [
+    "",
+    "1004",
+    "sip:",
+    "sip:@h",
+    "sip:a@",
+    "sip:a@h:0",
+    "sip:a@h:99999",
+    "sip:a@h:x",
+    "sip:[::1",
+    "sip:a b@h",
+    "sip:<a@h>",
+]
+
+
+@pytest.mark.parametrize(("text", "uri"), GOOD)
+def test_reading_and_writing(text: str, uri: Uri):
+    assert Uri.parse(text) == uri
+    assert str(uri) == text
+
+
+@pytest.mark.parametrize("text", [*BAD, "sip:" + "a" * 3000 + "@h"])
+def test_what_is_none(text: str):
+    with pytest.raises(RemoteError):
+        Uri.parse(text)
+
+
+def test_what_it_points_at():
+    assert Uri.parse("sip:h").host_port == HostPort("h", 5060)
+    assert Uri.parse("sips:h").host_port == HostPort("h", 5061)
+    assert Uri.parse("sips:h;transport=tcp").transport is Transport.TLS
+    assert Uri.parse("sip:h;transport=TCP").transport is Transport.TCP
+    assert Uri.parse("sip:h:5070;transport=ws").host_port == HostPort("h", 5070)
+    assert Uri.parse("sip:a%40b@h").user_unescaped == "a@b"
+    assert Uri.parse("tel:+49;ext=1").user_unescaped == "+49"
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_read_or_refused(text: str):
+    try:
+        uri = Uri.parse(text)
+    except RemoteError:
+        return
+    assert Uri.parse(str(uri)) == uri
