@@ -52,7 +52,7 @@ def test_what_we_answer_we_accept_and_nothing_else(algorithm: str, qop: tuple[st
     assert not verify(good, ha1(algorithm, "1004", "pbx.local", "wrong"), "INVITE", b"v=0")
     assert not verify(good, hashed, "BYE", b"v=0")
     assert not verify(replace(good, uri="sip:x@y"), hashed, "INVITE", b"v=0")
-    assert not verify(replace(good, nonce="abd"), hashed, "INVITE", b"v=0")
+    assert not verify(replace(good, nonce="abx"), hashed, "INVITE", b"v=0")
     if qop == ("auth-int",):
         assert not verify(good, hashed, "INVITE", b"v=1")
 
