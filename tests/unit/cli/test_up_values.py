@@ -63,6 +63,15 @@ def test_replicas_fit_below_the_last_port() -> None:
             parse.check_replicas(count, Listen("0.0.0.0", port))
 
 
+def test_servers_of_ours_stay_out_of_each_others_way() -> None:
+    sip, http = Listen("0.0.0.0", 5060), Listen("127.0.0.1", 8080)
+    parse.check_apart(sip, http, (30000, 39999), 3)
+    with pytest.raises(CliError, match="--sip: port 5080 lies inside --relay-ports 5072-5999"):
+        parse.check_apart(sip, http, (5072, 5999), 3)
+    with pytest.raises(CliError, match="--http: port 5070 is a SIP port too"):
+        parse.check_apart(sip, Listen("127.0.0.1", 5070), (30000, 39999), 2)
+
+
 @pytest.mark.parametrize(
     ("explicit", "sip", "expected"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -154,6 +155,53 @@ async def test_no_result_in_time_is_a_deadline_and_a_late_result_is_dropped() ->
         await eventually(lambda: len(held) == 2)
         held[1]()
         assert (await waiting).allocate.relay_id == "next"
+
+
+async def test_a_command_that_timed_out_before_it_was_written_is_never_sent() -> None:
+    pair = Pair(at_once)
+    with pytest.raises(errors.DeadlineExceeded):
+        await pair.client.submit(command("given up"), timeout_s=0.01)
+    kept = pair.client.submit(command("kept"))
+    async with pair:
+        assert (await kept).allocate.relay_id == "kept"
+        seen = [c.allocate.call_id for request in pair.streams[0].requests_seen for c in request.commands]
+        assert seen == ["kept"]
+
+
+async def test_a_peer_that_falls_silent_is_left_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pbx_runtime.batch_stream.STALL_S", 0.05)
+    never: Handle = lambda to, replies: None  # noqa: E731
+    async with Pair(never) as pair:
+        await pair.up()
+        with pytest.raises((errors.DeadlineExceeded, errors.Unavailable)):
+            await pair.client.submit(command("x"), timeout_s=0.1)
+        await eventually(lambda: len(pair.streams) == 2 and pair.client.is_up)
+
+
+async def test_a_peer_that_answers_others_is_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pbx_runtime.batch_stream.STALL_S", 0.2)
+
+    def handle(to: relay_pb2.Command, replies: Replies[relay_pb2.Result]) -> relay_pb2.Result | None:
+        return None if to.allocate.call_id == "lost" else result(to)
+
+    async with Pair(handle) as pair:
+        lost = [pair.client.submit(command("lost"), timeout_s=0.05) for _ in range(3)]
+        for _ in range(20):
+            await pair.client.submit(command("answered"))
+        await asyncio.gather(*lost, return_exceptions=True)
+        assert len(pair.streams) == 1
+        assert pair.client.is_up
+
+
+async def test_a_batch_that_cannot_be_made_fails_its_commands_and_not_the_client() -> None:
+    async with Pair(at_once) as pair:
+        await pair.up()
+        good, pair.client._codec = pair.client._codec, dataclasses.replace(CODEC, make_request=lambda commands: 1 / 0)
+        with pytest.raises(errors.Unavailable, match="ZeroDivisionError"):
+            await pair.client.submit(command("x"))
+        pair.client._codec = good
+        await pair.up()
+        assert (await pair.client.submit(command("y"))).allocate.relay_id == "y"
 
 
 async def test_a_broken_stream_fails_what_is_in_flight_and_comes_back() -> None:

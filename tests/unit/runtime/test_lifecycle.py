@@ -51,6 +51,18 @@ async def test_a_clean_life() -> None:
     assert life.health.is_live
 
 
+async def test_the_lag_of_the_loop_is_measured() -> None:
+    life = Lifecycle("demo", 5)
+    running = asyncio.ensure_future(life.run(nothing))
+
+    def seen() -> float:
+        return life.registry.get_sample_value("pbx_loop_lag_seconds_count") or 0
+
+    await eventually(lambda: seen() >= 1)
+    life.stop()
+    assert await running == 0
+
+
 async def test_readiness_is_red_before_the_first_callback_runs() -> None:
     life = Lifecycle("demo", 5)
     ready_in_callback: list[bool] = []

@@ -207,3 +207,42 @@ async def test_closing_fails_what_is_in_flight(server: RedisServer) -> None:
 
 async def until_up(client: PipelinedRedis) -> None:
     await eventually(lambda: client.is_up)
+
+
+@contextlib.asynccontextmanager
+async def speaking(answer: bytes | None) -> AsyncIterator[str]:
+    """A server that answers everything with the same bytes; None: with nothing."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(65536):
+                if answer is not None:
+                    writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x00\xff" * 50, b"$-7\r\n", b"-LOADING wait\r\n"]
+)
+async def test_what_is_no_redis_is_unavailable(answer: bytes) -> None:
+    async with speaking(answer) as url, connected(url) as client:
+        with pytest.raises(errors.Unavailable):
+            await client.submit("PING")
+        assert not client.is_up
+
+
+async def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pbx_runtime.redis_pipe.CONNECT_S", 0.1)
+    async with speaking(None) as url, connected(url) as client:
+        with pytest.raises(errors.Unavailable, match=r"no connection within 0\.1 s"):
+            await client.submit("PING")
+
+
+async def test_replies_that_nobody_asked_for_end_the_connection() -> None:
+    async with speaking(b"+PONG\r\n+PONG\r\n") as url, connected(url) as client:
+        await client.submit("PING")
+        await eventually(lambda: not client.is_up)

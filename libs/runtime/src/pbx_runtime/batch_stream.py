@@ -32,6 +32,8 @@ BATCH_MAX = 500
 """Commands in one message: keeps a message well below the size limit and the peer's loop turn short."""
 TIMEOUT_S = 2.0
 CONNECT_S = 3.0
+STALL_S = 5.0
+"""A peer that let commands time out and said nothing for so long is treated as gone."""
 SWEEP_S = 0.05
 """How often timeouts are looked for, and so how late one may fire."""
 _EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # absent from the stubs
@@ -107,6 +109,9 @@ class BatchClient(Generic[C, R]):
         self._sweeper: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff()
+        self._heard_at = 0.0
+        self._stalled = asyncio.Event()
+        self._some_expired = False
 
     def __repr__(self) -> str:
         state = "up" if self.is_up else "down"
@@ -182,6 +187,9 @@ class BatchClient(Generic[C, R]):
             return errors.Unavailable(f"{self.name}: no connection within {CONNECT_S:g} s")
         except asyncio.InvalidStateError as error:  # grpc.aio: the call ended between two writes
             return errors.Unavailable(f"{self.name}: {error}")
+        except Exception as error:  # a batch that cannot be made or read: a bug, and only this stream's end
+            _log.error("stream failed", peer=self.name, exc_info=error)
+            return errors.Unavailable(f"{self.name}: {type(error).__name__}")
         finally:
             stream.cancel()
 
@@ -193,15 +201,25 @@ class BatchClient(Generic[C, R]):
         self._tell(True)
 
     async def _exchange(self, stream: Stream) -> errors.ServiceError:
+        self._heard_at = self._loop.time()
+        self._stalled.clear()
+        reader = asyncio.ensure_future(self._read_all(stream))
         writer = asyncio.ensure_future(self._write_all(stream))
+        others: set[asyncio.Future[Any]] = {writer, asyncio.ensure_future(self._stalled.wait())}
         try:
-            return await self._read_all(stream)
+            await asyncio.wait({reader, *others}, return_when=asyncio.FIRST_COMPLETED)
+            if self._stalled.is_set():
+                return errors.Unavailable(f"{self.name}: silent for {STALL_S:g} s with commands waiting")
+            if writer.done():
+                writer.result()
+            return await reader
         finally:
-            writer.cancel()
-            # Its error, if any, is the reader's too; it is collected here so that nobody reports it as lost.
-            await asyncio.wait({writer})
-            if not writer.cancelled():
-                writer.exception()
+            for task in (reader, *others):
+                task.cancel()
+            await asyncio.wait({reader, *others})
+            for task in others:
+                if not task.cancelled():
+                    task.exception()  # collected, so that nobody reports it as lost
 
     async def _write_all(self, stream: Stream) -> None:
         while True:
@@ -209,12 +227,18 @@ class BatchClient(Generic[C, R]):
             self._wakeup.clear()
             while self._outgoing:
                 batch, self._outgoing = self._outgoing[:BATCH_MAX], self._outgoing[BATCH_MAX:]
-                await stream.write(self._codec.make_request(batch))
+                if self._some_expired:
+                    # Nobody waits for them any more, and the peer would do work that nobody undoes.
+                    batch = [command for command in batch if command.id in self._pending]
+                if batch:
+                    await stream.write(self._codec.make_request(batch))
+            self._some_expired = False
 
     async def _read_all(self, stream: Stream) -> errors.ServiceError:
         on_response, results_of = self._codec.on_response, self._codec.results_of
         while True:
             response = await stream.read()
+            self._heard_at = self._loop.time()
             if response is _EOF:
                 return errors.Unavailable(f"{self.name}: the peer ended the stream")
             if on_response is not None:
@@ -252,6 +276,11 @@ class BatchClient(Generic[C, R]):
     def _sweep(self) -> None:
         now = self._loop.time()
         late = [key for key, entry in self._pending.items() if entry.deadline <= now]
+        if late:
+            self._some_expired = True
+            if self.is_up and now - self._heard_at > STALL_S:
+                # Its connection lives, as keep-alive proves, but whoever should answer does not.
+                self._stalled.set()
         for key in late:
             entry = self._pending.pop(key, None)
             if entry is not None:

@@ -45,15 +45,17 @@ def up(  # the face that DESIGN.md fixes: one parameter an option
     from pbx_cli.up.command import up as run_up
 
     sip_listen = parse.parse_listen("--sip", sip)
+    http_listen, ports = parse.parse_listen("--http", http), parse.parse_relay_ports(relay_ports)
+    parse.check_apart(sip_listen, http_listen, ports, parse.check_replicas(replicas, sip_listen))
     options = parse.UpOptions(
         sip=sip_listen,
         advertise=advertise,
-        http=parse.parse_listen("--http", http),
-        relay_ports=parse.parse_relay_ports(relay_ports),
+        http=http_listen,
+        relay_ports=ports,
         data=data,
         accounts=tuple(parse.parse_account(text) for text in account or ()),
         domain=parse.parse_domain(domain),
-        replicas=parse.check_replicas(replicas, sip_listen),
+        replicas=replicas,
         as_json=json,
     )
     raise typer.Exit(run_up(options))

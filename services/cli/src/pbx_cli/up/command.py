@@ -97,7 +97,7 @@ class _Up:
     async def run(self) -> int:
         """Start, wait, stop."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._on_signal)
         try:
             if await self._unless_stopped(self._start()):

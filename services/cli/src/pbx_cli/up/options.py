@@ -85,6 +85,17 @@ def parse_domain(text: str) -> str:
     return text.lower()
 
 
+def check_apart(sip: Listen, http: Listen, relay_ports: tuple[int, int], replicas: int) -> None:
+    """Check that no server of ours stands in the way of another. Raises CliError."""
+    first, last = relay_ports
+    sip_ports = [sip.port + REPLICA_PORT_STEP * index for index in range(replicas)]
+    for port in sip_ports:
+        if first <= port <= last:
+            raise CliError(f"--sip: port {port} lies inside --relay-ports {first}-{last}; move one of them", EXIT_USAGE)
+    if http.port in sip_ports:
+        raise CliError(f"--http: port {http.port} is a SIP port too; choose another", EXIT_USAGE)
+
+
 def check_replicas(count: int, sip: Listen) -> int:
     """Check the number of signaling instances. Raises CliError."""
     if not 1 <= count <= REPLICAS_MAX:
