@@ -114,6 +114,10 @@ bench: setup setup-tools ## Measure calls, registrations and relaying; table and
 soak: setup setup-tools ## 100 simultaneous calls with RTP for 60 s: nothing lost, nothing left over
 	@PYTHONPATH=tests $(BIN)/python -m load.soak $(ARGS)
 
+.PHONY: newcomer
+newcomer: setup setup-tools ## A fresh clone in a scratch directory: make run, two phones call, CDR and webhook come
+	@PYTHONPATH=tests $(BIN)/python -m load.newcomer $(ARGS)
+
 .PHONY: bench-runtime
 bench-runtime: setup ## Measure CPU per command of the batched stream and of the Redis pipeline
 	@PYTHONPATH=tests $(BIN)/python -m load.micro_runtime

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from load import run, servers
+from load import relay_bench, run, servers
 from load.run import Result
 from load.search import highest_rate
 from load.servers import Server
@@ -149,6 +149,12 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _relay(output: Path) -> Any:
+    print("media relay, the plain Python datapath:", flush=True)
+    relay_bench.main(["--json", str(output)])
+    return json.loads(output.read_text(encoding="utf-8"))
+
+
 def main(arguments: list[str]) -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
@@ -169,6 +175,8 @@ def main(arguments: list[str]) -> int:
     print(table(report))
     for name in servers.missing():
         print(f"not installed, not measured: {name}")
+    if not options.no_relay:
+        report["relay"] = _relay(options.json.with_name("bench-relay.json"))
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 0

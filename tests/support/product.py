@@ -54,6 +54,10 @@ class Settings:
     replicas: int = 1
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    program: str = ""
+    """What to start; see the module's text."""
+    ready_s: float = READY_S
+    """How long it may take until all is ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +120,8 @@ class Product:
 
     def start(self) -> None:
         """Start and wait until everything is ready."""
-        program = os.environ.get("SIP_PBX") or str(Path(sys.executable).with_name("sip-pbx"))
+        named = self.settings.program or os.environ.get("SIP_PBX")
+        program = named or str(Path(sys.executable).with_name("sip-pbx"))
         command = [program, "up"]
         low, high = self.relay_ports
         command += ["--sip", f"{self.sip[0]}:{self.sip[1]}", "--advertise", self.sip[0]]
@@ -151,7 +156,7 @@ class Product:
     def stop(self) -> None:
         """SIGTERM; it must end with 0 and leave no process."""
         pids = self.pids
-        os.kill(self.pid, signal.SIGTERM)
+        os.kill(int(self.document["pid"]), signal.SIGTERM)
         self.wait_stopped(pids)
 
     def wait_stopped(self, pids: set[int]) -> None:
@@ -281,7 +286,7 @@ class Product:
         raise KeyError(f"{process.name} is not running")
 
     def _read_document(self, stdout: IO[bytes]) -> dict[str, Any]:
-        deadline, text = time.monotonic() + READY_S, b""
+        deadline, text = time.monotonic() + self.settings.ready_s, b""
         while time.monotonic() < deadline:
             readable, _, _ = select.select([stdout], [], [], 0.2)
             if readable:
@@ -292,7 +297,7 @@ class Product:
                     return document
                 if not chunk:
                     break
-        raise AssertionError(f"not ready within {READY_S} s; stdout: {text!r}\n{self.log()}")
+        raise AssertionError(f"not ready within {self.settings.ready_s:g} s; stdout: {text!r}\n{self.log()}")
 
 
 def fetch(url: str, body: bytes | None = None, *, timeout_s: float = 10) -> bytes:

@@ -1,0 +1,56 @@
+"""Two baresip phones call each other through the product, and what must come of it: sound both ways, CDR, webhook."""
+
+from __future__ import annotations
+
+import time
+
+from support.baresip import Baresip, Line
+from support.pair import Pair
+from support.webhook_sink import WebhookSink
+
+CALLER_HZ, CALLEE_HZ, NEITHER_HZ = 440.0, 1000.0, 700.0
+TALK_S = 3.0
+
+
+def talk(pair: Pair) -> None:
+    """Register, call, talk, hang up. Raises AssertionError at what did not happen."""
+    product = pair.product
+    with WebhookSink() as sink, Baresip(_line(pair, pair.callee, CALLEE_HZ)) as callee:
+        product.post("/v1/webhooks", {"url": sink.url, "types": ["call.ended"]})
+        pair.wait_registered(pair.callee)
+        with Baresip(_line(pair, pair.caller, CALLER_HZ)) as caller:
+            pair.wait_registered(pair.caller)
+            _call(pair, caller, callee)
+            _hears(caller, CALLEE_HZ)
+            _hears(callee, CALLER_HZ)
+        cdr = pair.cdr(outcome="answered", hung_up_by="caller")
+        assert TALK_S * 1000 - 500 < cdr["talk_ms"] < TALK_S * 1000 + 2000, cdr
+        delivery = sink.wait_for("call.ended", call_id=cdr["call_id"])
+        assert delivery.headers["webhook-signature"].startswith("v1,"), delivery.headers
+    pair.released()
+
+
+def _call(pair: Pair, caller: Baresip, callee: Baresip) -> None:
+    caller.command("dial", f"sip:{pair.callee}@{caller.line.domain}")
+    callee.wait_for("CALL_INCOMING")
+    caller.wait_for("CALL_RINGING")
+    callee.command("accept")
+    caller.wait_for("CALL_ESTABLISHED")
+    assert pair.caller in [call["caller"] for call in pair.product.calls()]
+    time.sleep(TALK_S)  # real time passes: this is sound
+    caller.command("hangup")
+    callee.wait_for("CALL_CLOSED")
+    caller.quit()
+    callee.quit()
+
+
+def _line(pair: Pair, user: str, tone_hz: float) -> Line:
+    return Line(pair.product.sip, pair.product.credentials(user), "pbx.local", tone_hz)
+
+
+def _hears(phone: Baresip, wanted_hz: float) -> None:
+    """The other's tone, and nothing of another, in the middle of the call."""
+    sound = phone.heard.cut(0.5, TALK_S - 0.5)
+    assert sound.duration_s > TALK_S - 1.5, f"{sound.duration_s} s of sound"
+    assert sound.share_of(wanted_hz) > 0.9, f"{sound.share_of(wanted_hz):.3f} of the sound is the other's tone"
+    assert sound.share_of(NEITHER_HZ) < 0.01
