@@ -45,7 +45,8 @@ class App:
         self._lifecycle = lifecycle
         self.civil = CivilTime()
         self.observer = Observer(lifecycle.registry)
-        self.journal = FileJournal(settings.data / f"{settings.name}.journal", asyncio.get_running_loop().call_soon)
+        # Under a random name nobody would ever read it again.
+        self.journal = _journal(settings) if settings.relay_id else None
         pool = SlotPool(settings.relay_ports, random.SystemRandom())
         self.recorder = Recorder(settings.recordings, self._stored)
         self.relay = Relay(
@@ -75,7 +76,7 @@ class App:
 
     def start(self) -> None:
         """Start relaying, with the calls of a former process of the same name, if there was one."""
-        former = self.journal.load()
+        former = self.journal.load() if self.journal else []
         self.relay.start(former, self.civil.monotonic_ns())
         if former:
             _log.info("calls taken up", found=len(former), calls=len(self.relay.calls))
@@ -133,12 +134,17 @@ class App:
         """Close the datapath and leave Redis; says which calls were dropped."""
         now_ns = self.civil.monotonic_ns()
         dropped = self.relay.close(now_ns)
-        self.journal.close()
+        if self.journal:
+            self.journal.close()
         await self.recorder.close()
         self.servicer.close()
         for call_id in dropped:
             _log.warning("call dropped at the end of the drain", call=call_id)
         self.announcer.withdraw(len(dropped), self.civil.epoch_ms(now_ns))
+
+
+def _journal(settings: RelaySettings) -> FileJournal:
+    return FileJournal(settings.data / f"{settings.name}.journal", asyncio.get_running_loop().call_soon)
 
 
 def raise_descriptor_limit() -> int:
