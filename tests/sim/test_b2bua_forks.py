@@ -33,7 +33,6 @@ class Rig:
         for phone, plan in zip(self.phones, plans, strict=True):
             phone.plan = plan
         for node in (self.alice, self.pbx, *self.phones):
-            node.now = self.network.now
             self.network.add(node)
         self.network.add(ForkingProxy(PROXY, [phone.address for phone in self.phones]))
 

@@ -93,7 +93,6 @@ def test_wounded_messages(
     alice, bob = Ua("1004", ALICE, PBX, "a"), Ua("1008", BOB, PBX, "b")
     bob.plan = Plan(reliable=reliable, ring_sdp=reliable)
     for node in (alice, bob, pbx):
-        node.now = network.now
         network.add(node)
     planned = {number: (instead, wound) for number, instead, wound in attacks}
     arrived = 0

@@ -20,6 +20,7 @@ class Wire:
 
     address = PHONE
     next_timeout = None
+    now = 0.0
 
     def __init__(self) -> None:
         self.got: list[Response] = []
@@ -45,7 +46,6 @@ def answers(*data: bytes) -> list[Response]:
     """What the product answers to these datagrams; it must be clean in the end."""
     network, pbx, wire = Network(), B2buaNode(PBX), Wire()
     pbx.world.passwords = {"1004": "x"}
-    pbx.now = network.now
     network.add(pbx)
     network.add(wire)
     for datagram in data:

@@ -39,7 +39,6 @@ class Rig:
         self.alice, self.bob = Ua("alice", ALICE, BOB), Ua("bob", BOB, ALICE)
         self.bob.plan = plan or Plan()
         for phone in (self.alice, self.bob):
-            phone.now = self.network.now
             self.network.add(phone)
 
     def at(self, after: float, phone: Ua, act: Callable[[], object]) -> None:

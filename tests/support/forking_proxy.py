@@ -41,6 +41,7 @@ class ForkingProxy:
     """Implements `netem.Node`."""
 
     next_timeout = None
+    now = 0.0
 
     def __init__(self, address: HostPort, phones: list[HostPort]) -> None:
         self.address = address

@@ -27,6 +27,8 @@ class Node(Protocol):
     """Something with one address."""
 
     address: HostPort
+    now: float
+    """The node's clock; the network sets it where a test is about to act on the node."""
 
     def receive(self, data: bytes, source: HostPort, now: float) -> None:
         """A datagram arrives."""
@@ -106,6 +108,7 @@ class Network:
 
     def add(self, node: Node) -> None:
         """Connects a node."""
+        node.now = self.now
         self.nodes[node.address] = node
 
     def send(self, data: bytes, source: HostPort, target: HostPort) -> None:
@@ -118,6 +121,10 @@ class Network:
             self.ladder.append(Datagram(self.now, source, target, data, lost=True))
         for delay in fate:
             heapq.heappush(self._under_way, (self.now + delay, next(self._numbers), source, target, data))
+
+    def _tell_time(self) -> None:
+        for node in self.nodes.values():
+            node.now = self.now
 
     def collect(self) -> None:
         """Takes what nodes want sent; call it after anything was done to a node from outside."""
@@ -140,6 +147,7 @@ class Network:
             self.now = max(self.now, at)
             self._happen()
         self.now = end
+        self._tell_time()
 
     def settle(self) -> None:
         """Lets time pass until nothing more happens by itself."""
@@ -147,12 +155,14 @@ class Network:
         while (at := self.next_event) is not None:
             self.now = max(self.now, at)
             self._happen()
+        self._tell_time()
 
     def jump(self, seconds: float) -> None:
         """Lets time pass unnoticed: everything that was due happens late, at once."""
         self.collect()
         self.now += seconds
         self._happen()
+        self._tell_time()
 
     def _happen(self) -> None:
         self.events += 1
