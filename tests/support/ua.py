@@ -68,6 +68,8 @@ class UaCall:
     modifying: bool = False
     """A re-INVITE or UPDATE of ours is under way."""
     hold: bool = False
+    early: ep.LiveDialog | None = None
+    """The last early dialog that a provisional response made."""
     cancelled: bool = False
     attempts: int = 1
 
@@ -206,6 +208,15 @@ class Ua:
         """Sends INFO or MESSAGE inside the call."""
         if call.stage is Stage.UP:
             self._within(call, method, (("Content-Type", "application/dtmf-relay"),), body)
+
+    def tell_early(self, call: UaCall, method: str = "UPDATE", *, offer: bool = True) -> None:
+        """Sends a request inside the early dialog, allowed or not: its answer is only noted."""
+        live = call.early or call.live
+        if call.stage is Stage.ALERTING and live is not None and live.dialog.key in self.endpoint.dialogs:
+            body = self.sdp() if offer else b""
+            call.cancelled = call.cancelled or method == "BYE"
+            self.endpoint.send_within(live, method, self.now, headers=SDP_TYPE if offer else (), body=body)
+            self._drain()
 
     def _within(self, call: UaCall, method: str, headers: ep.Pairs = (), body: bytes = b"") -> None:
         if call.live is not None:
@@ -353,7 +364,7 @@ class Ua:
         if response.status == 491:
             wait = glare_wait_s(call.received is None, 0.5)
             self.at(self.now + wait, lambda: self.modify(call, request.method, hold=call.hold))
-        elif response.status in (408, 481):
+        elif response.status in (408, 481) and call.stage is Stage.UP:
             self._within(call, "BYE")
             self._over(call, "lost")
 
@@ -375,6 +386,7 @@ class Ua:
                 rack = (("RAck", f"{event.rseq} {event.request.cseq_number} INVITE"),)
                 self.endpoint.send_within(live, "PRACK", self.now, headers=rack)
             call.stage = max(call.stage, Stage.ALERTING)
+            call.early = live or call.early
             return
         if response.status >= 300:
             if not self._authenticated(event, call):

@@ -167,6 +167,27 @@ def test_requests_out_of_order_and_out_of_dialog() -> None:
     rig.run_out()
 
 
+def test_a_reinvite_before_the_first_is_answered_is_refused() -> None:
+    rig = Rig()
+    event = rig.invited()
+    live = rig.endpoint.send_response(event, 180, 0.0)
+    assert live is not None
+    rig.take()
+    again = request("INVITE", branch="z9hG4bKr", to_tag=live.dialog.local_tag, cseq=2)
+    [refusal], said = rig.receive(again)
+    assert isinstance(refusal, Response)
+    assert (refusal.status, said) == (500, [])
+    rig.endpoint.send_response(event, 486, 0.0)
+    rig.run_out()
+    ours = rig.invite()
+    rig.receive(response(ours, 180))
+    theirs = request("INVITE", branch="z9hG4bKt", call_id="c1", from_tag="bob-1", to_tag="ours", cseq=1)
+    [refusal], said = rig.receive(theirs)
+    assert isinstance(refusal, Response)
+    assert (refusal.status, said) == (491, [])
+    rig.run_out()
+
+
 def test_acks_that_confirm_nothing_are_dropped() -> None:
     rig = Rig()
     event = rig.invited()

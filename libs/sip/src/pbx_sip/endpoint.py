@@ -401,6 +401,9 @@ class Endpoint:
             return 481
         if live.dialog.receive(request) is Verdict.OUT_OF_ORDER:
             return 500
+        if request.method == "INVITE" and not live.dialog.confirmed:
+            # An INVITE of the peer, or one of ours, is under way on this dialog (RFC 3261 section 14.2).
+            return 500 if live in self._answering.values() else 491
         return self._take_prack(request, live) if request.method == "PRACK" else 0
 
     def _take_prack(self, request: Request, live: LiveDialog) -> int:
