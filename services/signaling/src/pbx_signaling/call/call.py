@@ -208,7 +208,7 @@ class Call:
     # --- ringing and answer
 
     def _progress(self, signal: e.Progress, now: float) -> None:
-        content = self._carried(signal.content, Side.CALLEE, provisional=True)
+        content = self._carried(signal.content, Side.CALLEE, provisional=True, may_offer=self._invited_without_offer)
         first = self.state is State.DIALING
         if first and signal.status != 183:
             self.state, self.rang = State.RINGING, now
@@ -220,7 +220,7 @@ class Call:
 
     def _answered(self, signal: e.Answered, now: float) -> None:
         try:
-            content = self._carry(signal.content, Side.CALLEE)
+            content = self._carry(signal.content, Side.CALLEE, may_offer=self._invited_without_offer)
         except SessionRefused as error:
             self._do(c.Acknowledge(None), c.HangUp(Side.CALLEE, Cause("session refused", 88)))
             self._refuse(488, "bad_session", Outcome.FAILED, 88, now, warning=str(error))
@@ -236,7 +236,19 @@ class Call:
 
     def _acknowledged(self, signal: e.Acknowledged, now: float) -> None:
         self.state = State.TALKING
-        self._do(c.Acknowledge(self._carried(signal.content, Side.CALLER)))
+        content = self._carried(signal.content, Side.CALLER, may_offer=False)
+        self._settle_offer(Side.CALLER)
+        self._do(c.Acknowledge(content))
+
+    @property
+    def _invited_without_offer(self) -> bool:
+        """Whether the callee makes the offer; else its later descriptions only repeat its answer (RFC 6337)."""
+        return self.content is None or not self.content.is_sdp
+
+    def _settle_offer(self, by: Side) -> None:
+        """An ACK came: what it should have answered and did not is never answered."""
+        if not any(exchange.offered for exchange in self.exchanges.values()):
+            self.media.abandon(by.other)
 
     def _rejected(self, signal: e.Rejected, now: float) -> None:
         if self.targets and (signal.local or signal.status in (408, 430, 503)):
@@ -322,14 +334,16 @@ class Call:
             self.exchanges.pop(signal.exchange, None)
             self.media.rollback(exchange.by)
         elif content is not None and content.is_sdp:
-            content = self._carried(content, signal.side, provisional=not final)
+            may_offer = exchange.ask is Ask.MODIFY and not exchange.offered
+            content = self._carried(content, signal.side, provisional=not final, may_offer=may_offer)
             self._note_hold(exchange.by)
         self._do(c.Reply(exchange.by, signal.exchange, signal.status, signal.reason, content, signal.retry_after_s))
 
     def _confirmed(self, signal: e.Confirmed, now: float) -> None:
         if self.exchanges.pop(signal.exchange, None) is None:
             return
-        content = self._carried(signal.content, signal.side)
+        content = self._carried(signal.content, signal.side, may_offer=False)
+        self._settle_offer(signal.side)
         if content is not None:
             self._note_hold(signal.side)
         self._do(c.Confirm(signal.side.other, signal.exchange, content))
@@ -441,19 +455,23 @@ class Call:
 
     # --- session descriptions
 
-    def _carry(self, content: Content | None, side: Side, *, provisional: bool = False) -> Content | None:
+    def _carry(
+        self, content: Content | None, side: Side, *, provisional: bool = False, may_offer: bool = True
+    ) -> Content | None:
         """Turns what `side` sent into what the other side gets. Raises SessionRefused."""
         if content is None or not content.is_sdp:
             return content
-        data, endpoints = self.media.carry(side, content.data, provisional=provisional)
+        data, endpoints = self.media.carry(side, content.data, provisional=provisional, may_offer=may_offer)
         if endpoints:
             self._do(c.UpdateMedia(endpoints))
         return Content(content.type, data, content.disposition)
 
-    def _carried(self, content: Content | None, side: Side, *, provisional: bool = False) -> Content | None:
+    def _carried(
+        self, content: Content | None, side: Side, *, provisional: bool = False, may_offer: bool = True
+    ) -> Content | None:
         """As `_carry`, where a session description that cannot be read is left out instead."""
         try:
-            return self._carry(content, side, provisional=provisional)
+            return self._carry(content, side, provisional=provisional, may_offer=may_offer)
         except SessionRefused:
             return None
 

@@ -176,15 +176,16 @@ class Leg:
 
     def _refusal(self, ask: Ask, request: Request) -> Response | None:
         """Glare and other reasons to refuse at once (RFC 3261 section 14.2, RFC 3311 section 5.2)."""
-        if ask not in (Ask.MODIFY, Ask.UPDATE):
+        if ask not in (Ask.MODIFY, Ask.UPDATE) or (ask is Ask.UPDATE and not request.body):
             return None
-        if ask is Ask.UPDATE and not request.body:
-            return None
-        if any(waiting.method in ("INVITE", "UPDATE") and waiting.body for _, waiting in self.asked.values()):
+        unanswered = ask is Ask.MODIFY and self.dialog is None
+        waits = any(waiting.method in ("INVITE", "UPDATE") and waiting.body for _, waiting in self.asked.values())
+        if waits or (unanswered and self.side is Side.CALLER):
             response = response_to(request, 500)
             response.headers.append("Retry-After", str(wire.retry_after_s()))
             return response
-        if self.confirming_offer or (self.answer is not None and self.answer.exchange == 0 and ask is Ask.MODIFY):
+        unconfirmed = self.answer is not None and self.answer.exchange == 0 and ask is Ask.MODIFY
+        if unanswered or unconfirmed or self.confirming_offer:
             return response_to(request, 491)
         return None
 

@@ -110,16 +110,19 @@ class MediaSession:
         """Whether a description of that side would be an answer."""
         return self.pending is not None and self.pending.by == side.other
 
-    def carry(self, side: Side, data: bytes, *, provisional: bool = False) -> tuple[bytes, list[StreamEndpoint]]:
+    def carry(
+        self, side: Side, data: bytes, *, provisional: bool = False, may_offer: bool = True
+    ) -> tuple[bytes, list[StreamEndpoint]]:
         """Takes a description of a response or an ACK in.
 
         It answers the other side's pending offer, repeats an answer, or is itself the offer that was asked for by an
-        INVITE without one. Returns what the other side gets, and the endpoints that changed for the relay.
+        INVITE without one (`may_offer`). Returns what the other side gets, and the endpoints that changed for the
+        relay.
         """
         pending = self.pending
         if pending is not None and pending.by == side.other:
             return self._answer(side, data, pending, provisional)
-        if pending is None and self.last_answer_by == side and provisional:
+        if not may_offer or (pending is None and self.last_answer_by == side and provisional):
             return self._repeat(side, data)
         taken = self._take_offer(side, data)
         assert taken.description is not None
@@ -162,6 +165,11 @@ class MediaSession:
         """An offer of that side was refused: everything stays as it was."""
         if self.pending is not None and self.pending.by == by and not self.initial:
             self.pending = None
+
+    def abandon(self, by: int) -> None:
+        """An offer of that side will never be answered: the ACK that should have done it came without an answer."""
+        if self.pending is not None and self.pending.by == by:
+            self.pending, self.initial = None, False
 
     def holds(self, side: Side) -> bool:
         """Whether a side has put the other on hold: its audio neither receives."""
