@@ -31,7 +31,9 @@ from support.redis_server import RedisServer
 from support.scrape import Metrics
 from support.waiting import until
 
-START_S = 20
+START_S = 30
+TIMEOUT_S = 3.0
+"""What signaling waits for an answer."""
 DOMAIN = "pbx.local"
 KEY = bytes(range(32))
 NONCES = NonceMinter(KEY, os.urandom)
@@ -144,7 +146,7 @@ class Caller:
 
     async def ask(self, **command: Any) -> pb.Result:
         """Send one command and wait for its result."""
-        return await self.client.submit(pb.Command(**command))
+        return await self.client.submit(pb.Command(**command), timeout_s=TIMEOUT_S)
 
     async def put(self, user: str, password: str = "secret") -> pb.PutAccountResponse:
         """Create or replace an account."""

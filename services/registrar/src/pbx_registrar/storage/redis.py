@@ -23,6 +23,8 @@ INDEX_KEY: Final = "reg:aors"
 CHANGES_CHANNEL: Final = "reg:changes"
 OUTBOX_KEY: Final = "evt:outbox"
 VERSION_OCTETS: Final = 8
+TIMEOUT_S: Final = 1.0
+"""A Redis that takes longer hangs; signaling waits 3 s for an answer, and must get the error rather than silence."""
 GRACE_MS: Final = 24 * 3600 * 1000
 """How long a record outlives its last binding: the expiry loop must find it to tell of the end, even after a night
 without a registrar."""
@@ -63,7 +65,7 @@ class RedisBindings:
         def answer(reply: Any, error: ServiceError | None) -> None:
             done(None, error) if error is not None else done(_record(reply), None)
 
-        self._redis.submit("GET", _key(aor), callback=answer)
+        self._redis.submit("GET", _key(aor), callback=answer, timeout_s=TIMEOUT_S)
 
     def write(self, write: Write, done: Done[Record]) -> None:
         """See `BindingStore`."""
@@ -89,6 +91,7 @@ class RedisBindings:
                 *write.notices,
             ),
             callback=answer,
+            timeout_s=TIMEOUT_S,
         )
 
     def due(self, now_ms: int, limit: int, done: Done[list[str]]) -> None:
@@ -97,7 +100,9 @@ class RedisBindings:
         def answer(reply: Any, error: ServiceError | None) -> None:
             done(None, error) if error is not None else done([aor.decode() for aor in reply], None)
 
-        self._redis.submit("ZRANGEBYSCORE", DUE_KEY, "-inf", now_ms, "LIMIT", 0, limit, callback=answer)
+        self._redis.submit(
+            "ZRANGEBYSCORE", DUE_KEY, "-inf", now_ms, "LIMIT", 0, limit, callback=answer, timeout_s=TIMEOUT_S
+        )
 
     def page(self, after: str, limit: int, done: Done[list[tuple[str, bytes]]]) -> None:
         """See `BindingStore`."""
@@ -109,7 +114,9 @@ class RedisBindings:
                 self._payloads([aor.decode() for aor in reply], done)
 
         first = f"({after}" if after else "-"
-        self._redis.submit("ZRANGEBYLEX", INDEX_KEY, first, "+", "LIMIT", 0, limit, callback=answer)
+        self._redis.submit(
+            "ZRANGEBYLEX", INDEX_KEY, first, "+", "LIMIT", 0, limit, callback=answer, timeout_s=TIMEOUT_S
+        )
 
     def _payloads(self, aors: list[str], done: Done[list[tuple[str, bytes]]]) -> None:
         def answer(reply: Any, error: ServiceError | None) -> None:
@@ -118,11 +125,11 @@ class RedisBindings:
             else:
                 done([(aor, _record(value).payload) for aor, value in zip(aors, reply, strict=True)], None)
 
-        self._redis.submit("MGET", *(_key(aor) for aor in aors), callback=answer)
+        self._redis.submit("MGET", *(_key(aor) for aor in aors), callback=answer, timeout_s=TIMEOUT_S)
 
     def count(self, done: Done[int]) -> None:
         """See `BindingStore`."""
-        self._redis.submit("ZCARD", INDEX_KEY, callback=done)
+        self._redis.submit("ZCARD", INDEX_KEY, callback=done, timeout_s=TIMEOUT_S)
 
 
 def _key(aor: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pbx_registrar.storage.base import Admission, Done, Failure, Proof, Refusals
-from pbx_registrar.storage.redis import OUTBOX_KEY
+from pbx_registrar.storage.redis import OUTBOX_KEY, TIMEOUT_S
 from pbx_registrar.throttle import DRAWERS, REPORT_MS, SOURCES_MAX
 from pbx_runtime.errors import ServiceError
 from pbx_runtime.redis_pipe import PipelinedRedis
@@ -104,14 +104,14 @@ class RedisLedger:
             f"reg:f:p:{pair}",
         )
         lifetime_ms = proof.lifetime_ms if proof.nonce else 0
-        self._redis.evaluate(ADMIT, keys, (lifetime_ms, proof.now_ms), callback=answer)
+        self._redis.evaluate(ADMIT, keys, (lifetime_ms, proof.now_ms), callback=answer, timeout_s=TIMEOUT_S)
 
     def fail(self, failure: Failure, done: Done[int]) -> None:
         """See `AuthLedger`."""
         names = (f"p:{_pair(failure.source, failure.account)}", f"s:{failure.source}", f"a:{failure.account}")
         keys = [f"reg:{kind}:{name}" for kind in "fw" for name in names]
         args = (failure.now_ms, failure.source, failure.user, failure.method, REPORT_MS, SOURCES_MAX, REFUSALS_TTL_MS)
-        self._redis.evaluate(FAIL, (*keys, REFUSED_KEY), (*args, *self._drawers), callback=done)
+        self._redis.evaluate(FAIL, (*keys, REFUSED_KEY), (*args, *self._drawers), callback=done, timeout_s=TIMEOUT_S)
 
     def unreported(self, now_ms: int, limit: int, done: Done[list[Refusals]]) -> None:
         """See `AuthLedger`."""
@@ -122,7 +122,9 @@ class RedisLedger:
             else:
                 self._refusals([source.decode() for source in reply], done)
 
-        self._redis.submit("ZRANGEBYSCORE", REFUSED_KEY, "-inf", now_ms, "LIMIT", 0, limit, callback=answer)
+        self._redis.submit(
+            "ZRANGEBYSCORE", REFUSED_KEY, "-inf", now_ms, "LIMIT", 0, limit, callback=answer, timeout_s=TIMEOUT_S
+        )
 
     def _refusals(self, sources: list[str], done: Done[list[Refusals]]) -> None:
         def answer(reply: Any, error: ServiceError | None) -> None:
@@ -132,7 +134,7 @@ class RedisLedger:
                 done([_refusals(source, fields) for source, fields in zip(sources, reply, strict=True)], None)
 
         commands = [("HMGET", f"reg:r:{source}", "count", "user", "method") for source in sources]
-        self._redis.transaction(commands, answer)
+        self._redis.transaction(commands, answer, timeout_s=TIMEOUT_S)
 
     def report(self, refusals: Refusals, event: bytes, done: Done[bool]) -> None:
         """See `AuthLedger`."""
@@ -141,10 +143,14 @@ class RedisLedger:
             done(None if error is not None else reply == 1, error)
 
         if not refusals.count:  # the counts are gone, the index is not
-            self._redis.submit("ZREM", REFUSED_KEY, refusals.source, callback=lambda _, error: done(False, error))
+            self._redis.submit(
+                "ZREM", REFUSED_KEY, refusals.source, callback=lambda _, error: done(False, error), timeout_s=TIMEOUT_S
+            )
             return
         keys = (f"reg:r:{refusals.source}", REFUSED_KEY, OUTBOX_KEY)
-        self._redis.evaluate(REPORT, keys, (refusals.count, refusals.source, event), callback=answer)
+        self._redis.evaluate(
+            REPORT, keys, (refusals.count, refusals.source, event), callback=answer, timeout_s=TIMEOUT_S
+        )
 
 
 def _pair(source: str, account: str) -> str:
