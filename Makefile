@@ -106,6 +106,15 @@ test: setup setup-tools chart-tools ## Every test that needs no cluster: unit to
 chart-tools:
 	@tools/install-helm >/dev/null || true
 
+IMAGE ?= sip-pbx
+TAG ?= 0.1.0
+IMAGES := registrar signaling media-relay events operator
+.PHONY: images
+images: ## Build the images of all services with docker, or with buildah where there is no docker daemon
+	@builder="docker build"; docker info >/dev/null 2>&1 || builder="buildah build --layers"; \
+	command -v $${builder%% *} >/dev/null || { echo "images not built: neither a docker daemon nor buildah here"; exit 1; }; \
+	for target in $(IMAGES); do $$builder --target $$target --tag $(IMAGE)-$$target:$(TAG) . || exit 1; done
+
 .PHONY: bench
 bench: setup setup-tools ## Measure calls, registrations and relaying; table and build/bench.json
 	@PYTHONPATH=tests $(BIN)/python -m load.bench $(ARGS)

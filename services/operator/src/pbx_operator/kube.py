@@ -32,6 +32,7 @@ class Kinds(enum.Enum):
     NODE = Kind("", "v1", "nodes", is_namespaced=False)
     EVENT = Kind("", "v1", "events")
     BUDGET = Kind("policy", "v1", "poddisruptionbudgets")
+    SERVICE = Kind("", "v1", "services")
     LEASE = Kind("coordination.k8s.io", "v1", "leases")
 
 
