@@ -10,7 +10,7 @@ import pytest
 from support.pair import NO_ANSWER_S, Pair
 from support.product import Product, Settings, accounts
 
-PAIRS = 200
+PAIRS = 80
 
 
 @pytest.fixture(scope="session")

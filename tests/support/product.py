@@ -33,7 +33,7 @@ from support.scrape import Metrics
 from support.waiting import until
 from support.wire import Credentials
 
-READY_S = 60
+READY_S = 120
 STOP_S = 40
 RELEASE_S = 15
 """How long after the last BYE everything of a call may linger where no RFC timer says more."""
