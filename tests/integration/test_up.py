@@ -83,6 +83,15 @@ def test_the_relay_tells_its_state(product: Product) -> None:
     assert relay["slots_total"] == product.settings.relay_ports // 8
 
 
+def test_recording_a_call_that_is_not_there_is_told(product: Product) -> None:
+    argv = [SIP_PBX, "record", "nobody", "--data", str(product.data)]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "sip-pbx: no relay holds call nobody: `sip-pbx calls` shows live calls\n",
+    )
+
+
 def test_lists_that_are_empty_say_so(product: Product) -> None:
     assert cli(product, "calls") == "no live calls\n"
     assert cli(product, "registrations") == "no registrations\n"

@@ -13,8 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 from pbx_cli.app import app
-from pbx_cli.errors import CliError
+from pbx_cli.errors import CliError, NoSuchThing
 from pbx_cli.verbs import api as api_module
+from pbx_cli.verbs import relays
 from pbx_cli.verbs.api import Api
 from pbx_cli.verbs.cdr import between, write_csv
 from pbx_cli.verbs.events import events, line_of
@@ -219,6 +220,24 @@ def test_hangup_is_a_delete_of_the_call(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert seen == [("DELETE", "/v1/calls/c%2F1")]
 
 
+def test_record_asks_relay_after_relay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PBX_RELAYS", "a:1,b:2,c:3")
+    asked: list[str] = []
+
+    def start(address: str, call_id: str) -> str:
+        asked.append(address)
+        if address != "b:2":
+            raise NoSuchThing(call_id)
+        return "/var/rec/c1.wav"
+
+    monkeypatch.setattr(relays, "start_recording", start)
+    result = CliRunner().invoke(app, ["record", "c1", "--data", str(tmp_path)])
+    assert (result.output, asked) == ("/var/rec/c1.wav\n", ["a:1", "b:2"])
+    monkeypatch.setenv("PBX_RELAYS", "a:1")
+    result = CliRunner().invoke(app, ["record", "c1", "--data", str(tmp_path)])
+    assert "no relay holds call c1" in str(result.exception)
+
+
 RECORDS = [{"started_at": f"2026-01-0{day}T00:00:00.000Z"} for day in (4, 3, 2, 1)]
 
 
@@ -259,5 +278,5 @@ def test_tail_shows_the_last_events_and_then_those_that_come() -> None:
 
 def test_help_names_every_verb() -> None:
     text = CliRunner().invoke(app, ["--help"]).output
-    for verb in ("up", "calls", "hangup", "registrations", "cdr", "webhook", "events", "account", "relay"):
+    for verb in ("up", "calls", "hangup", "registrations", "cdr", "webhook", "events", "account", "relay", "record"):
         assert f"\n  {verb} " in text

@@ -64,6 +64,7 @@ def up(  # the face that DESIGN.md fixes: one parameter an option
 app.command()(calls.calls)
 app.command()(calls.hangup)
 app.command()(calls.registrations)
+app.command()(relay.record)
 app.add_typer(cdr.app, name="cdr")
 app.add_typer(webhook.app, name="webhook")
 app.add_typer(events.app, name="events")

@@ -12,3 +12,7 @@ class CliError(Exception):
     def __init__(self, message: str, code: int = EXIT_FAILED) -> None:
         super().__init__(message)
         self.code = code
+
+
+class NoSuchThing(CliError):
+    """A peer that was asked knows nothing of it; another one may."""

@@ -8,15 +8,15 @@ from typing import TypeVar
 
 import grpc.aio
 
-from pbx_cli.errors import CliError
-from pbx_runtime.errors import ServiceError, Unavailable
+from pbx_cli.errors import CliError, NoSuchThing
+from pbx_runtime.errors import NotFound, ServiceError, Unavailable
 from pbx_runtime.grpc_channel import map_rpc_errors, open_channel
 
 R = TypeVar("R")
 
 
 def call(address: str, what: str, ask: Callable[[grpc.aio.Channel], Awaitable[R]]) -> R:
-    """Open a channel, await `ask`, close it. Raises CliError that names the peer and its address."""
+    """Open a channel, await `ask`, close it. Raises CliError that names the peer and its address, NoSuchThing."""
 
     async def run() -> R:
         async with open_channel(address) as channel:
@@ -25,6 +25,8 @@ def call(address: str, what: str, ask: Callable[[grpc.aio.Channel], Awaitable[R]
 
     try:
         return asyncio.run(run())
+    except NotFound as error:
+        raise NoSuchThing(error.detail) from None
     except Unavailable as error:
         raise CliError(f"cannot reach the {what} at {address} ({error.detail}): is `sip-pbx up` running?") from None
     except ServiceError as error:

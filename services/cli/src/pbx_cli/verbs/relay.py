@@ -1,4 +1,4 @@
-"""`sip-pbx relay status|drain`: the relays' own RPCs."""
+"""`sip-pbx relay status|drain` and `sip-pbx record`: the relays' own RPCs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pbx_cli.errors import CliError
+from pbx_cli.errors import CliError, NoSuchThing
 from pbx_cli.verbs.places import DEFAULT_DATA, DataOption, JsonOption, Places
 from pbx_cli.verbs.table import Column, show
 
@@ -49,3 +49,25 @@ def drain(
             typer.echo(f"{relay_id} drains; calls left: {relays.drain(address, deadline)}")
             return
     raise CliError(f"no relay {relay_id}: `sip-pbx relay status` shows them")
+
+
+def record(
+    call: Annotated[str, typer.Argument(metavar="CALL", help="Call id, as `sip-pbx calls` shows it.")],
+    stop: Annotated[bool, typer.Option("--stop", help="End the recording instead.")] = False,
+    data: DataOption = DEFAULT_DATA,
+) -> None:
+    """Record a live call into a stereo WAV file at its relay: the caller left, the callee right."""
+    from pbx_cli.verbs import relays
+
+    # Which relay holds a call only the relays know for sure: it may move.
+    for address in Places("", data).relays:
+        if stop:
+            relays.stop_recording(address, call)
+            continue
+        try:
+            typer.echo(relays.start_recording(address, call))
+        except NoSuchThing:
+            continue
+        return
+    if not stop:
+        raise CliError(f"no relay holds call {call}: `sip-pbx calls` shows live calls")

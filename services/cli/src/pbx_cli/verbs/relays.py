@@ -49,3 +49,27 @@ def status_of(address: str) -> dict[str, Any]:
         "hosts": list(state.hosts),
         "grpc": address,
     }
+
+
+def start_recording(address: str, call_id: str) -> str:
+    """Begin to record a call; the path of the file at the relay. Raises CliError, NoSuchThing."""
+
+    async def ask(channel: Channel) -> relay_pb2.StartRecordingResponse:
+        stub = relay_pb2_grpc.RelayServiceStub(channel)
+        request = relay_pb2.StartRecordingRequest(call_id=call_id)
+        answer: relay_pb2.StartRecordingResponse = await stub.StartRecording(request, timeout=UNARY_DEADLINE_S)
+        return answer
+
+    return str(grpc.call(address, "relay", ask).path)
+
+
+def stop_recording(address: str, call_id: str) -> None:
+    """End the recording of a call; nothing where it is not recorded. Raises CliError."""
+
+    async def ask(channel: Channel) -> relay_pb2.StopRecordingResponse:
+        stub = relay_pb2_grpc.RelayServiceStub(channel)
+        request = relay_pb2.StopRecordingRequest(call_id=call_id)
+        answer: relay_pb2.StopRecordingResponse = await stub.StopRecording(request, timeout=UNARY_DEADLINE_S)
+        return answer
+
+    grpc.call(address, "relay", ask)
