@@ -181,10 +181,11 @@ def _fields(value: str) -> dict[str, str]:
 
 
 # auth-param = token EQUAL ( token / quoted-string ), comma-separated (RFC 3261 section 25.1). Nothing in it can match
-# the same text in two ways, so that a hostile value costs time in proportion to its length.
-_PARAM: Final = r'[\s,]*([^\s=,"]+)\s*=\s*(?:"([^"\\]*(?:\\.[^"\\]*)*)"\s*|([^\s",][^",]*))(?=,|$)'
+# the same text in two ways, so that a hostile value costs time in proportion to its length. Separators stand in the
+# list alone: a search for fields that may begin with them would try again at each comma of a row.
+_PARAM: Final = r'([^\s=,"]+)\s*=\s*(?:"([^"\\]*(?:\\.[^"\\]*)*)"\s*|([^\s",][^",]*))(?=,|$)'
 _FIELD: Final = re.compile(_PARAM, re.DOTALL)
-_LIST: Final = re.compile(rf"(?:{_PARAM})*[\s,]*", re.DOTALL)
+_LIST: Final = re.compile(rf"[\s,]*(?:{_PARAM}[\s,]*)*", re.DOTALL)
 
 
 def _unescaped(text: str) -> str:

@@ -13,8 +13,9 @@ from pbx_sip.message.uri import Uri
 
 SINGLE: Final = ("From", "To", "Call-ID", "CSeq")
 MAX_CSEQ: Final = 2**31
-_VIA: Final = re.compile(r"SIP\s*/\s*\S+?\s*/\s*\S+\s+\S", re.IGNORECASE)
-"""sent-protocol LWS sent-by, with white space where RFC 3261 section 25.1 allows it; the fast path knows none."""
+_VIA: Final = re.compile(r"SIP\s*/\s*[^\s/]+\s*/\s*[^\s/]+\s+\S", re.IGNORECASE)
+"""sent-protocol LWS sent-by, with white space where RFC 3261 section 25.1 allows it; the fast path knows none.
+No two neighbours of it match the same character: it cannot be made to backtrack (8 KiB of slashes once took 1.2 s)."""
 
 
 def validate_request(request: Request) -> None:
