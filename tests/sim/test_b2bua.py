@@ -481,7 +481,7 @@ def test_any_weather_any_script(
     follow(rig, script)
     rig.end()
     assert call.status
-    assert rig.pbx.core.counters.calls == 1
+    assert rig.pbx.core.counters.calls <= 1  # none where every copy of the INVITE was lost
     if call.status == 200:
         assert rig.bob.calls[0].status == 200
         assert "ANSWERED" in rig.pbx.names() or call.ended_by == "cancelled"
