@@ -126,7 +126,7 @@ async def test_a_webhook_gets_each_event_of_a_call_in_order_and_signed(tmp_path:
         async with running(server, tmp_path) as (dispatch, store, client):
             await store.add_webhook(hook)
             dispatch.hooks = [hook]
-            deliveries = Deliveries(store, lambda coro, name: asyncio.create_task(coro, name=name))
+            deliveries = Deliveries(store, lambda coro, name: asyncio.create_task(coro, name=name), allow_private=True)
             deliveries.serve([hook])
             await write(client, answered_call())
 

@@ -49,8 +49,23 @@ def test_a_call_that_lives_is_not_ended_and_may_be_closed_as_lost():
     cdr = build(decoded(answered_call()[:4]))
     assert cdr is not None
     assert (cdr["ended_at"], cdr["outcome"], cdr["talk_ms"]) == (None, None, None)
-    lost = node_lost(cdr, 1_700_000_060_000)
-    assert (lost["origin"], lost["outcome"], lost["cause"]) == ("node_lost", "answered", "node_lost")
+    heard = decoded(answered_call())
+    lost = node_lost(heard[3], "01LOST", 1_700_000_060_000)
+    closed = build([*heard[:4], lost])
+    assert closed is not None
+    assert (closed["origin"], closed["outcome"], closed["cause"]) == ("node_lost", "answered", "node_lost")
+    assert (closed["talk_ms"], closed["sip_status"]) == (None, None), "not measured"
+    corrected = build([*heard, lost])
+    assert corrected == build(heard), "an owner that speaks after all is right"
+    assert build([lost, *reversed(heard)]) == corrected
+
+
+def test_a_call_lost_before_its_answer_failed():
+    heard = decoded(answered_call()[:3])
+    cdr = build([*heard, node_lost(heard[2], "01LOST", 1_700_000_060_000)])
+    assert cdr is not None
+    assert (cdr["outcome"], cdr["origin"], cdr["talk_ms"]) == ("failed", "node_lost", 0)
+    assert cdr["ended_at"] == "2023-11-14T22:14:20.000Z"
 
 
 def test_without_its_first_event_there_is_no_cdr():

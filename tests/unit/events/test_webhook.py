@@ -7,7 +7,18 @@ from standardwebhooks import Webhook as Verifier
 from standardwebhooks import WebhookVerificationError
 
 from pbx_events.webhook import signing
-from pbx_events.webhook.policy import STEPS_S, Next, Step, decide
+from pbx_events.webhook.policy import (
+    BREAK_AFTER,
+    BREAK_FIRST_S,
+    BREAK_MAX_S,
+    STEPS_S,
+    Breaker,
+    Next,
+    Step,
+    decide,
+)
+from pbx_events.webhook.target import check_url, is_public, resolve
+from pbx_runtime.errors import InvalidArgument
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
@@ -44,7 +55,90 @@ def test_an_independent_verifier_accepts_the_signature():
     import time
 
     secret, body = signing.new_secret(), b'{"a":1}'
-    headers = signing.headers(secret, "msg_1", int(time.time()), body)
+    headers = signing.headers([secret], "msg_1", int(time.time()), body)
     assert Verifier(secret).verify(body.decode(), headers) == {"a": 1}
     with pytest.raises(WebhookVerificationError):
         Verifier(signing.new_secret()).verify(body.decode(), headers)
+
+
+def test_both_secrets_verify_after_a_rotation():
+    import time
+
+    old, new = signing.new_secret(), signing.new_secret()
+    headers = signing.headers([new, old], "msg_1", int(time.time()), b"{}")
+    assert Verifier(old).verify("{}", headers) == Verifier(new).verify("{}", headers) == {}
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "0.0.0.0",
+        "224.0.0.1",
+        "::1",
+        "::",
+        "fe80::1%1",
+        "fd00::1",
+        "::ffff:127.0.0.1",
+        "2002:7f00:1::",
+        "ff02::1",
+    ],
+)
+def test_private_addresses_are_no_targets(address):
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111"])
+def test_public_addresses_are_targets(address):
+    assert is_public(address)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://x.example/",
+        "https:///x",
+        "http://x.example/",
+        "https://127.0.0.1/",
+        "https://[::1]/",
+        "https://u:p@x.example/",
+        "https://x.example:99999/",
+        "https://[/",
+        "https://169.254.169.254/latest",
+    ],
+)
+def test_urls_that_are_refused(url):
+    with pytest.raises(InvalidArgument):
+        check_url(url, allow_private=False)
+
+
+async def test_a_name_is_resolved_checked_and_pinned():
+    with pytest.raises(InvalidArgument, match="not at a public address"):
+        await resolve("https://localhost/x", allow_private=False)
+    target = await resolve("http://localhost:81/x?y", allow_private=True)
+    assert target.url.host in ("127.0.0.1", "::1")
+    assert (target.host_header, target.server_name, target.url.path) == ("localhost:81", "localhost", "/x")
+
+
+def test_the_breaker_opens_after_failures_in_a_row_and_lets_one_probe_through():
+    breaker = Breaker()
+    for _ in range(BREAK_AFTER - 1):
+        breaker.failed(0.0)
+    assert breaker.allowance(0.0, 32) == 32
+    breaker.failed(0.0)
+    assert breaker.allowance(0.0, 32) == 0
+    assert breaker.allowance(BREAK_FIRST_S, 32) == 1
+    breaker.failed(BREAK_FIRST_S)
+    assert breaker.allowance(BREAK_FIRST_S * 2, 32) == 0, "twice as long"
+    assert breaker.allowance(BREAK_FIRST_S * 3, 32) == 1
+    for _ in range(40):
+        breaker.failed(100.0)
+    assert breaker.allowance(100.0 + BREAK_MAX_S, 32) == 1, "a minute at the most"
+    assert breaker.succeeded()
+    assert breaker.allowance(0.0, 32) == 32
+    assert not breaker.succeeded(), "it was closed"

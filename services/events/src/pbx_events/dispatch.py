@@ -41,6 +41,8 @@ class Dispatch:
         self.hooks: list[Webhook] = []
         self.taken = 0
         self.unreadable = 0
+        self.is_current = False
+        """Whether the last read found nothing new: all that was written is stored."""
         self.on_batch: Callable[[list[Envelope]], None] = lambda batch: None
         self.on_state: Callable[[bool, str], None] = lambda ok, detail: None
 
@@ -58,7 +60,7 @@ class Dispatch:
                 if ready:
                     _log.warning("the outbox cannot be read", reason=str(error) or type(error).__name__)
                     self.on_state(False, type(error).__name__)
-                ready = False
+                ready = self.is_current = False
                 await asyncio.sleep(RETRY_S)
 
     async def _create_group(self) -> None:
@@ -73,6 +75,7 @@ class Dispatch:
 
     async def _turn(self) -> None:
         entries = await self._read(">")
+        self.is_current = not entries
         if not entries:
             await self._claim()
             return
@@ -101,6 +104,11 @@ class Dispatch:
         if entries:
             _log.info("events of another reader claimed", count=len(entries))
             await self._take(entries)
+
+    async def take(self, batch: list[Envelope]) -> None:
+        """Stores events that came another way than by the stream. Raises Unavailable."""
+        await self._store.take(batch, self.hooks)
+        self.on_batch(batch)
 
     async def _take(self, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
         """Stores, then acknowledges, then forgets."""

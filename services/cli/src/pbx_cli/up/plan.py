@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -128,6 +129,8 @@ def _events(options: UpOptions, machine: Machine) -> ProcessPlan:
         "PBX_REGISTRAR_ADDRESS": str(machine.ports.registrar_grpc),
         "PBX_SIGNALING_ADDRESSES": ",".join(map(str, machine.ports.signaling_grpc)),
         "PBX_DOMAIN": options.domain,
+        # People try webhooks with a receiver on the same machine; PBX_WEBHOOK_ALLOW_PRIVATE=0 forbids it.
+        "PBX_WEBHOOK_ALLOW_PRIVATE": os.environ.get("PBX_WEBHOOK_ALLOW_PRIVATE", "1"),
     }
     return _service("events", "pbx_events", machine, (machine.ports.events_grpc, options.http), own)
 

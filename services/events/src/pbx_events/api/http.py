@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Query, Response
 from pydantic import BaseModel, Field
@@ -17,7 +17,7 @@ from pbx_events.clients import Bindings, Calls
 from pbx_events.storage.store import Store, Webhook
 from pbx_events.webhook.delivery import cloud_event
 from pbx_events.webhook.signing import new_secret
-from pbx_runtime.errors import InvalidArgument
+from pbx_events.webhook.target import check_url
 from pbx_runtime.health import Health
 from pbx_runtime.http import system_routes
 from pbx_runtime.metrics import Registry
@@ -49,6 +49,7 @@ class Ports:
     bindings: Bindings
     calls: Calls
     hooks_changed: Callable[[], Awaitable[None]]
+    allow_private: bool = False
 
 
 def make_app(ports: Ports, health: Health, registry: Registry) -> FastAPI:
@@ -68,6 +69,13 @@ def _page(items: list[dict[str, Any]], limit: int, key: str) -> Page:
     return Page(items=items[:limit], next=items[limit - 1][key] if more else None)
 
 
+def _unix_ms(moment: datetime | None) -> int | None:
+    if moment is None:
+        return None
+    zoned = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return (zoned - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
 def _records(app: FastAPI, ports: Ports) -> None:
     store = ports.store
 
@@ -79,10 +87,19 @@ def _records(app: FastAPI, ports: Ports) -> None:
         callee: Word = "",
         outcome: Word = "",
         user: Word = "",
+        since: datetime | None = None,
+        until: datetime | None = None,
     ) -> Page:
-        """Call detail records, newest first."""
+        """Call detail records that started in [since, until), newest first. A time without a zone is UTC."""
         found = await store.list_cdrs(
-            before=cursor, limit=limit + 1, caller=caller, callee=callee, outcome=outcome, user=user
+            before=cursor,
+            limit=limit + 1,
+            caller=caller,
+            callee=callee,
+            outcome=outcome,
+            user=user,
+            since_ms=_unix_ms(since),
+            until_ms=_unix_ms(until),
         )
         return _page(found, limit, "id")
 
@@ -126,9 +143,7 @@ def _webhooks(app: FastAPI, ports: Ports) -> None:
     @app.post("/v1/webhooks", tags=["Webhooks"], status_code=201)
     async def add_webhook(new: NewWebhook) -> dict[str, Any]:
         """Makes a subscription. The secret is shown this once."""
-        parts = urlsplit(new.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InvalidArgument("url is no http or https URL")
+        check_url(new.url, allow_private=ports.allow_private)
         hook = Webhook(str(ULID()), new.url, new_secret(), tuple(new.types), True, int(time.time() * 1000))
         await store.add_webhook(hook)
         await ports.hooks_changed()

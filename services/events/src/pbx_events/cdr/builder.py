@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from pbx.events.v1 import events_pb2 as pb
 from pbx_events.envelope import Envelope
 
 Cdr = dict[str, Any]
@@ -44,7 +45,7 @@ def build(events: Iterable[Envelope]) -> Cdr | None:
         "ended_at": _at(ended),
         "duration_ms": duration_ms,
         "talk_ms": (data["duration_ms"] if answered is not None else 0) if ended is not None else None,
-        "outcome": data.get("outcome"),
+        "outcome": _outcome(data, answered),
         "origin": data.get("origin"),
         "hung_up_by": data.get("by"),
         "sip_status": data.get("sip_status"),
@@ -57,12 +58,18 @@ def build(events: Iterable[Envelope]) -> Cdr | None:
     }
 
 
-def node_lost(cdr: Cdr, at_ms: int) -> Cdr:
-    """Closes the CDR of a call whose owner vanished; when exactly it ended nobody measured."""
-    closing = {"origin": "node_lost", "outcome": "failed", "cause": "node_lost", "ended_at": iso(at_ms)}
-    if cdr["answered_at"] is not None:
-        closing["outcome"] = "answered"
-    return cdr | closing
+def node_lost(last: Envelope, event_id: str, at_ms: int) -> Envelope:
+    """The end that the reaper writes for a call whose owner vanished after `last`, the last that was heard.
+
+    It has the sequence of that event: should the owner speak again after all, its own end stands behind this one and
+    wins. When exactly the call ended nobody measured: durations end with the last event.
+    """
+    data = dict.fromkeys(_ENDED) | {"origin": "node_lost", "outcome": "failed", "cause": "node_lost", "media": []}
+    source, elapsed_ms = "events/reaper", last.elapsed_ms
+    return Envelope(event_id, "call.ended", at_ms, last.call_id, last.sequence, elapsed_ms, source, data)
+
+
+_ENDED = [field.name for field in pb.CallEnded.DESCRIPTOR.fields]
 
 
 def _legs(
@@ -78,6 +85,11 @@ def _legs(
             streams = [{k: v for k, v in item.items() if k != "side"} for item in media if item["side"] == side]
             legs.append({"side": side, **{k: v or None for k, v in leg.items()}, "media": streams})
     return legs
+
+
+def _outcome(data: dict[str, Any], answered: Envelope | None) -> str | None:
+    """A call that was lost with its owner after its answer was an answered one; `origin` tells the rest."""
+    return "answered" if answered is not None and data.get("origin") == "node_lost" else data.get("outcome")
 
 
 def _at(event: Envelope | None) -> str | None:

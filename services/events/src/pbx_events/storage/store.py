@@ -18,11 +18,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from pbx_events.cdr.builder import Cdr, build
 from pbx_events.envelope import Envelope
-from pbx_events.storage.tables import cdrs, deliveries, events, webhooks
+from pbx_events.storage.tables import attempts, cdrs, deliveries, events, open_calls, webhooks
 from pbx_runtime.errors import NotFound, Unavailable
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 PENDING, DELIVERED, DEAD = "pending", "delivered", "dead"
+ENDED: Final = "call.ended"
+EXCERPT_MAX: Final = 512
+"""Characters of an answer that the log of attempts keeps: enough to see what went wrong."""
+REPLAY_MAX: Final = 10_000
+"""Events of one replay: a transaction of bounded size; ask again from the last one for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,16 @@ class Webhook:
     types: tuple[str, ...]
     enabled: bool
     created_at_ms: int
+    old_secret: str = ""
+    """The secret before the last rotation."""
+    old_secret_until_ms: int = 0
+    """Until when deliveries are signed with it too."""
+
+    def secrets(self, now_ms: int) -> tuple[str, ...]:
+        """The secrets that are valid now, the newest first."""
+        return (
+            (self.secret, self.old_secret) if self.old_secret and now_ms < self.old_secret_until_ms else (self.secret,)
+        )
 
     def wants(self, event: Envelope) -> bool:
         """Whether an event goes there: by its type, or by a prefix as "call.*"."""
@@ -57,6 +72,30 @@ class Delivery:
     event: Envelope
     attempts: int
     next_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an attempt came to."""
+
+    webhook_id: str
+    delivery: Delivery
+    state: str
+    next_at_ms: int
+    at_ms: int
+    duration_ms: int
+    status: int
+    error: str
+    """The first of the answer, or why there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Which events to send again: those named, or those of a time."""
+
+    event_ids: tuple[str, ...] = ()
+    since_ms: int | None = None
+    until_ms: int | None = None
 
 
 @contextmanager
@@ -103,8 +142,36 @@ class Store:
                     return []
                 await connection.execute(events.insert(), [_event_row(event) for event in fresh])
                 await self._subscribe(connection, fresh, hooks)
-                ended = {event.call_id for event in fresh if event.type == "call.ended"}
-                return await self._fold(connection, ended)
+                over = await self._over(connection, fresh)
+                await self._track(connection, fresh, over)
+                return await self._fold(connection, over)
+
+    async def _over(self, connection: AsyncConnection, fresh: Sequence[Envelope]) -> set[str]:
+        """The calls of a batch that have ended, with it or before: what came late corrects the CDR."""
+        over = {event.call_id for event in fresh if event.type == ENDED}
+        rest = {event.call_id for event in fresh if event.call_id} - over
+        if rest:
+            query = sa.select(events.c.call_id).where(events.c.call_id.in_(rest), events.c.type == ENDED)
+            over.update(call_id for (call_id,) in await connection.execute(query))
+        return over
+
+    async def _track(self, connection: AsyncConnection, fresh: Sequence[Envelope], over: set[str]) -> None:
+        """Keeps the list of calls that live, for the reaper."""
+        begun = {event.call_id: event for event in fresh if event.type == "call.initiated"}
+        rows = [
+            {"call_id": call_id, "instance": instance_of(event.source), "started_at_ms": event.at_ms}
+            for call_id, event in begun.items()
+            if call_id not in over
+        ]
+        if rows:
+            await connection.execute(self._insert(open_calls).on_conflict_do_nothing(), rows)
+        for event in fresh:
+            if event.type == "call.adopted":
+                moved = open_calls.update().where(open_calls.c.call_id == event.call_id)
+                await connection.execute(moved.values(instance=event.data["to_instance_id"]))
+        gone = over - begun.keys()
+        if gone:
+            await connection.execute(open_calls.delete().where(open_calls.c.call_id.in_(gone)))
 
     async def _fresh(self, connection: AsyncConnection, batch: Sequence[Envelope]) -> list[Envelope]:
         unique = {event.id: event for event in batch}
@@ -138,8 +205,31 @@ class Store:
         if rows:
             insert = self._insert(cdrs)
             newer = {name: insert.excluded[name] for name in rows[0] if name != "id"}
-            await connection.execute(insert.on_conflict_do_update(index_elements=["id"], set_=newer), rows)
+            newer["revision"] = cdrs.c.revision + 1
+            await connection.execute(
+                insert.on_conflict_do_update(
+                    index_elements=["id"], set_=newer, where=cdrs.c.document != insert.excluded.document
+                ),
+                rows,
+            )
         return built
+
+    # --- calls that live, as far as their events tell
+
+    async def open_instances(self) -> list[str]:
+        """The signaling instances that hold calls."""
+        return [name for (name,) in await self._all(sa.select(open_calls.c.instance).distinct())]
+
+    async def open_calls(self, instance: str, limit: int) -> list[Envelope]:
+        """The last event of calls that an instance holds."""
+        mine = sa.select(open_calls.c.call_id).where(open_calls.c.instance == instance)
+        mine = mine.order_by(open_calls.c.call_id).limit(limit)
+        query = sa.select(events.c.document).where(events.c.call_id.in_(mine.scalar_subquery()))
+        last: dict[str, Envelope] = {}
+        for (document,) in await self._all(query.order_by(events.c.sequence)):
+            event = _envelope(document)
+            last[event.call_id] = event
+        return list(last.values())
 
     async def list_cdrs(
         self,
@@ -150,9 +240,15 @@ class Store:
         callee: str = "",
         outcome: str = "",
         user: str = "",
+        since_ms: int | None = None,
+        until_ms: int | None = None,
     ) -> list[Cdr]:
-        """CDRs, newest first: call ids are ULIDs and sort by time."""
-        query = sa.select(cdrs.c.document).order_by(cdrs.c.id.desc()).limit(limit)
+        """CDRs that started in [since, until), newest first: call ids are ULIDs and sort by time."""
+        query = sa.select(cdrs.c.document, cdrs.c.revision).order_by(cdrs.c.id.desc()).limit(limit)
+        if since_ms is not None:
+            query = query.where(cdrs.c.started_at_ms >= since_ms)
+        if until_ms is not None:
+            query = query.where(cdrs.c.started_at_ms < until_ms)
         for column, value in ((cdrs.c.caller, caller), (cdrs.c.callee, callee), (cdrs.c.outcome, outcome)):
             if value:
                 query = query.where(column == value)
@@ -160,15 +256,15 @@ class Store:
             query = query.where(sa.or_(cdrs.c.caller == user, cdrs.c.callee == user))
         if before:
             query = query.where(cdrs.c.id < before)
-        return [json.loads(document) for (document,) in await self._all(query)]
+        return [json.loads(document) | {"revision": revision} for document, revision in await self._all(query)]
 
     async def cdr(self, call_id: str) -> Cdr:
         """One CDR. Raises NotFound."""
-        rows = await self._all(sa.select(cdrs.c.document).where(cdrs.c.id == call_id))
+        rows = await self._all(sa.select(cdrs.c.document, cdrs.c.revision).where(cdrs.c.id == call_id))
         if not rows:
             raise NotFound(f"no CDR {call_id}")
-        document: Cdr = json.loads(rows[0][0])
-        return document
+        document: Cdr = json.loads(rows[0].document)
+        return document | {"revision": rows[0].revision}
 
     async def list_events(
         self, *, after: str = "", before: str = "", limit: int = 50, call_id: str = "", kind: str = ""
@@ -198,9 +294,25 @@ class Store:
         """All subscriptions, oldest first."""
         rows = await self._all(sa.select(webhooks).order_by(webhooks.c.created_at_ms, webhooks.c.id))
         return [
-            Webhook(row.id, row.url, row.secret, tuple(json.loads(row.types)), row.enabled, row.created_at_ms)
+            Webhook(
+                row.id,
+                row.url,
+                row.secret,
+                tuple(json.loads(row.types)),
+                row.enabled,
+                row.created_at_ms,
+                row.old_secret,
+                row.old_secret_until_ms,
+            )
             for row in rows
         ]
+
+    async def webhook(self, hook_id: str) -> Webhook:
+        """One subscription. Raises NotFound."""
+        for hook in await self.list_webhooks():
+            if hook.id == hook_id:
+                return hook
+        raise NotFound(f"no webhook {hook_id}")
 
     async def add_webhook(self, hook: Webhook) -> None:
         """Makes a subscription."""
@@ -224,30 +336,106 @@ class Store:
                 await connection.execute(webhooks.update().where(webhooks.c.id == hook_id).values(enabled=False))
 
     async def due(self, hook_id: str, now_ms: int, limit: int) -> list[Delivery]:
-        """Deliveries of an endpoint that are due: of each call only the oldest, so that its order is kept."""
+        """Deliveries of an endpoint that are due: of each call only the oldest, so that its order is kept.
+
+        One that waits for its next attempt holds up its own call alone.
+        """
+        older = deliveries.alias("older")
+        blocked = sa.exists().where(
+            older.c.webhook_id == hook_id,
+            older.c.call_id == deliveries.c.call_id,
+            older.c.state == PENDING,
+            older.c.id < deliveries.c.id,
+            older.c.call_id != "",
+        )
         query = (
             sa.select(deliveries, events.c.document)
             .join(events, events.c.id == deliveries.c.event_id)
             .where(deliveries.c.webhook_id == hook_id, deliveries.c.state == PENDING)
-            .order_by(deliveries.c.id)
-            .limit(10 * limit)
+            .where(deliveries.c.next_at_ms <= now_ms, ~blocked)
+            .order_by(deliveries.c.next_at_ms, deliveries.c.id)
+            .limit(limit)
         )
-        found: list[Delivery] = []
-        calls: set[str] = set()
-        for row in await self._all(query):
-            if row.call_id and row.call_id in calls:
-                continue
-            calls.add(row.call_id)
-            if row.next_at_ms <= now_ms:
-                found.append(Delivery(row.id, _envelope(row.document), row.attempts, row.next_at_ms))
-        return found[:limit]
+        return [
+            Delivery(row.id, _envelope(row.document), row.attempts, row.next_at_ms) for row in await self._all(query)
+        ]
 
-    async def settle(self, delivery: Delivery, state: str, next_at_ms: int, error: str) -> None:
-        """Notes the outcome of an attempt."""
-        row = {"state": state, "attempts": delivery.attempts + 1, "next_at_ms": next_at_ms, "last_error": error[:256]}
+    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Notes the outcomes of attempts, in one transaction."""
+        query = deliveries.update().where(deliveries.c.id == sa.bindparam("delivery_id"))
+        rows = [
+            {
+                "delivery_id": outcome.delivery.id,
+                "state": outcome.state,
+                "attempts": outcome.delivery.attempts + 1,
+                "next_at_ms": outcome.next_at_ms,
+                "last_error": outcome.error[:256],
+            }
+            for outcome in outcomes
+        ]
+        log = [
+            {
+                "webhook_id": outcome.webhook_id,
+                "event_id": outcome.delivery.event.id,
+                "at_ms": outcome.at_ms,
+                "status": outcome.status,
+                "duration_ms": outcome.duration_ms,
+                "excerpt": outcome.error[:EXCERPT_MAX],
+            }
+            for outcome in outcomes
+        ]
         with _mapped():
             async with self._engine.begin() as connection:
-                await connection.execute(deliveries.update().where(deliveries.c.id == delivery.id).values(**row))
+                await connection.execute(query, rows)
+                await connection.execute(attempts.insert(), log)
+
+    async def hasten(self, hook_id: str) -> None:
+        """An endpoint that was down is back: what waits for its next attempt waits no longer."""
+        mine = (deliveries.c.webhook_id == hook_id, deliveries.c.state == PENDING, deliveries.c.next_at_ms > 0)
+        with _mapped():
+            async with self._engine.begin() as connection:
+                await connection.execute(deliveries.update().where(*mine).values(next_at_ms=0))
+
+    async def list_attempts(self, hook_id: str, before: int | None, limit: int) -> list[dict[str, Any]]:
+        """The attempts of an endpoint, newest first."""
+        query = sa.select(attempts).where(attempts.c.webhook_id == hook_id).order_by(attempts.c.id.desc()).limit(limit)
+        if before is not None:
+            query = query.where(attempts.c.id < before)
+        return [dict(row._mapping) for row in await self._all(query)]
+
+    async def replay(self, hook: Webhook, selection: Replay) -> int:
+        """Puts events on their way to an endpoint once more, delivered or dead or never sent. Returns how many."""
+        query = sa.select(events.c.document).order_by(events.c.id).limit(REPLAY_MAX)
+        if selection.event_ids:
+            query = query.where(events.c.id.in_(selection.event_ids))
+        if selection.since_ms is not None:
+            query = query.where(events.c.at_ms >= selection.since_ms)
+        if selection.until_ms is not None:
+            query = query.where(events.c.at_ms < selection.until_ms)
+        found = [_envelope(document) for (document,) in await self._all(query)]
+        again = {"state": PENDING, "attempts": 0, "next_at_ms": 0, "last_error": ""}
+        rows = [
+            {"webhook_id": hook.id, "event_id": event.id, "call_id": event.call_id} | again
+            for event in found
+            if selection.event_ids or hook.wants(event)
+        ]
+        if rows:
+            insert = self._insert(deliveries).on_conflict_do_update(
+                index_elements=["webhook_id", "event_id"], set_=again
+            )
+            with _mapped():
+                async with self._engine.begin() as connection:
+                    await connection.execute(insert, rows)
+        return len(rows)
+
+    async def rotate(self, hook_id: str, secret: str, until_ms: int) -> None:
+        """A new secret; the one before stays valid until then. Raises NotFound."""
+        change = {"old_secret": webhooks.c.secret, "secret": secret, "old_secret_until_ms": until_ms}
+        with _mapped():
+            async with self._engine.begin() as connection:
+                done = await connection.execute(webhooks.update().where(webhooks.c.id == hook_id).values(**change))
+        if not done.rowcount:
+            raise NotFound(f"no webhook {hook_id}")
 
     async def backlog(self) -> dict[tuple[str, str], int]:
         """(webhook, state) to its count."""
@@ -258,6 +446,11 @@ class Store:
 
 _FIELDS: Final = tuple(field.name for field in fields(Envelope))
 """Read one by one: `asdict` copies the payload in depth, which was a fifth of this service's work."""
+
+
+def instance_of(source: str) -> str:
+    """ "signaling/s1" is instance "s1"."""
+    return source.rpartition("/")[2]
 
 
 def _event_row(event: Envelope) -> dict[str, Any]:

@@ -26,6 +26,8 @@ cdrs = Table(
     Column("outcome", String(16), nullable=False),
     Column("started_at_ms", BigInteger, nullable=False),
     Column("document", Text, nullable=False),
+    Column("revision", Integer, nullable=False, server_default="1"),
+    Index("cdrs_started", "started_at_ms", "id"),
     Index("cdrs_caller", "caller", "id"),
     Index("cdrs_callee", "callee", "id"),
     Index("cdrs_outcome", "outcome", "id"),
@@ -36,9 +38,31 @@ webhooks = Table(
     Column("id", String(32), primary_key=True),
     Column("url", String(2048), nullable=False),
     Column("secret", String(128), nullable=False),
+    Column("old_secret", String(128), nullable=False, server_default=""),
+    Column("old_secret_until_ms", BigInteger, nullable=False, server_default="0"),
     Column("types", Text, nullable=False),
     Column("enabled", Boolean, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False),
+)
+open_calls = Table(
+    "open_calls",
+    metadata,
+    Column("call_id", String(64), primary_key=True),
+    Column("instance", String(64), nullable=False),
+    Column("started_at_ms", BigInteger, nullable=False),
+    Index("open_calls_instance", "instance", "call_id"),
+)
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("webhook_id", String(32), nullable=False),
+    Column("event_id", String(26), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("duration_ms", Integer, nullable=False),
+    Column("excerpt", String(512), nullable=False),
+    Index("attempts_webhook", "webhook_id", "id"),
 )
 deliveries = Table(
     "deliveries",
@@ -52,5 +76,7 @@ deliveries = Table(
     Column("next_at_ms", BigInteger, nullable=False),
     Column("last_error", String(256), nullable=False),
     Index("deliveries_due", "webhook_id", "state", "id"),
+    Index("deliveries_next", "webhook_id", "state", "next_at_ms", "id"),
+    Index("deliveries_call", "webhook_id", "call_id", "state", "id"),
     Index("deliveries_once", "webhook_id", "event_id", unique=True),
 )

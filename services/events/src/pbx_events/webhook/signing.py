@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import secrets
+from collections.abc import Sequence
 
 
 def new_secret() -> str:
@@ -13,13 +14,16 @@ def new_secret() -> str:
     return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
-def headers(secret: str, message_id: str, timestamp_s: int, body: bytes) -> dict[str, str]:
-    """The three headers of a delivery."""
-    key = base64.b64decode(secret.removeprefix("whsec_"))
+def headers(secrets_valid: Sequence[str], message_id: str, timestamp_s: int, body: bytes) -> dict[str, str]:
+    """The three headers of a delivery, signed with each of the secrets: a receiver may know either."""
     signed = f"{message_id}.{timestamp_s}.".encode() + body
-    signature = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp_s),
-        "webhook-signature": f"v1,{signature}",
+        "webhook-signature": " ".join(f"v1,{_signature(secret, signed)}" for secret in secrets_valid),
     }
+
+
+def _signature(secret: str, signed: bytes) -> str:
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    return base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
