@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pbx_cli import doctor
 from pbx_cli.up import options as parse
 from pbx_cli.verbs import account, calls, cdr, events, relay, webhook
 
@@ -70,3 +71,4 @@ app.add_typer(webhook.app, name="webhook")
 app.add_typer(events.app, name="events")
 app.add_typer(account.app, name="account")
 app.add_typer(relay.app, name="relay")
+app.command()(doctor.doctor)
