@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 import sqlalchemy as sa
 from alembic import command
@@ -15,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 LOCK: Final = 7_260_301
 """Names the advisory lock in PostgreSQL; any number that no other program uses."""
+LOCK_RETRY_S: Final = 0.05
 
 
 async def upgrade(engine: AsyncEngine) -> None:
@@ -23,17 +25,26 @@ async def upgrade(engine: AsyncEngine) -> None:
     is_file = engine.url.get_backend_name() == "sqlite" and database not in (None, "", ":memory:")
     if is_file:
         Path(str(database)).parent.mkdir(parents=True, exist_ok=True)
-    with _file_lock(Path(f"{database}.lock")) if is_file else nullcontext():
-        async with engine.begin() as connection:
-            await connection.run_sync(_upgrade)
+    async with _file_lock(Path(f"{database}.lock")) if is_file else nullcontext(), engine.begin() as connection:
+        await connection.run_sync(_upgrade)
 
 
-@contextmanager
-def _file_lock(path: Path) -> Iterator[None]:
-    # SQLite's own lock does not span the several statements of a migration.
+@asynccontextmanager
+async def _file_lock(path: Path) -> AsyncIterator[None]:
+    # SQLite's own lock does not span the several statements of a migration. Never waited for in the kernel: the loop
+    # has other work, and the holder may be in it.
     with path.open("w", encoding="ascii") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        while not _locked(file):  # noqa: ASYNC110 -- another process holds it, and sets no event
+            await asyncio.sleep(LOCK_RETRY_S)
         yield
+
+
+def _locked(file: TextIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _upgrade(connection: sa.Connection) -> None:
