@@ -9,7 +9,9 @@ from load.run import GENERATOR_BOUND, Result
 
 SHARE_OF_CPU = 0.85
 TOLERANCE = 0.07
-MOST_STEPS = 6
+MOST_STEPS = 8
+STEP = 1.5
+"""Least growth while nothing fails: a call costs less at a higher rate, so the guess from CPU time is too low."""
 CONFIRMATIONS = 2
 
 
@@ -70,4 +72,4 @@ def _confirm(search: Search, tried: Callable[[float], Result], rate: float) -> N
 
 def _next_rate(result: Result, ceiling: float) -> float:
     limit = 1000 / max(result.cpu_ms_all, 1000 / ceiling)
-    return min(ceiling, max(result.rate * 1.12, limit * SHARE_OF_CPU))
+    return min(ceiling, max(result.rate * STEP, limit * SHARE_OF_CPU))
