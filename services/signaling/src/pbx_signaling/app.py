@@ -33,6 +33,7 @@ from pbx_signaling.outbox import event_of
 from pbx_signaling.pager import Pager, PagerMessage, Stage
 from pbx_signaling.registration import RegisterAsk, Registration
 from pbx_signaling.storage.redis_outbox import RedisOutbox
+from pbx_signaling.transport.tcp import TcpListener
 from pbx_signaling.transport.udp import UdpListener
 from pbx_sip.address import HostPort, Transport
 from pbx_sip.auth.nonce import NonceMinter
@@ -86,7 +87,7 @@ class Signaling:
         self.core.registration = self.registration
         self.pager = Pager(self.core, gate, identity, self.addressing, self._page)
         self.core.pager = self.pager
-        self._listeners: dict[str, UdpListener] = {}
+        self._listeners: dict[str, UdpListener | TcpListener] = {}
         self._relay_tasks: dict[str, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
@@ -112,20 +113,29 @@ class Signaling:
             lambda server: signaling_pb2_grpc.add_SignalingServiceServicer_to_server(service, server),
         )
         await serve_http(lifecycle, system_app(self._health, lifecycle.registry), settings.http_listen)
-        self._listen()
+        await self._listen()
         lifecycle.on_stop(self._end_calls, "calls")
 
-    def _listen(self) -> None:
+    async def _listen(self) -> None:
         listen, advertised = self._settings.sip_listen, self._settings.advertised_host
-        name = "udp6" if ":" in listen.host else "udp4"
+        family = "6" if ":" in listen.host else "4"
         try:
-            listener = UdpListener(name, listen.host, listen.port, self.driver.received)
+            udp = UdpListener(f"udp{family}", listen.host, listen.port, self.driver.received)
+            port = udp.address.port
+            tcp = TcpListener(f"tcp{family}", listen.host, port, self.driver.received, self._broken)
+            await tcp.start()
         except OSError as error:
             raise OSError(error.errno, f"cannot listen for SIP on {listen}: {error.strerror}") from error
-        self.addressing.add(Listener(name, Transport.UDP, HostPort(advertised, listener.address.port)))
-        self._listeners[name] = listener
-        listener.start()
-        _log.info("SIP port open", listen=str(listener.address), advertised=advertised)
+        where = HostPort(advertised, port)
+        self.addressing.add(Listener(udp.name, Transport.UDP, where))
+        self.addressing.add(Listener(tcp.name, Transport.TCP, where))
+        self._listeners = {udp.name: udp, tcp.name: tcp}
+        udp.start()
+        _log.info("SIP port open", listen=str(udp.address), advertised=advertised, transports="udp,tcp")
+
+    def _broken(self, flow: Flow) -> None:
+        """A connection is gone, or could not be made: not from within a step of the core."""
+        asyncio.get_running_loop().call_soon(self.driver.transport_failed, flow)
 
     async def _end_calls(self) -> None:
         """Ends every call: BYE or a final response to each leg, its events written; then closes the port."""
@@ -152,8 +162,8 @@ class Signaling:
 
     def _transmit(self, data: bytes, flow: Flow) -> None:
         listener = self._listeners.get(flow.listener)
-        if listener is not None:
-            listener.send(data, flow)
+        if listener is not None and not listener.send(data, flow) and flow.transport.reliable:
+            self._broken(flow)
 
     def _encode(self, source: str, step: Step) -> tuple[list[bytes], bytes]:
         entry = step.entry
