@@ -119,6 +119,7 @@ def _relay(options: UpOptions, machine: Machine) -> ProcessPlan:
         "PBX_RELAY_PORTS": f"{first}-{last}",
         "PBX_RELAY_BIND": bind,
         "PBX_RELAY_ADVERTISE": machine.advertise,
+        "PBX_RELAY_ID": "relay",
     }
     listens = (machine.ports.relay_grpc, machine.ports.relay_http)
     return _service("media-relay", "pbx_media_relay", machine, listens, own, rtp=f"{bind}:{first}-{last}")

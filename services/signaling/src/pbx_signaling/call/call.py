@@ -192,6 +192,7 @@ class Call:
 
     def _dial_next(self) -> None:
         self.target = self.targets.pop(0)
+        self.media.place(Side.CALLEE, self.target.host)
         content = self.content
         if content is not None and content.is_sdp:
             content = Content(content.type, self.media.forward_offer(Side.CALLER), content.disposition)

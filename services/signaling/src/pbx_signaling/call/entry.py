@@ -61,5 +61,5 @@ class Entry:
         return [leg for leg in (self.caller, self.callee) if leg is not None]
 
     def address_families(self, flow: Flow) -> None:
-        """Notes which address family a leg speaks, for the relay's address in its SDP."""
-        self.call.media.families[Side.CALLER] = 6 if ":" in flow.remote.host else 4
+        """Notes where the caller's SIP comes from, for the relay and its address in the SDP."""
+        self.call.media.place(Side.CALLER, flow.remote.host)

@@ -174,6 +174,7 @@ def _endpoint(endpoint: StreamEndpoint, *, relatch: bool) -> pb.StreamEndpoint:
         media=pb.Media.ValueType(endpoint.media),
         direction=pb.Direction.ValueType(endpoint.direction),
         rtcp_mux=endpoint.rtcp_mux,
+        signaling_host=endpoint.signaling_host,
         relatch=relatch,
         payload_types=[
             pb.PayloadType(

@@ -55,6 +55,8 @@ class MediaSession:
     slot: Slot | None = None
     families: dict[int, int] = field(default_factory=dict)
     """Side to address family (4 or 6) of what is announced to it."""
+    hosts: dict[int, str] = field(default_factory=dict)
+    """Side to the address that its SIP comes from."""
     lines: tuple[Media | None, ...] = ()
     pending: Pending | None = None
     applied: dict[tuple[int, int], StreamEndpoint] = field(default_factory=dict)
@@ -64,6 +66,11 @@ class MediaSession:
     initial: bool = True
     """The exchange that the INVITE began is not over."""
     last_answer_by: int = 0
+
+    def place(self, side: int, host: str) -> None:
+        """Tells where a side's SIP comes from: the family of what is announced to it, and a hint for the relay."""
+        self.families[side] = 6 if ":" in host else 4
+        self.hosts[side] = host
 
     # --- offers
 
@@ -211,10 +218,11 @@ class MediaSession:
                 lines.append(None)
         return tuple(lines)
 
-    @staticmethod
-    def _endpoints(side: int, description: SessionDescription, lines: tuple[Media | None, ...]) -> list[StreamEndpoint]:
+    def _endpoints(
+        self, side: int, description: SessionDescription, lines: tuple[Media | None, ...]
+    ) -> list[StreamEndpoint]:
         return [
-            _endpoint(side, media, stream)
+            _endpoint(side, media, stream, self.hosts.get(side, ""))
             for media, stream in zip(lines, description.media, strict=False)
             if media is not None
         ]
@@ -237,7 +245,7 @@ class MediaSession:
         return plain.replace(b" %d 0 IN " % session_id, b" %d %d IN " % (session_id, version), 1)
 
 
-def _endpoint(side: int, media: Media, stream: MediaDescription) -> StreamEndpoint:
+def _endpoint(side: int, media: Media, stream: MediaDescription, signaling_host: str) -> StreamEndpoint:
     rtcp = stream.rtcp
     direction = DIRECTIONS.get(stream.direction, Direction.SENDRECV)
     host = stream.connection
@@ -259,6 +267,7 @@ def _endpoint(side: int, media: Media, stream: MediaDescription) -> StreamEndpoi
             Codec(kind.number, kind.encoding, kind.clock_rate_hz, kind.channels, kind.ptime_ms)
             for kind in stream.payload_types
         ),
+        signaling_host=signaling_host,
     )
 
 

@@ -49,6 +49,8 @@ class StreamEndpoint:
     direction: Direction
     rtcp_mux: bool
     codecs: tuple[Codec, ...]
+    signaling_host: str = ""
+    """Where the side's SIP comes from: media of a phone behind a NAT comes from there too."""
 
 
 @dataclass(slots=True)
