@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -75,12 +76,15 @@ class TcpPhone:
 
 
 @pytest.fixture
-def phone(product: Product, pair: Pair) -> TcpPhone:
+def phone(product: Product, pair: Pair) -> Iterator[TcpPhone]:
     credentials = product.credentials(pair.callee)
     with product.phone(pair.caller) as any_phone:
         made = TcpPhone(any_phone.server, pair.callee, credentials.password)
-    assert made.register().startswith("SIP/2.0 200")
-    return made
+    try:
+        assert made.register().startswith("SIP/2.0 200")
+        yield made
+    finally:
+        made.socket.close()
 
 
 def test_a_udp_phone_calls_a_tcp_phone(product: Product, pair: Pair, phone: TcpPhone) -> None:
