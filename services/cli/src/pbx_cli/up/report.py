@@ -35,7 +35,7 @@ def text(options: UpOptions, advertise: str, accounts: Sequence[AccountWish]) ->
         "",
         "sip-pbx is up",
         "",
-        f"  SIP server   {' or '.join(servers)}  (UDP)",
+        f"  SIP server   {' or '.join(servers)}  (UDP, TCP)",
         f"  domain       {options.domain}",
     ]
     lines += [f"  account      {account.user}, password {account.password}" for account in accounts]
