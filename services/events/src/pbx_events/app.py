@@ -10,7 +10,8 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from pbx_events.api.auth import Authentication, Tokens
-from pbx_events.api.http import Ports, make_app
+from pbx_events.api.http import make_app
+from pbx_events.api.values import Ports
 from pbx_events.clients import Bindings, Calls
 from pbx_events.dispatch import Dispatch
 from pbx_events.reaper import Reaper
@@ -72,7 +73,9 @@ async def main(lifecycle: Lifecycle, settings: EventsSettings) -> None:
     reaper = Reaper(client, store, dispatch.take, lambda: dispatch.is_current)
     lifecycle.registry.register(EventsCollector(dispatch, deliveries, reaper))
     await serve_grpc(lifecycle, settings.grpc_listen)
-    ports = Ports(store, bindings, calls, hooks_changed, settings.webhook_allow_private)
+    ports = Ports(
+        store, bindings, calls, hooks_changed, deliveries.post, deliveries.wake, settings.webhook_allow_private
+    )
     tokens = Tokens(settings.api_token, settings.api_read_token)
     if not (tokens.admin or tokens.read or settings.http_listen.is_loopback):
         _log.warning(

@@ -2,54 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, Any, Final
 
-from fastapi import FastAPI, Query, Response
-from pydantic import BaseModel, Field
-from ulid import ULID
+from fastapi import FastAPI, Header, Response
+from fastapi.responses import StreamingResponse
 
 from pbx_events.api import problem
-from pbx_events.clients import Bindings, Calls
-from pbx_events.storage.store import Store, Webhook
+from pbx_events.api.export import csv_of
+from pbx_events.api.feed import MEDIA_TYPE, feed
+from pbx_events.api.values import Cursor, Limit, Page, Ports, Word, unix_ms
+from pbx_events.api.webhooks import webhook_routes
 from pbx_events.webhook.delivery import cloud_event
-from pbx_events.webhook.signing import new_secret
-from pbx_events.webhook.target import check_url
 from pbx_runtime.health import Health
 from pbx_runtime.http import system_routes
 from pbx_runtime.metrics import Registry
 
-Limit = Annotated[int, Query(ge=1, le=1000, description="At most so many items")]
-Cursor = Annotated[str, Query(max_length=256, description="`next` of the page before")]
-Word = Annotated[str, Query(max_length=256)]
-
-
-class Page(BaseModel):
-    """A page of a list."""
-
-    items: list[dict[str, Any]]
-    next: str | None = Field(description="Cursor of the next page; null at the end")
-
-
-class NewWebhook(BaseModel):
-    """A subscription to make."""
-
-    url: str = Field(max_length=2048, examples=["https://crm.example/hooks/pbx"])
-    types: list[str] = Field(default=[], max_length=64, description='Event types, "call.*" for a prefix; empty for all')
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """What the API serves from."""
-
-    store: Store
-    bindings: Bindings
-    calls: Calls
-    hooks_changed: Callable[[], Awaitable[None]]
-    allow_private: bool = False
+CSV_TYPE: Final = "text/csv"
 
 
 def make_app(ports: Ports, health: Health, registry: Registry) -> FastAPI:
@@ -59,7 +28,7 @@ def make_app(ports: Ports, health: Health, registry: Registry) -> FastAPI:
     app.router.routes.extend(system_routes(health, registry))
     _records(app, ports)
     _live(app, ports)
-    _webhooks(app, ports)
+    app.include_router(webhook_routes(ports))
     return app
 
 
@@ -69,17 +38,10 @@ def _page(items: list[dict[str, Any]], limit: int, key: str) -> Page:
     return Page(items=items[:limit], next=items[limit - 1][key] if more else None)
 
 
-def _unix_ms(moment: datetime | None) -> int | None:
-    if moment is None:
-        return None
-    zoned = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return (zoned - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
-
-
 def _records(app: FastAPI, ports: Ports) -> None:
     store = ports.store
 
-    @app.get("/v1/cdrs", tags=["CDRs"])
+    @app.get("/v1/cdrs", tags=["CDRs"], response_model=Page)
     async def list_cdrs(
         limit: Limit = 50,
         cursor: Cursor = "",
@@ -89,8 +51,12 @@ def _records(app: FastAPI, ports: Ports) -> None:
         user: Word = "",
         since: datetime | None = None,
         until: datetime | None = None,
-    ) -> Page:
-        """Call detail records that started in [since, until), newest first. A time without a zone is UTC."""
+        accept: Annotated[str, Header()] = "",
+    ) -> Any:
+        """Call detail records that started in [since, until), newest first. A time without a zone is UTC.
+
+        As CSV where `text/csv` is accepted; the next page's cursor then stands in the header `x-next-cursor`.
+        """
         found = await store.list_cdrs(
             before=cursor,
             limit=limit + 1,
@@ -98,21 +64,36 @@ def _records(app: FastAPI, ports: Ports) -> None:
             callee=callee,
             outcome=outcome,
             user=user,
-            since_ms=_unix_ms(since),
-            until_ms=_unix_ms(until),
+            since_ms=unix_ms(since),
+            until_ms=unix_ms(until),
         )
-        return _page(found, limit, "id")
+        page = _page(found, limit, "id")
+        if CSV_TYPE not in accept:
+            return page
+        return Response(csv_of(page.items), media_type=CSV_TYPE, headers={"x-next-cursor": page.next or ""})
 
     @app.get("/v1/cdrs/{call_id}", tags=["CDRs"])
     async def get_cdr(call_id: str) -> dict[str, Any]:
         """One call detail record."""
         return await store.cdr(call_id)
 
-    @app.get("/v1/events", tags=["Events"])
+    @app.get("/v1/events", tags=["Events"], response_model=Page)
     async def list_events(
-        limit: Limit = 50, cursor: Cursor = "", after: Cursor = "", call_id: Word = "", type: Word = ""
-    ) -> Page:
-        """Events as CloudEvents: newest first, or oldest first behind `after`."""
+        limit: Limit = 50,
+        cursor: Cursor = "",
+        after: Cursor = "",
+        call_id: Word = "",
+        type: Word = "",
+        accept: Annotated[str, Header()] = "",
+        last_event_id: Annotated[str, Header(max_length=64)] = "",
+    ) -> Any:
+        """Events as CloudEvents: newest first, or oldest first behind `after`.
+
+        As server-sent events where `text/event-stream` is accepted: from now on, or after `Last-Event-ID`.
+        """
+        if MEDIA_TYPE in accept:
+            stream = feed(store, last_event_id or after, call_id, type)
+            return StreamingResponse(stream, media_type=MEDIA_TYPE, headers={"cache-control": "no-store"})
         found = await store.list_events(after=after, before=cursor, limit=limit + 1, call_id=call_id, kind=type)
         return _page([cloud_event(event) for event in found], limit, "id")
 
@@ -135,37 +116,3 @@ def _live(app: FastAPI, ports: Ports) -> None:
         """Bindings, in order of address-of-record."""
         items, cursor = await ports.bindings.page(aor, limit, cursor)
         return Page(items=items, next=cursor or None)
-
-
-def _webhooks(app: FastAPI, ports: Ports) -> None:
-    store = ports.store
-
-    @app.post("/v1/webhooks", tags=["Webhooks"], status_code=201)
-    async def add_webhook(new: NewWebhook) -> dict[str, Any]:
-        """Makes a subscription. The secret is shown this once."""
-        check_url(new.url, allow_private=ports.allow_private)
-        hook = Webhook(str(ULID()), new.url, new_secret(), tuple(new.types), True, int(time.time() * 1000))
-        await store.add_webhook(hook)
-        await ports.hooks_changed()
-        return _shown(hook) | {"secret": hook.secret}
-
-    @app.get("/v1/webhooks", tags=["Webhooks"])
-    async def list_webhooks() -> Page:
-        """All subscriptions, with what is on its way."""
-        backlog = await store.backlog()
-        items = []
-        for hook in await store.list_webhooks():
-            counts = {state: backlog.get((hook.id, state), 0) for state in ("pending", "delivered", "dead")}
-            items.append(_shown(hook) | {"deliveries": counts})
-        return Page(items=items, next=None)
-
-    @app.delete("/v1/webhooks/{hook_id}", tags=["Webhooks"], status_code=204)
-    async def remove_webhook(hook_id: str) -> Response:
-        """Ends a subscription and what is on its way."""
-        await store.remove_webhook(hook_id)
-        await ports.hooks_changed()
-        return Response(status_code=204)
-
-
-def _shown(hook: Webhook) -> dict[str, Any]:
-    return {"id": hook.id, "url": hook.url, "types": list(hook.types), "enabled": hook.enabled}

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from pbx_events.cdr.builder import Cdr, build
 from pbx_events.envelope import Envelope
-from pbx_events.storage.tables import attempts, cdrs, deliveries, events, open_calls, webhooks
+from pbx_events.storage.tables import attempts, cdrs, deliveries, events, metadata, open_calls, webhooks
 from pbx_runtime.errors import NotFound, Unavailable
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
@@ -120,6 +120,13 @@ class Store:
         with _mapped():
             async with self._engine.begin() as connection:
                 await connection.run_sync(_upgrade)
+
+    async def empty(self) -> None:
+        """Forgets everything; for tests."""
+        with _mapped():
+            async with self._engine.begin() as connection:
+                for table in metadata.sorted_tables:
+                    await connection.execute(table.delete())
 
     async def close(self) -> None:
         """Closes the pool."""
@@ -326,6 +333,7 @@ class Store:
             async with self._engine.begin() as connection:
                 gone = await connection.execute(webhooks.delete().where(webhooks.c.id == hook_id))
                 await connection.execute(deliveries.delete().where(deliveries.c.webhook_id == hook_id))
+                await connection.execute(attempts.delete().where(attempts.c.webhook_id == hook_id))
         if not gone.rowcount:
             raise NotFound(f"no webhook {hook_id}")
 

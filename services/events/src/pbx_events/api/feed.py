@@ -1,0 +1,52 @@
+"""Events as they come, as server-sent events (HTML standard, section 9.2); resumed by Last-Event-ID.
+
+Read from the store, so that any replica can go on with a feed. An event whose id is older than the last one sent (its
+writer was slow) does not come here: consumers that must miss nothing use a webhook.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Final
+
+from pbx_events.storage.store import Store
+from pbx_events.webhook.delivery import cloud_event
+from pbx_runtime.errors import Unavailable
+
+POLL_S: Final = 0.5
+KEEP_ALIVE_S: Final = 15.0
+"""A comment this often keeps proxies from closing a silent feed."""
+PAGE: Final = 200
+FIRST_ID: Final = "0" * 26
+MEDIA_TYPE: Final = "text/event-stream"
+
+
+async def feed(store: Store, last_id: str, call_id: str, kind: str) -> AsyncIterator[str]:
+    """Events after `last_id`, or from now on where it is empty, until the client goes away."""
+    last = last_id or await _newest(store)
+    spoke_at = time.monotonic()
+    yield "retry: 2000\n\n"
+    while True:
+        try:
+            found = await store.list_events(after=last, limit=PAGE, call_id=call_id, kind=kind)
+        except Unavailable:
+            found = []
+        for event in found:
+            last = event.id
+            data = json.dumps(cloud_event(event), separators=(",", ":"))
+            yield f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n"
+        if found:
+            spoke_at = time.monotonic()
+            continue
+        if time.monotonic() - spoke_at >= KEEP_ALIVE_S:
+            spoke_at = time.monotonic()
+            yield ": still here\n\n"
+        await asyncio.sleep(POLL_S)
+
+
+async def _newest(store: Store) -> str:
+    newest = await store.list_events(limit=1)
+    return newest[0].id if newest else FIRST_ID

@@ -1,0 +1,49 @@
+"""What the routes share: pages, parameters, and the ports that they are served from."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import Query
+from pydantic import BaseModel, Field
+
+from pbx_events.clients import Bindings, Calls
+from pbx_events.envelope import Envelope
+from pbx_events.storage.store import Store, Webhook
+
+Limit = Annotated[int, Query(ge=1, le=1000, description="At most so many items")]
+Cursor = Annotated[str, Query(max_length=256, description="`next` of the page before")]
+Word = Annotated[str, Query(max_length=256)]
+
+
+class Page(BaseModel):
+    """A page of a list."""
+
+    items: list[dict[str, Any]]
+    next: str | None = Field(description="Cursor of the next page; null at the end")
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What the API serves from."""
+
+    store: Store
+    bindings: Bindings
+    calls: Calls
+    hooks_changed: Callable[[], Awaitable[None]]
+    post: Callable[[Webhook, Envelope], Awaitable[tuple[int, int, str]]]
+    """One attempt to deliver."""
+    wake: Callable[[], None]
+    """There may be something to deliver."""
+    allow_private: bool = False
+
+
+def unix_ms(moment: datetime | None) -> int | None:
+    """A time as milliseconds since the Unix epoch; one without a zone is UTC."""
+    if moment is None:
+        return None
+    zoned = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return (zoned - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)

@@ -1,0 +1,129 @@
+"""The routes of webhooks: subscriptions, their attempts, replays, tests, and the rotation of their secrets."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, Field
+from ulid import ULID
+
+from pbx_events.api.values import Limit, Page, Ports, unix_ms
+from pbx_events.cdr.builder import iso
+from pbx_events.envelope import Envelope
+from pbx_events.storage.store import Replay, Webhook
+from pbx_events.webhook.signing import new_secret
+from pbx_events.webhook.target import check_url
+from pbx_runtime.errors import InvalidArgument
+
+ROTATION_MS: Final = 24 * 3600 * 1000
+"""How long the secret before stays valid: a day for a receiver's people to deploy the new one."""
+EVENT_IDS_MAX: Final = 1000
+"""Events that one replay may name."""
+
+
+class NewWebhook(BaseModel):
+    """A subscription to make."""
+
+    url: str = Field(max_length=2048, examples=["https://crm.example/hooks/pbx"])
+    types: list[str] = Field(default=[], max_length=64, description='Event types, "call.*" for a prefix; empty for all')
+
+
+class NewReplay(BaseModel):
+    """What to send again: named events, or those of a time that the subscription wants."""
+
+    event_ids: list[str] = Field(default=[], max_length=EVENT_IDS_MAX)
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+def webhook_routes(ports: Ports) -> APIRouter:
+    """All of them."""
+    router = APIRouter(prefix="/v1/webhooks", tags=["Webhooks"])
+    _subscriptions(router, ports)
+    _deliveries(router, ports)
+    return router
+
+
+def _subscriptions(router: APIRouter, ports: Ports) -> None:
+    store = ports.store
+
+    @router.post("", status_code=201)
+    async def add_webhook(new: NewWebhook) -> dict[str, Any]:
+        """Makes a subscription. The secret is shown this once."""
+        check_url(new.url, allow_private=ports.allow_private)
+        hook = Webhook(str(ULID()), new.url, new_secret(), tuple(new.types), True, int(time.time() * 1000))
+        await store.add_webhook(hook)
+        await ports.hooks_changed()
+        return _shown(hook) | {"secret": hook.secret}
+
+    @router.get("")
+    async def list_webhooks() -> Page:
+        """All subscriptions, with what is on its way."""
+        backlog = await store.backlog()
+        items = []
+        for hook in await store.list_webhooks():
+            counts = {state: backlog.get((hook.id, state), 0) for state in ("pending", "delivered", "dead")}
+            items.append(_shown(hook) | {"deliveries": counts})
+        return Page(items=items, next=None)
+
+    @router.delete("/{hook_id}", status_code=204)
+    async def remove_webhook(hook_id: str) -> Response:
+        """Ends a subscription and what is on its way."""
+        await store.remove_webhook(hook_id)
+        await ports.hooks_changed()
+        return Response(status_code=204)
+
+    @router.post("/{hook_id}/rotate-secret")
+    async def rotate_secret(hook_id: str) -> dict[str, Any]:
+        """Makes a new secret, shown this once. For a day deliveries are signed with the one before too."""
+        secret, until_ms = new_secret(), int(time.time() * 1000) + ROTATION_MS
+        await store.rotate(hook_id, secret, until_ms)
+        await ports.hooks_changed()
+        return {"id": hook_id, "secret": secret, "old_secret_until": iso(until_ms)}
+
+
+def _deliveries(router: APIRouter, ports: Ports) -> None:
+    store = ports.store
+
+    @router.get("/{hook_id}/attempts")
+    async def list_attempts(
+        hook_id: str, limit: Limit = 50, cursor: Annotated[int | None, Query(ge=0, le=2**62)] = None
+    ) -> Page:
+        """Attempts to deliver, newest first: status 0 where there was no answer."""
+        await store.webhook(hook_id)
+        rows = await store.list_attempts(hook_id, cursor, limit + 1)
+        items = [
+            {"id": row["id"], "event_id": row["event_id"], "at": iso(row["at_ms"]), "status": row["status"]}
+            | {"duration_ms": row["duration_ms"], "excerpt": row["excerpt"]}
+            for row in rows[:limit]
+        ]
+        return Page(items=items, next=str(items[-1]["id"]) if len(rows) > limit else None)
+
+    @router.post("/{hook_id}/replay", status_code=202)
+    async def replay(hook_id: str, wanted: NewReplay) -> dict[str, Any]:
+        """Sends events again, delivered or dead or from before the subscription; at most 10000 in one go."""
+        if not (wanted.event_ids or wanted.since or wanted.until):
+            raise InvalidArgument("name event_ids, since or until")
+        hook = await store.webhook(hook_id)
+        selection = Replay(tuple(wanted.event_ids), unix_ms(wanted.since), unix_ms(wanted.until))
+        count = await store.replay(hook, selection)
+        ports.wake()
+        return {"id": hook_id, "events": count}
+
+    @router.post("/{hook_id}/test")
+    async def test(hook_id: str) -> dict[str, Any]:
+        """Sends a `webhook.test` event now, once, and tells what came of it."""
+        hook = await store.webhook(hook_id)
+        now_ms = int(time.time() * 1000)
+        event = Envelope(str(ULID()), "webhook.test", now_ms, "", 0, 0, "events/api", {"webhook_id": hook_id})
+        started = time.monotonic()
+        status, _, excerpt = await ports.post(hook, event)
+        duration_ms = int((time.monotonic() - started) * 1000)
+        return {"event_id": event.id, "status": status, "duration_ms": duration_ms, "excerpt": excerpt}
+
+
+def _shown(hook: Webhook) -> dict[str, Any]:
+    return {"id": hook.id, "url": hook.url, "types": list(hook.types), "enabled": hook.enabled}

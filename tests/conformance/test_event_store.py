@@ -1,0 +1,107 @@
+"""The store of events on SQLite and on PostgreSQL: the same answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from pbx.events.v1 import events_pb2 as pb
+from pbx_events.cdr.builder import node_lost
+from pbx_events.envelope import Envelope, decode
+from pbx_events.storage.store import DEAD, DELIVERED, Outcome, Replay, Store, Webhook
+from pbx_runtime.errors import NotFound
+from support.call_events import answered_call, cancelled_call
+from support.postgres_server import postgres_server, program
+
+HOOK = Webhook("w1", "http://x", "whsec_a", ("call.*",), True, 1)
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[str]:
+    if program("initdb") is None:
+        pytest.skip("PostgreSQL is not installed")
+    with postgres_server() as server:
+        yield server.url.replace("postgresql:", "postgresql+asyncpg:", 1)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    is_sqlite = request.param == "sqlite"
+    url = f"sqlite+aiosqlite:///{tmp_path}/e.sqlite" if is_sqlite else request.getfixturevalue("postgres")
+    made = Store(url)
+    await made.migrate()
+    await made.migrate()
+    yield made
+    await made.empty()
+    await made.close()
+
+
+def decoded(events: list[pb.Event]) -> list[Envelope]:
+    return [found for event in events if (found := decode(event.SerializeToString())) is not None]
+
+
+async def test_a_call_is_recorded_once_and_found_by_every_filter(store: Store):
+    heard = decoded(answered_call() + cancelled_call())
+    await store.take(heard, [])
+    await store.take(heard, [])
+    assert [cdr["id"] for cdr in await store.list_cdrs()] == ["01GONE", "01CALL"]
+    for filters in ({"caller": "1004"}, {"user": "1008"}, {"outcome": "answered"}, {"since_ms": 0}):
+        assert "01CALL" in [cdr["id"] for cdr in await store.list_cdrs(**filters)], filters  # type: ignore[arg-type]
+    assert await store.list_cdrs(until_ms=1) == []
+    assert [cdr["id"] for cdr in await store.list_cdrs(before="01GONE")] == ["01CALL"]
+    assert (await store.cdr("01CALL"))["revision"] == 1
+    with pytest.raises(NotFound):
+        await store.cdr("none")
+
+
+async def test_a_lost_call_is_corrected(store: Store):
+    heard = decoded(answered_call())
+    await store.take(heard[:4], [])
+    (last,) = await store.open_calls("s1", 10)
+    assert last == heard[3]
+    await store.take([node_lost(last, "01LOST", last.at_ms)], [])
+    assert (await store.cdr("01CALL"))["origin"] == "node_lost"
+    assert await store.open_instances() == []
+    await store.take(heard[4:], [])
+    assert ((await store.cdr("01CALL"))["origin"], (await store.cdr("01CALL"))["revision"]) == ("remote", 2)
+
+
+async def test_deliveries_keep_the_order_of_a_call_and_are_replayed(store: Store):
+    await store.add_webhook(HOOK)
+    heard = decoded(answered_call())
+    await store.take(heard, [HOOK])
+    for expected in heard:
+        (due,) = await store.due("w1", 1000, 10)
+        assert due.event == expected
+        await store.settle([Outcome("w1", due, DELIVERED, 0, 5, 7, 204, "thanks")])
+    assert await store.due("w1", 1000, 10) == []
+    assert await store.backlog() == {("w1", DELIVERED): 5}
+    assert (await store.list_attempts("w1", None, 10))[0]["excerpt"] == "thanks"
+    assert await store.replay(HOOK, Replay(event_ids=(heard[0].id, heard[4].id))) == 2
+    (due,) = await store.due("w1", 1000, 10)
+    assert due.event == heard[0]
+    await store.settle([Outcome("w1", due, DEAD, 0, 5, 7, 500, "no")])
+    assert [again.event for again in await store.due("w1", 1000, 10)] == [heard[4]]
+
+
+async def test_a_delivery_that_waits_is_hastened(store: Store):
+    await store.add_webhook(HOOK)
+    await store.take(decoded(answered_call()), [HOOK])
+    (due,) = await store.due("w1", 1000, 10)
+    await store.settle([Outcome("w1", due, "pending", 9000, 5, 7, 500, "no")])
+    assert await store.due("w1", 1000, 10) == []
+    await store.hasten("w1")
+    assert (await store.due("w1", 1000, 10))[0].attempts == 1
+
+
+async def test_a_secret_is_rotated(store: Store):
+    await store.add_webhook(HOOK)
+    await store.rotate("w1", "whsec_b", 100)
+    hook = await store.webhook("w1")
+    assert hook.secrets(99) == ("whsec_b", "whsec_a")
+    assert hook.secrets(100) == ("whsec_b",)
+    await store.remove_webhook("w1")
+    with pytest.raises(NotFound):
+        await store.rotate("w1", "whsec_c", 100)
