@@ -115,6 +115,13 @@ images: ## Build the images of all services with docker, or with buildah where t
 	command -v $${builder%% *} >/dev/null || { echo "images not built: neither a docker daemon nor buildah here"; exit 1; }; \
 	for target in $(IMAGES); do $$builder --target $$target --tag $(IMAGE)-$$target:$(TAG) . || exit 1; done
 
+.PHONY: fuzz
+fuzz: setup ## Fuzz a parser with atheris: TARGET=message|stream|description, ARGS=-max_total_time=60
+	@test -x build/fuzz/bin/python || $(PYTHON) -m venv build/fuzz
+	@build/fuzz/bin/pip install --quiet --disable-pip-version-check atheris
+	@FUZZ_TARGET=$(or $(TARGET),message) PYTHONPATH=tests:libs/sip/src build/fuzz/bin/python tests/fuzz/parsers.py \
+	  $(or $(ARGS),-max_total_time=60)
+
 .PHONY: bench
 bench: setup setup-tools ## Measure calls, registrations and relaying; table and build/bench.json
 	@PYTHONPATH=tests $(BIN)/python -m load.bench $(ARGS)

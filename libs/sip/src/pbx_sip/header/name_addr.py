@@ -30,8 +30,11 @@ class NameAddr:
         if left < 0:
             if display:
                 raise ParseError("display name without an address in brackets")
-            uri, *rest = value.split(";")
-            uri = uri.strip()
+            uri, _, after = value.partition(";")
+            uri, rest = uri.strip(), split_semicolons(after)
+            if ">" in uri or '"' in uri:
+                # In brackets, as we write it, it would end early: what follows would become parameters.
+                raise ParseError("bracket not opened")
         else:
             right = value.find(">", left)
             if right < 0:
