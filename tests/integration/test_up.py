@@ -121,7 +121,8 @@ def test_a_taken_sip_port_is_refused(product: Product, tmp_path: Path) -> None:
 def test_a_taken_http_port_is_refused(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         http = f"127.0.0.1:{holder.getsockname()[1]}"
-        message = refused("--data", str(tmp_path), "--http", http, "--sip", f"127.0.0.1:{free_port()}")
+        sip = f"127.0.0.1:{free_port()}"
+        message = refused("--data", str(tmp_path), "--http", http, "--sip", sip, "--relay-ports", "20000-20799")
     assert f"cannot listen on {http}" in message
 
 
