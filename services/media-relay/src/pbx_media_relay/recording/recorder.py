@@ -164,7 +164,8 @@ class Recorder:
         self.tick()
 
     async def _ensure_worker(self) -> None:
-        if self._process is not None and self._process.returncode is None:
+        # A worker whose link is lost is gone, also before its exit status is collected.
+        if self._link is not None and self._process is not None and self._process.returncode is None:
             return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
