@@ -10,14 +10,21 @@ from pathlib import Path
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _RANGE_LOWEST = 10_000
 _RANGE_ATTEMPTS = 200
+_DEFAULT_RELAY_PORTS = range(30_000, 40_000)
+"""`sip-pbx up` relays on these unless told otherwise, and refuses any other listener among them."""
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that is free for UDP and TCP now. Another process may still take it first."""
+    """A port that is free for UDP and TCP now, and none of the relay's by default.
+
+    Another process may still take it first.
+    """
     for _ in range(100):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp:
             tcp.bind((host, 0))
             port = int(tcp.getsockname()[1])
+            if port in _DEFAULT_RELAY_PORTS:
+                continue
             with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
                 udp.bind((host, port))
                 return port
