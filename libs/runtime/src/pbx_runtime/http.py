@@ -94,6 +94,7 @@ async def serve_http(lifecycle: Lifecycle, app: Any, listen: Listen) -> Listen:
         app,
         log_config=None,
         access_log=False,
+        ws="none",  # no service speaks WebSocket here; signaling's own is SIP's
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
         limit_concurrency=CONCURRENCY_MAX,
