@@ -1,20 +1,26 @@
-"""What we write into Via and Contact, and the flows on which targets are reached.
+"""What we write into Via and Contact, and the flows on which targets and next hops are reached.
 
 Bind and advertised addresses are separate: the advertised one is given, never guessed (DESIGN: addressing).
+Deliberately no DNS: a next hop that is named, not an address literal, is reached down the flow that is known.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pbx_signaling.call import wire
-from pbx_sip.address import Flow, HostPort, Transport
+from pbx_sip.address import TRANSPORTS, Flow, HostPort, Transport
 from pbx_sip.errors import RemoteError
 from pbx_sip.message.uri import Uri
 
 if TYPE_CHECKING:
     from pbx_signaling.call.events import Target
+
+ROUTES_MAX: Final = 4_096
+"""Next hops kept for reuse. Threat: Contacts without end; the table starts anew beyond."""
+CONNECTS: Final = (Transport.UDP, Transport.TCP, Transport.TLS)
+"""Transports on which we can reach a peer that has not come to us (RFC 7118 section 3: WebSocket servers do not)."""
 
 
 @dataclass(slots=True)
@@ -33,57 +39,87 @@ class Addressing:
     instance: str
     listeners: dict[str, Listener] = field(default_factory=dict)
     _vias: dict[str, str] = field(default_factory=dict)
-    _contacts: dict[str, str] = field(default_factory=dict)
+    _contacts: dict[tuple[str, bool], str] = field(default_factory=dict)
+    _routes: dict[tuple[str, Flow], Flow] = field(default_factory=dict)
 
     def add(self, listener: Listener) -> None:
         """Takes a listener in."""
         self.listeners[listener.name] = listener
-        where = listener.advertised
-        transport = listener.transport
+        where, transport = listener.advertised, listener.transport
         self._vias[listener.name] = f"SIP/2.0/{transport.token} {where};rport;branch="
-        parameter = "" if transport is Transport.UDP else f";transport={transport.name.lower()}"
-        self._contacts[listener.name] = f"<sip:{self.instance}@{where}{parameter}>"
+        address = f"{self.instance}@{where}"
+        # RFC 7118 section 5.1: "ws" for both; sips tells secure WebSocket. TLS is implied by sips (RFC 3261 26.2.2).
+        word = "ws" if transport is Transport.WSS else transport.name.lower()
+        parameter = "" if transport is Transport.UDP else f";transport={word}"
+        secure_parameter = "" if transport is Transport.TLS else parameter
+        self._contacts[listener.name, False] = f"<sip:{address}{parameter}>"
+        scheme = "sips" if transport.secure else "sip"
+        self._contacts[listener.name, True] = f"<{scheme}:{address}{secure_parameter}>"
 
     def via(self, flow: Flow, branch: str) -> str:
         """A Via value for a request down a flow."""
         return self._vias[flow.listener] + branch
 
-    def contact(self, flow: Flow) -> str:
-        """Our Contact for a dialog over a flow."""
-        return self._contacts[flow.listener]
-
-    def is_ours(self, host: str, port: int) -> bool:
-        """Whether an address is one that we advertise."""
-        return any(listener.advertised == (host, port) for listener in self.listeners.values())
+    def contact(self, flow: Flow, secure: bool = False) -> str:
+        """Our Contact for a dialog over a flow; a SIPS URI where the dialog was made by one (RFC 3261 12.1.1)."""
+        return self._contacts[flow.listener, secure]
 
     def flow_of(self, target: Target) -> Flow:
-        """The flow on which a binding is reached: its own, or that to the address its Contact names."""
+        """The flow on which a binding is reached: its own, or that to the address its Path or Contact names."""
         transport = Transport(target.transport)
         flow = Flow(transport, HostPort(target.host, target.port), target.listener, target.connection)
         if flow.listener not in self.listeners:
-            flow = flow._replace(listener=self._listener_for(transport, target.host))
+            flow = flow._replace(listener=self._listener_for(transport, target.host) or next(iter(self.listeners)))
         if wire.is_flow_bound(target):
             return flow
-        hop = target.path[0] if target.path else target.uri
-        return wire.flow_to(_uri_within(hop), flow)
+        return self.route(_uri_within(target.path[0] if target.path else target.uri), flow)
 
-    def _listener_for(self, transport: Transport, host: str) -> str:
+    def route(self, uri_text: str, default: Flow) -> Flow:
+        """The flow to a next hop: to the address and over the transport that the URI names, else `default`.
+
+        Connections are kept: what came over one goes back over it (RFC 5626). A transport that the URI does not name
+        is that of `default`.
+        """
+        if default.connection:
+            return default
+        key = (uri_text, default)
+        found = self._routes.get(key)
+        if found is None:
+            if len(self._routes) >= ROUTES_MAX:
+                self._routes.clear()
+            found = self._routes[key] = self._hop(uri_text, default)
+        return found
+
+    def reliable_twin(self, flow: Flow) -> Flow | None:
+        """The TCP flow to the same address as a UDP flow (RFC 3261 section 18.1.1); None where we have no TCP."""
+        listener = self._listener_for(Transport.TCP, flow.remote.host)
+        return None if listener is None else Flow(Transport.TCP, flow.remote, listener)
+
+    def _hop(self, uri_text: str, default: Flow) -> Flow:
+        try:
+            uri = Uri.parse(uri_text)
+        except RemoteError:
+            return default
+        if not uri.host or not wire.is_literal(uri.host):
+            return default
+        is_named = uri.scheme == "sips" or (uri.params.get("transport") or "").lower() in TRANSPORTS
+        transport = uri.transport if is_named else default.transport
+        listener = self._listener_for(transport, uri.host) if transport in CONNECTS else None
+        if listener is None:
+            return default
+        if transport is default.transport and (":" in uri.host) == (":" in default.remote.host):
+            listener = default.listener
+        return Flow(transport, HostPort(uri.host, uri.port or transport.default_port), listener)
+
+    def _listener_for(self, transport: Transport, host: str) -> str | None:
         wants_ipv6 = ":" in host
         for listener in self.listeners.values():
-            if listener.transport is transport and (":" in listener.advertised.host) == wants_ipv6:
+            if listener.transport is transport and listener.name.endswith("6") == wants_ipv6:
                 return listener.name
-        return next(iter(self.listeners))
+        return None
 
 
 def _uri_within(value: str) -> str:
     """The URI of a name-addr or of a bare URI."""
     start = value.find("<")
     return value[start + 1 : value.find(">", start)] if start >= 0 else value
-
-
-def host_of(uri_text: str) -> str:
-    """The host of a URI; empty where it has none."""
-    try:
-        return Uri.parse(uri_text).host
-    except RemoteError:
-        return ""

@@ -13,7 +13,7 @@ from pbx_runtime import logs
 from pbx_runtime.grpc_server import serve_grpc
 from pbx_runtime.http import serve_http, system_app
 from pbx_runtime.redis_pipe import PipelinedRedis
-from pbx_signaling.addressing import Addressing, Listener
+from pbx_signaling.addressing import Addressing
 from pbx_signaling.api.grpc import SignalingService
 from pbx_signaling.call.call import CallPolicy
 from pbx_signaling.call.commands import Record
@@ -33,9 +33,8 @@ from pbx_signaling.outbox import event_of
 from pbx_signaling.pager import Pager, PagerMessage, Stage
 from pbx_signaling.registration import RegisterAsk, Registration
 from pbx_signaling.storage.redis_outbox import RedisOutbox
-from pbx_signaling.transport.tcp import TcpListener
-from pbx_signaling.transport.udp import UdpListener
-from pbx_sip.address import HostPort, Transport
+from pbx_signaling.transport.listeners import Listeners
+from pbx_signaling.transport.observe import TransportCollector
 from pbx_sip.auth.nonce import NonceMinter
 from pbx_sip.tokens import RandomTokens
 
@@ -49,6 +48,8 @@ LEASE_S: Final = 5
 """How long this instance counts as alive without a sign of it (key sig:inst:<id>)."""
 LAST_WORDS_S: Final = 5.0
 """How long BYEs and events may take when the process ends."""
+UNREGISTER_TRIES: Final = 5
+"""Within half a minute; what is left then expires with the registration."""
 
 _log = logs.get_logger("signaling")
 
@@ -83,11 +84,11 @@ class Signaling:
         self.relays = Relays(instance, self._signal, self._relays_ready)
         self.executor = Executor(self.registrar, self.relays, self._signal)
         self.driver = Driver(self.core, self.journal.perform, self.executor.ask)
-        self.registration = Registration(self.core, gate, self._register)
+        self.registration = Registration(self.core, gate, self._register, self._unregister)
         self.core.registration = self.registration
         self.pager = Pager(self.core, gate, identity, self.addressing, self._page)
         self.core.pager = self.pager
-        self._listeners: dict[str, UdpListener | TcpListener] = {}
+        self._listeners = Listeners(settings, self.addressing, self.driver.received, self._broken, self._is_registered)
         self._relay_tasks: dict[str, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
@@ -113,29 +114,25 @@ class Signaling:
             lambda server: signaling_pb2_grpc.add_SignalingServiceServicer_to_server(service, server),
         )
         await serve_http(lifecycle, system_app(self._health, lifecycle.registry), settings.http_listen)
-        await self._listen()
+        await self._listeners.open()
+        lifecycle.registry.register(TransportCollector(self._listeners, self.registration.flows))
         lifecycle.on_stop(self._end_calls, "calls")
-
-    async def _listen(self) -> None:
-        listen, advertised = self._settings.sip_listen, self._settings.advertised_host
-        family = "6" if ":" in listen.host else "4"
-        try:
-            udp = UdpListener(f"udp{family}", listen.host, listen.port, self.driver.received)
-            port = udp.address.port
-            tcp = TcpListener(f"tcp{family}", listen.host, port, self.driver.received, self._broken)
-            await tcp.start()
-        except OSError as error:
-            raise OSError(error.errno, f"cannot listen for SIP on {listen}: {error.strerror}") from error
-        where = HostPort(advertised, port)
-        self.addressing.add(Listener(udp.name, Transport.UDP, where))
-        self.addressing.add(Listener(tcp.name, Transport.TCP, where))
-        self._listeners = {udp.name: udp, tcp.name: tcp}
-        udp.start()
-        _log.info("SIP port open", listen=str(udp.address), advertised=advertised, transports="udp,tcp")
 
     def _broken(self, flow: Flow) -> None:
         """A connection is gone, or could not be made: not from within a step of the core."""
         asyncio.get_running_loop().call_soon(self.driver.transport_failed, flow)
+
+    def _is_registered(self, flow: Flow) -> bool:
+        return self.registration.flows.holds(flow, asyncio.get_running_loop().time())
+
+    def _unregister(self, aor: str, flow: Flow, tries: int = 1) -> None:
+        """Removes bindings of a broken flow; a registrar that is away is asked again, a few times."""
+
+        def answered(is_done: bool) -> None:
+            if not is_done and tries < UNREGISTER_TRIES:
+                asyncio.get_running_loop().call_later(2.0**tries, self._unregister, aor, flow, tries + 1)
+
+        self.registrar.unregister(aor, flow, answered)
 
     async def _end_calls(self) -> None:
         """Ends every call: BYE or a final response to each leg, its events written; then closes the port."""
@@ -149,8 +146,7 @@ class Signaling:
         written = await self.journal.flush(LAST_WORDS_S)
         _log.info("calls ended", calls=calls, left=len(self.core.calls), events_written=written)
         self.driver.close()
-        for listener in self._listeners.values():
-            listener.close()
+        self._listeners.close()
 
     async def _keep_lease(self) -> None:
         key = f"sig:inst:{self._settings.instance_id}"
@@ -161,8 +157,7 @@ class Signaling:
     # --- what the parts tell each other
 
     def _transmit(self, data: bytes, flow: Flow) -> None:
-        listener = self._listeners.get(flow.listener)
-        if listener is not None and not listener.send(data, flow) and flow.transport.reliable:
+        if not self._listeners.send(data, flow) and flow.transport.reliable:
             self._broken(flow)
 
     def _encode(self, source: str, step: Step) -> tuple[list[bytes], bytes]:

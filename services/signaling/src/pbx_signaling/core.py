@@ -184,6 +184,8 @@ class Core:
         """A flow broke: what was under way on it fails at once. `drain` next."""
         self.now = now
         self.layer.transport_failed(flow, now)
+        if self.registration is not None:
+            self.registration.flow_broken(flow, now)
         self.settle()
 
     # --- messages
@@ -234,6 +236,7 @@ class Core:
                 self.layer.respond(output.key, response_to(request, 481), self.now)
             else:
                 self._about(leg)
+                leg.heard(output.flow)
                 leg.received(output.key, request)
             return
         response = self._gate.second_look(request, output.flow, self)
@@ -423,9 +426,13 @@ class Core:
         """A Via value with a fresh branch."""
         return self._addressing.via(flow, self._identity.branch())
 
-    def contact(self, flow: Flow) -> str:
+    def contact(self, flow: Flow, secure: bool) -> str:
         """Our Contact value."""
-        return self._addressing.contact(flow)
+        return self._addressing.contact(flow, secure)
+
+    def route(self, uri: str, default: Flow) -> Flow:
+        """The flow to a next hop."""
+        return self._addressing.route(uri, default)
 
     def tag(self) -> str:
         """A fresh tag."""

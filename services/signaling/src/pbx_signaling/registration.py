@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from pbx_signaling.call import wire
+from pbx_signaling.flows import RegisteredFlows
 from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
 from pbx_sip.message.headers import Headers
@@ -85,15 +86,27 @@ class Registered:
 class _Waiting:
     key: Any
     request: Request
+    ask: RegisterAsk
+    is_broken: bool = False
+    """Its connection went while the registrar was asked."""
 
 
 class Registration:
     """REGISTERs that wait for the registrar."""
 
-    def __init__(self, core: Core, gate: Gate, ask: Callable[[RegisterAsk], None]) -> None:
+    def __init__(
+        self,
+        core: Core,
+        gate: Gate,
+        ask: Callable[[RegisterAsk], None],
+        unregister: Callable[[str, Flow], None] = lambda aor, flow: None,
+    ) -> None:
+        """`unregister`: removes the bindings of an address-of-record that came over a flow."""
         self._core = core
         self._gate = gate
         self._ask = ask
+        self._unregister = unregister
+        self.flows = RegisteredFlows()
         self._waiting: dict[int, _Waiting] = {}
         self._numbers = itertools.count(1)
         self.results: dict[int, int] = {}
@@ -114,7 +127,7 @@ class Registration:
         except RemoteError as error:
             self._respond(key, request, Registered(error.status_hint))
             return
-        self._waiting[ask.number] = _Waiting(key, request)
+        self._waiting[ask.number] = _Waiting(key, request, ask)
         self._ask(ask)
 
     def registered(self, number: int, answer: Registered, now: float) -> None:
@@ -123,8 +136,31 @@ class Registration:
         if waiting is None:
             return
         self._core.now = now
+        if answer.status == 200:
+            self._note_flow(waiting, answer, now)
         self._respond(waiting.key, waiting.request, answer)
         self._core.settle()
+
+    def flow_broken(self, flow: Flow, now: float) -> None:
+        """A connection is gone: so are the bindings that were made over it (RFC 5626 section 4.2.1)."""
+        for waiting in self._waiting.values():
+            if waiting.ask.flow == flow:
+                waiting.is_broken = True
+        for aor in self.flows.broken(flow, now):
+            self._unregister(aor, flow)
+
+    def _note_flow(self, waiting: _Waiting, answer: Registered, now: float) -> None:
+        ask = waiting.ask
+        if not ask.flow.connection:
+            return
+        wanted = any(contact.expires_s != 0 for contact in ask.contacts)
+        until = now + max((binding.expires_s for binding in answer.bindings), default=0)
+        if wanted and waiting.is_broken:
+            self._unregister(ask.aor, ask.flow)
+        elif wanted:
+            self.flows.bind(ask.flow, ask.aor, until)
+        elif ask.remove_all or (ask.contacts and not answer.bindings):
+            self.flows.unbind(ask.flow, ask.aor)
 
     def _respond(self, key: Any, request: Request, answer: Registered) -> None:
         status = answer.status
@@ -151,6 +187,8 @@ class Registration:
             headers.append("Path", value)
         if answer.outbound:
             headers.append("Require", "outbound")
+            headers.append("Flow-Timer", str(wire.FLOW_TIMER_S))
+        headers.append("Supported", "path, outbound")
         headers.append("Server", wire.PRODUCT)
 
     def _read(self, request: Request, flow: Flow) -> RegisterAsk:
@@ -165,6 +203,9 @@ class Registration:
             raise RemoteError("Contact: * goes alone and with Expires: 0")
         if len(contacts) > MAX_CONTACTS:
             raise RemoteError(f"{len(contacts)} contacts", 403)
+        path = headers.listed("Path")
+        if _lacks_outbound(request, path, contacts):
+            raise RemoteError("first hop lacks outbound support", 439)
         default = request.first("Expires")
         expires = wire.seconds(default) if default is not None else None
         return RegisterAsk(
@@ -175,11 +216,18 @@ class Registration:
             call_id=request.call_id,
             cseq=request.cseq_number,
             flow=flow,
-            path=headers.listed("Path"),
+            path=path,
             user_agent=(request.first("User-Agent") or "")[:128],
             authorization=self._gate.credentials(request, "Authorization"),
             body=request.body,
         )
+
+
+def _lacks_outbound(request: Request, path: list[str], contacts: list[str]) -> bool:
+    """Whether a phone asks for outbound through a first hop that does not know it (RFC 5626 section 6)."""
+    if not any("reg-id" in contact for contact in contacts) or len(request.headers.listed("Via")) < 2:
+        return False
+    return not path or ";ob" not in path[-1].lower()
 
 
 def _contact(value: str, expires_s: int | None) -> RequestedContact:

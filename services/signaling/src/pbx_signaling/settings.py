@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from pbx_runtime.address import Listen
 from pbx_runtime.settings import CommaList, ServiceSettings
+
+
+def _listens(value: object) -> object:
+    if isinstance(value, Listen):
+        return (value,)
+    if isinstance(value, str):
+        return tuple(Listen.parse(part) for part in value.split(",") if part.strip())
+    return value
+
+
+ListenList = Annotated[tuple[Listen, ...], BeforeValidator(_listens)]
+"""host:port, comma-separated: one of each address family makes a dual stack."""
 
 
 class SignalingSettings(ServiceSettings):
@@ -15,10 +28,34 @@ class SignalingSettings(ServiceSettings):
 
     service: ClassVar[str] = "signaling"
 
-    sip_listen: Listen = Listen("0.0.0.0", 5060)  # noqa: S104  # phones come from everywhere
-    """Where SIP is served."""
-    advertise: str = ""
-    """The address written into Via and Contact; needed where `sip_listen` is a wildcard."""
+    sip_listen: ListenList = (Listen("0.0.0.0", 5060),)  # noqa: S104  # phones come from everywhere
+    """Where SIP is served over UDP and TCP."""
+    sip_tls_listen: ListenList = ()
+    """Where SIP is served over TLS; usually port 5061. Needs `sip_tls_cert` and `sip_tls_key`."""
+    sip_ws_listen: ListenList = ()
+    """Where SIP is served over WebSocket."""
+    sip_wss_listen: ListenList = ()
+    """Where SIP is served over WebSocket with TLS. Needs `sip_tls_cert` and `sip_tls_key`."""
+    sip_ws_origins: CommaList = ()
+    """Web pages that may connect (`https://example.org`); none: all."""
+    sip_tls_cert: Path | None = None
+    """PEM: certificate, then intermediate ones. Read again when it changes."""
+    sip_tls_key: Path | None = None
+    """PEM: its key."""
+    sip_tls_client_ca: Path | None = None
+    """PEM: who may sign certificates of clients."""
+    sip_tls_client_certs: Literal["no", "optional", "required"] = "no"
+    """Whether phones and trunks must show a certificate."""
+    sip_tls_trust: Path | None = None
+    """PEM: whom we trust where we connect by TLS; unset: whom the system trusts."""
+    sip_connections_max: int = Field(default=10_000, gt=0)
+    """Connections (TCP, TLS, WebSocket) at once."""
+    sip_connections_per_source: int = Field(default=500, gt=0)
+    """Of one address at once (IPv6: one /64)."""
+    sip_idle_s: float = Field(default=900.0, gt=0)
+    """Seconds without an octet after which a connection that carries no registration is closed."""
+    advertise: CommaList = ()
+    """The addresses written into Via and Contact, at most one per family (or one name); needed for a wildcard."""
     domain: str = Field(default="pbx.local", min_length=1, max_length=255)
     """The SIP domain and digest realm."""
     nonce_key: SecretStr | None = None
@@ -35,10 +72,11 @@ class SignalingSettings(ServiceSettings):
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.sip_listen.is_wildcard and not self.advertise:
-            raise ValueError(
-                "PBX_ADVERTISE is needed where PBX_SIP_LISTEN is a wildcard: name the address of this host"
-            )
+        if not self.sip_listen:
+            raise ValueError("PBX_SIP_LISTEN names no address")
+        for listen in (*self.sip_listen, *self.sip_tls_listen, *self.sip_ws_listen, *self.sip_wss_listen):
+            self.advertised_for(listen)
+        self._complete_tls()
         if self.authenticate and self.nonce_key is None:
             raise ValueError("PBX_NONCE_KEY is needed: 32 random octets in hex, the same for registrar and signaling")
         if self.nonce_key is not None:
@@ -48,7 +86,24 @@ class SignalingSettings(ServiceSettings):
                 raise ValueError("PBX_NONCE_KEY is not hex") from None
         return self
 
-    @property
-    def advertised_host(self) -> str:
-        """The address that phones are told."""
-        return self.advertise or self.sip_listen.host
+    def _complete_tls(self) -> None:
+        has_both = self.sip_tls_cert is not None and self.sip_tls_key is not None
+        if (self.sip_tls_listen or self.sip_wss_listen) and not has_both:
+            raise ValueError("PBX_SIP_TLS_CERT and PBX_SIP_TLS_KEY are needed where SIP is served over TLS")
+        if self.sip_tls_client_certs != "no" and self.sip_tls_client_ca is None:
+            raise ValueError("PBX_SIP_TLS_CLIENT_CA is needed where PBX_SIP_TLS_CLIENT_CERTS asks for certificates")
+
+    def advertised_for(self, listen: Listen) -> str:
+        """The address that phones are told for a listener: one of its family. Raises ValueError without one."""
+        is_ipv6 = ":" in listen.host
+        for address in self.advertise:
+            if not _is_literal(address) or (":" in address) == is_ipv6:
+                return address
+        if listen.is_wildcard:
+            family = "IPv6" if is_ipv6 else "IPv4"
+            raise ValueError(f"PBX_ADVERTISE is needed for {listen}: name an {family} address of this host")
+        return listen.host
+
+
+def _is_literal(address: str) -> bool:
+    return ":" in address or address.replace(".", "").isdigit()

@@ -14,6 +14,8 @@ from pbx_sip.errors import ParseError
 
 MAX_URI: Final = 2_048
 """Characters. Threat: work per message; real URIs stay below 300."""
+SECURED: Final = {Transport.TCP: Transport.TLS, Transport.WS: Transport.WSS}
+"""What a transport parameter means in a SIPS URI (RFC 3261 section 26.2.2, RFC 7118 section 5.1)."""
 _HOST: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._")
 _IPV6: Final = frozenset("0123456789abcdefABCDEF:.%")
 
@@ -90,7 +92,7 @@ class Uri:
         named = TRANSPORTS.get((self.params.get("transport") or "").lower())
         if named is None:
             return Transport.TLS if self.scheme == "sips" else Transport.UDP
-        return Transport.TLS if named is Transport.TCP and self.scheme == "sips" else named
+        return SECURED.get(named, named) if self.scheme == "sips" else named
 
     @property
     def host_port(self) -> HostPort:

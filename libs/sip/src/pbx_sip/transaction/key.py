@@ -31,6 +31,11 @@ METHODS: Final = {
 }
 """One string for each known method: keys linger for 32 s, and need not hold one each."""
 
+KEEP_STREAM_S: Final = 120
+"""Seconds between the keep-alives that a peer offers to send (RFC 6223 section 4.3): RFC 5626's figure."""
+KEEP_UDP_S: Final = 25
+"""The same over UDP, where NATs forget after 30 s (RFC 5626 section 4.4.2: 24 to 29)."""
+
 
 class Via(NamedTuple):
     """What matching needs of a topmost Via as it came."""
@@ -46,8 +51,9 @@ class Via(NamedTuple):
 def take_via(request: Request, flow: Flow) -> Via:
     """Reads the topmost Via of a request and notes in it where the request came from.
 
-    Adds `received` where sent-by is not the source address or `rport` was asked for, and fills `rport` in
-    (RFC 3261 section 18.2.1, RFC 3581 section 4). A `received` that the peer wrote itself is replaced.
+    Agrees to keep-alives where they are offered (RFC 6223). Adds `received` where sent-by is not the source
+    address or `rport` was asked for, and fills `rport` in (RFC 3261 section 18.2.1, RFC 3581 section 4). A
+    `received` that the peer wrote itself is replaced.
     """
     items = request.headers.items
     index = next((index for index, item in enumerate(items) if item[0] == "Via"), -1)
@@ -81,6 +87,9 @@ def _note(params: list[str], sent_by: str, flow: Flow) -> tuple[str, bool]:
             # "The server MUST insert a received parameter ... even if it is identical" (RFC 3581 section 4).
             params[index] = f"rport={remote.port}"
             received = changed = True
+        elif key == "keep" and not value:
+            params[index] = f"keep={KEEP_STREAM_S if flow.transport.reliable else KEEP_UDP_S}"
+            changed = True
         elif key == "received":
             params[index] = ""
             received = changed = True

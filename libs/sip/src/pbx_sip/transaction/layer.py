@@ -16,6 +16,7 @@ its Via says.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from pbx_sip.address import Flow
@@ -88,6 +89,8 @@ class TransactionLayer:
         self._merge: dict[str, ServerKey] = {}
         """Requests outside of a dialog by what their copies share (section 8.2.2.2)."""
         self._merge_of: dict[ServerKey, str] = {}
+        self._by_flow: dict[Flow, set[Machine]] = {}
+        """Those on connections, so that a broken one does not cost a look at all the others."""
         self._deadlines = Deadlines()
         self._output: list[Output] = []
 
@@ -141,6 +144,8 @@ class TransactionLayer:
             raise LocalError(f"no transaction of its own: {request!r}")
         machine = (InviteClient if method == "INVITE" else Client)(key, flow, owner, request)
         self._clients[key] = machine
+        if flow.transport.reliable:
+            self._by_flow.setdefault(flow, set()).add(machine)
         machine.start(self)
         return key
 
@@ -183,10 +188,14 @@ class TransactionLayer:
     def transport_failed(self, flow: Flow, now: float) -> None:
         """A flow broke: transactions on it fail at once (sections 17.1.4 and 17.2.4). `drain` next."""
         self._now = now
+        for machine in list(self._machines_on(flow)):
+            machine.step(machine.TRANSPORT_ERROR, None, self)
+
+    def _machines_on(self, flow: Flow) -> Iterable[Machine]:
+        if flow.transport.reliable:
+            return self._by_flow.get(flow, ())
         machines: list[Machine] = [*self._clients.values(), *self._servers.values()]
-        for machine in machines:
-            if machine.flow == flow:
-                machine.step(machine.TRANSPORT_ERROR, None, self)
+        return [machine for machine in machines if machine.flow == flow]
 
     def handle_timeout(self, now: float) -> None:
         """Lets timers fire that were due at `now`. `drain` next."""
@@ -249,6 +258,8 @@ class TransactionLayer:
 
     def _open(self, key: ServerKey, flow: Flow, kind: type[InviteServer | Server]) -> InviteServer | Server:
         machine = self._servers[key] = kind(key, flow)
+        if flow.transport.reliable:
+            self._by_flow.setdefault(flow, set()).add(machine)
         machine.start(self)
         return machine
 
@@ -275,6 +286,13 @@ class TransactionLayer:
         self._open(key, flow, Server).respond(answer, self)
         known, owner = (None, None) if invite is None else (invite_key, invite.owner)
         self._output.append(CancelReceived(key, request, known, owner))
+
+    def _leave_flow(self, machine: Machine) -> None:
+        machines = self._by_flow.get(machine.flow)
+        if machines is not None:
+            machines.discard(machine)
+            if not machines:
+                del self._by_flow[machine.flow]
 
     def _forget_identity(self, key: ServerKey) -> None:
         identity = self._merge_of.pop(key, None)
@@ -317,6 +335,8 @@ class TransactionLayer:
     def remove(self, machine: Machine) -> None:
         """Forgets a machine whose timers are stopped."""
         key: Any = machine.key
+        if machine.flow.transport.reliable:
+            self._leave_flow(machine)
         if isinstance(machine, InviteClient | Client):
             del self._clients[key]
             return

@@ -50,6 +50,7 @@ class InboundLeg(Leg):
         self._next_rseq = 1
         self.remote_user_agent = (request.first("User-Agent") or "")[:128]
         self.strict_flow = wire.is_translated(request, flow)
+        self.secure = request.uri[:5].lower() == "sips:"
 
     @property
     def invite(self) -> Request | None:
@@ -232,7 +233,7 @@ class InboundLeg(Leg):
         headers = response.headers
         for value in self._request_.headers.all("Record-Route"):
             headers.append("Record-Route", value)
-        headers.append("Contact", self._sip.contact(self.flow))
+        headers.append("Contact", self._sip.contact(self.flow, self.secure))
         headers.append("Allow", wire.ALLOW)
         headers.append("Server", wire.PRODUCT)
         if status >= 200:

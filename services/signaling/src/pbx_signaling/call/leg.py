@@ -91,6 +91,7 @@ class Leg:
         "flow",
         "local_tags",
         "remote_user_agent",
+        "secure",
         "side",
         "strict_flow",
         "terminated",
@@ -104,6 +105,8 @@ class Leg:
         self.flow = flow
         self.call_id = call_id
         self.strict_flow = False
+        self.secure = False
+        """Made by a SIPS URI: so is our Contact (RFC 3261 section 12.1.1)."""
         self.dialog: Dialog | None = None
         self.asked: dict[int, tuple[Key, Request]] = {}
         """Exchanges that the peer asked for, with the request that waits for its answer."""
@@ -135,6 +138,14 @@ class Leg:
         return self.dialog.remote_tag if self.dialog is not None else ""
 
     # --- requests from the peer
+
+    def heard(self, flow: Flow) -> None:
+        """A request inside the dialog came: a peer that is reached down its flow is reached down this one from now on.
+
+        Phones come back over a new connection, or another port of their NAT.
+        """
+        if flow != self.flow and (self.strict_flow or self.flow.connection or flow.connection):
+            self.flow = flow
 
     def received(self, key: Key, request: Request) -> None:
         """A request inside one of this leg's dialogs."""
@@ -263,7 +274,7 @@ class Leg:
             del self.asked[command.exchange]
         response = response_to(request, command.status, command.reason)
         if request.method in ("INVITE", "UPDATE") and command.status < 300:
-            response.headers.append("Contact", self._sip.contact(self.flow))
+            response.headers.append("Contact", self._sip.contact(self.flow, self.secure))
             response.headers.append("Allow", wire.ALLOW)
         if command.retry_after_s:
             response.headers.append("Retry-After", str(command.retry_after_s))
@@ -408,7 +419,7 @@ class Leg:
         flow = self._flow_of(dialog)
         request = dialog.request(method, self._sip.via(flow))
         if method in ("INVITE", "UPDATE"):
-            request.headers.append("Contact", self._sip.contact(flow))
+            request.headers.append("Contact", self._sip.contact(flow, self.secure))
             request.headers.append("Allow", wire.ALLOW)
         request.headers.append("User-Agent", wire.PRODUCT)
         return request
@@ -424,7 +435,7 @@ class Leg:
 
     def _flow_of(self, dialog: Dialog) -> Flow:
         """Where requests of a dialog go: its next hop where the peer is reachable there, else its own flow."""
-        return self.flow if self.strict_flow else wire.flow_to(dialog.next_hop(), self.flow)
+        return self.flow if self.strict_flow else self._sip.route(dialog.next_hop(), self.flow)
 
     def _dialog_of(self, request: Request) -> Dialog | None:
         """The dialog that a request belongs to."""

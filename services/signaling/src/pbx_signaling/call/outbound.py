@@ -45,6 +45,7 @@ class OutboundLeg(Leg):
         self._sip.listen(tag, self)
         self._from, self._to = f"{identity};tag={tag}", f"<sip:{target.aor}>"
         self.strict_flow = wire.is_flow_bound(target)
+        self.secure = target.uri[:5].lower() == "sips:"
         headers = Headers(
             [
                 ("Via", self._sip.via(self.flow)),
@@ -53,7 +54,7 @@ class OutboundLeg(Leg):
                 ("To", self._to),
                 ("Call-ID", self.call_id),
                 ("CSeq", f"{self._cseq} INVITE"),
-                ("Contact", self._sip.contact(self.flow)),
+                ("Contact", self._sip.contact(self.flow, self.secure)),
                 ("Allow", wire.ALLOW),
                 ("Supported", "100rel" if reliable else "replaces"),
                 ("User-Agent", wire.PRODUCT),

@@ -34,8 +34,11 @@ class SipPort(Protocol):
     def via(self, flow: Flow) -> str:
         """A Via value with a fresh branch for a request down that flow."""
 
-    def contact(self, flow: Flow) -> str:
-        """Our Contact value for a dialog over that flow."""
+    def contact(self, flow: Flow, secure: bool) -> str:
+        """Our Contact value for a dialog over that flow; with a SIPS URI where it is `secure`."""
+
+    def route(self, uri: str, default: Flow) -> Flow:
+        """The flow to a next hop; `default` where its URI does not tell."""
 
     def tag(self) -> str:
         """A fresh tag that carries our instance id."""

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from pbx_signaling.call.events import Cause, Content
-from pbx_sip.address import Flow, HostPort
+from pbx_sip.address import Flow
 from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
 from pbx_sip.message.headers import split_commas, split_semicolons
@@ -24,6 +24,8 @@ SUPPORTED: Final = "100rel"
 EXTENSIONS: Final = frozenset({"100rel"})
 """Option tags that a Require may name (RFC 3261 section 8.2.2.3)."""
 PRODUCT: Final = "sip-pbx"
+FLOW_TIMER_S: Final = 120
+"""How often a phone is to send something over its connection (RFC 5626 section 4.4.1: its own recommendation)."""
 
 _exchanges = itertools.count(1)
 
@@ -133,26 +135,6 @@ def is_literal(host: str) -> bool:
     return True
 
 
-@lru_cache(maxsize=4096)
-def flow_to(uri_text: str, default: Flow) -> Flow:
-    """The flow to a next hop: UDP to the address that the URI names where it is a literal, else `default`.
-
-    Connections are kept: what came over one goes back over it.
-    """
-    if default.connection:
-        return default
-    try:
-        uri = Uri.parse(uri_text)
-    except RemoteError:
-        return default
-    if not uri.host or not is_literal(uri.host):
-        return default
-    remote = HostPort(uri.host, uri.port or default.transport.default_port)
-    if remote == default.remote or (":" in remote.host) != (":" in default.remote.host):
-        return default
-    return default._replace(remote=remote)
-
-
 def is_translated(request: Request, flow: Flow) -> bool:
     """Whether the peer is behind a NAT: its Contact names another address than the one that it was heard from.
 
@@ -174,9 +156,14 @@ def is_translated(request: Request, flow: Flow) -> bool:
 
 
 def is_flow_bound(target: Target) -> bool:
-    """Whether a binding is reached down the flow on which it was registered (RFC 5626), not by its Contact."""
+    """Whether a binding is reached down the flow on which it was registered (RFC 5626), not by its Contact.
+
+    A Path names the hop to it (RFC 3327), unless that hop came by a connection.
+    """
     if target.connection:
         return True
+    if target.path:
+        return False
     try:
         return Uri.parse(target.uri).host != target.host
     except RemoteError:

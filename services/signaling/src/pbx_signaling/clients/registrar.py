@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from pbx_signaling.call.entry import Attempt
     from pbx_signaling.registration import RegisterAsk, RequestedContact
+    from pbx_sip.address import Flow
 
 TIMEOUT_S: Final = 3.0
 """An answer that takes longer finds a caller that has given up (the core's SETUP deadline is 5 s)."""
@@ -88,14 +89,7 @@ class GrpcRegistrar:
             remove_all=ask.remove_all,
             call_id=ask.call_id,
             cseq=ask.cseq,
-            flow=pb.Flow(
-                transport=pb.Transport.ValueType(flow.transport),
-                host=flow.remote.host,
-                port=flow.remote.port,
-                instance_id=self._instance,
-                connection_id=flow.connection,
-                listener=flow.listener,
-            ),
+            flow=self._flow(flow),
             path=ask.path,
             user_agent=ask.user_agent,
         )
@@ -117,6 +111,25 @@ class GrpcRegistrar:
                 answer(_registered(result.register))
 
         self.client.submit(pb.Command(register=request), done, timeout_s=TIMEOUT_S)
+
+    def unregister(self, aor: str, flow: Flow, answer: Callable[[bool], None]) -> None:
+        """Removes the bindings of an address-of-record that came over a flow of ours; whether that was done."""
+        request = pb.UnregisterRequest(aor=aor, flow=self._flow(flow))
+
+        def done(result: pb.Result | None, error: ServiceError | None) -> None:
+            answer(result is not None and not result.HasField("error"))
+
+        self.client.submit(pb.Command(unregister=request), done, timeout_s=TIMEOUT_S)
+
+    def _flow(self, flow: Flow) -> pb.Flow:
+        return pb.Flow(
+            transport=pb.Transport.ValueType(flow.transport),
+            host=flow.remote.host,
+            port=flow.remote.port,
+            instance_id=self._instance,
+            connection_id=flow.connection,
+            listener=flow.listener,
+        )
 
 
 def _verdict(result: pb.Result | None, error: ServiceError | None) -> Signal:

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+from pbx_signaling.transport import stun
 from pbx_sip.address import Flow, HostPort, Transport
 
 DRAIN_MAX: Final = 64
@@ -30,6 +31,8 @@ class UdpListener:
         self.name = name
         self.dropped_out = 0
         """Datagrams that the kernel did not take (full buffer, no route)."""
+        self.keepalives = 0
+        """Datagrams that only keep a NAT open: line ends, zeros, STUN (RFC 5626 section 4.4)."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
@@ -83,4 +86,17 @@ class UdpListener:
                 if len(flows) >= FLOWS_MAX:
                     flows.clear()
                 flow = flows[source] = Flow(Transport.UDP, HostPort(*source), self.name)
-            receiver(data, flow)
+            if data[:1] > b" ":  # what a SIP message can begin with
+                receiver(data, flow)
+            else:
+                self._keep_alive(data, flow)
+
+    def _keep_alive(self, data: bytes, flow: Flow) -> None:
+        """Line ends (which nobody answers over UDP), zeros, or STUN; SIP behind line ends is SIP (RFC 3261 7.5)."""
+        if data[:1] != b"\0" and data.strip():
+            self._receiver(data, flow)
+            return
+        self.keepalives += 1
+        answer = stun.answer(data, flow.remote)
+        if answer is not None:
+            self.send(answer, flow)
