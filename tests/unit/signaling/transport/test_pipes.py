@@ -207,7 +207,7 @@ def test_a_renewed_certificate_is_taken_and_half_a_one_is_not(
     assert not made.reload_if_changed()
     fresh = certificates.signed(ca, tmp_path, "fresh", days=2)
     fresh.certificate.replace(live.certificate)
-    with pytest.raises(OSError, match="(?i)mismatch"):
+    with pytest.raises(OSError, match=r"(?i)mismatch"):
         made.reload_if_changed()
     assert made.server() is before
     fresh.key.replace(live.key)
