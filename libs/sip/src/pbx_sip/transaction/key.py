@@ -32,7 +32,7 @@ METHODS: Final = {
 """One string for each known method: keys linger for 32 s, and need not hold one each."""
 
 KEEP_STREAM_S: Final = 120
-"""Seconds between the keep-alives that a peer offers to send (RFC 6223 section 4.3): RFC 5626's figure."""
+"""Seconds between the keep-alive packets that a peer offers to send (RFC 6223 section 4.3): RFC 5626's figure."""
 KEEP_UDP_S: Final = 25
 """The same over UDP, where NATs forget after 30 s (RFC 5626 section 4.4.2: 24 to 29)."""
 
@@ -51,7 +51,7 @@ class Via(NamedTuple):
 def take_via(request: Request, flow: Flow) -> Via:
     """Reads the topmost Via of a request and notes in it where the request came from.
 
-    Agrees to keep-alives where they are offered (RFC 6223). Adds `received` where sent-by is not the source
+    Agrees to keep-alive packets where they are offered (RFC 6223). Adds `received` where sent-by is not the source
     address or `rport` was asked for, and fills `rport` in (RFC 3261 section 18.2.1, RFC 3581 section 4). A
     `received` that the peer wrote itself is replaced.
     """

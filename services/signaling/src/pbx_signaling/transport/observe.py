@@ -27,7 +27,7 @@ class TransportCollector(Collector):
         listeners, flows = self._listeners, self._flows
         yield from self._streams()
         yield self._udp("dropped_out", "Datagrams that the kernel did not take")
-        yield self._udp("keepalives", "Keep-alives over UDP: empty datagrams and STUN")
+        yield self._udp("keepalives", "Keep-alive packets over UDP: empty datagrams and STUN")
         yield GaugeMetricFamily("pbx_signaling_registered_flows", "Connections that carry a registration", len(flows))
         certificates = listeners.certificates
         if certificates is not None:

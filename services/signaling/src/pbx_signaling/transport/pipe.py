@@ -58,7 +58,7 @@ class Pipe(Protocol):
 
 
 class SipPipe:
-    """SIP's own framing by Content-Length, with keep-alives between messages."""
+    """SIP's own framing by Content-Length, with CRLF between messages for keep-alive."""
 
     __slots__ = ("_framer", "_out", "detail", "failure")
 
