@@ -8,16 +8,26 @@ from collections.abc import Iterator
 import pytest
 
 from support.pair import NO_ANSWER_S, Pair
+from support.ports import free_port
 from support.product import Product, Settings, accounts
 
-PAIRS = 80
+PAIRS = 120
+
+
+def _every_transport() -> tuple[str, ...]:
+    """SIP over TLS, WebSocket and IPv6 beside UDP and TCP."""
+    options = ("--tls-self-signed", "--sip-ipv6", f"[::1]:{free_port()}")
+    for option in ("--sip-tls", "--sip-ws", "--sip-wss"):
+        options += (option, f"127.0.0.1:{free_port()}")
+    return options
 
 
 @pytest.fixture(scope="session")
 def product() -> Iterator[Product]:
     """The product, running; when all tests of this process are over it must end cleanly."""
     environment = {"PBX_NO_ANSWER_S": str(NO_ANSWER_S)}
-    with Product(Settings(accounts(2 * PAIRS), relay_ports=3200, environment=environment)) as running:
+    settings = Settings(accounts(2 * PAIRS), relay_ports=3200, environment=environment, arguments=_every_transport())
+    with Product(settings) as running:
         yield running
 
 

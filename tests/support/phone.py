@@ -1,5 +1,7 @@
 """A phone on one UDP socket, driven step by step by a test: `dial`, `expect`, `reply`, `request`.
 
+`stream_phone` has the same over connections.
+
 It retransmits nothing and hides nothing but repeated datagrams, so that a test sees what the server sent.
 """
 
@@ -8,6 +10,7 @@ from __future__ import annotations
 import socket
 import time
 from dataclasses import dataclass, field
+from typing import Self
 
 from support.wire import Credentials, Message, audio_sdp, render, token
 
@@ -40,6 +43,10 @@ class Dialog:
 class Phone:
     """A user agent of one account. Close it, or use it as a context manager."""
 
+    transport = "UDP"
+    """As in a Via."""
+    contact_params = ""
+
     def __init__(
         self,
         server: tuple[str, int],
@@ -50,16 +57,20 @@ class Phone:
         port: int = 0,
     ) -> None:
         self.server, self.credentials, self.domain = server, credentials, domain
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind((host, port))
-        self.host, self.port = self.socket.getsockname()
+        self.socket = self._open(host, port)
+        self.host, self.port = self.socket.getsockname()[:2]
         self.register_call_id = f"{token()}@{host}"
         self.register_cseq = 0
         self.algorithm = ""
         """The digest algorithm to pick among several challenges; empty for the first."""
         self._seen: set[bytes] = set()
 
-    def __enter__(self) -> Phone:
+    def _open(self, host: str, port: int) -> socket.socket:
+        opened = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        opened.bind((host, port))
+        return opened
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -77,7 +88,12 @@ class Phone:
     @property
     def contact(self) -> str:
         """Its Contact URI."""
-        return f"sip:{self.user}@{self.host}:{self.port}"
+        return f"sip:{self.user}@{self.sent_by}{self.contact_params}"
+
+    @property
+    def sent_by(self) -> str:
+        """Its address as in a Via or a URI."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def address_of(self, user: str) -> str:
         """Address-of-record of a user of this domain."""
@@ -93,11 +109,14 @@ class Phone:
         """The next datagram that did not come before; TimeoutError when there is none."""
         deadline = time.monotonic() + timeout_s
         while True:
-            self.socket.settimeout(max(0.001, deadline - time.monotonic()))
-            raw = self.socket.recv(_LARGEST)
+            raw = self._next(max(0.001, deadline - time.monotonic()))
             if raw not in self._seen and raw.strip():
                 self._seen.add(raw)
                 return Message.parse(raw)
+
+    def _next(self, timeout_s: float) -> bytes:
+        self.socket.settimeout(timeout_s)
+        return self.socket.recv(_LARGEST)
 
     def expect(self, wanted: int | str, *, timeout_s: float = EXPECT_S, method: str = "") -> Message:
         """The next message, which must be that response or request; 100 is passed over unless wanted."""
@@ -185,7 +204,9 @@ class Phone:
         """Send an INVITE without credentials."""
         uri = self.address_of(user)
         dialog = Dialog(f"{token()}@{self.host}", self._from(token()), f"<{uri}>", uri)
-        self.invite(dialog, audio_sdp(self.port + 2) if body is None else body, headers=headers)
+        self.invite(
+            dialog, audio_sdp(self.port % 60_000 + 2, host=self.host) if body is None else body, headers=headers
+        )
         return dialog
 
     def answer_challenge(
@@ -337,7 +358,7 @@ class Phone:
         branch: str = "",
     ) -> bytes:
         given = {name.lower() for name, _ in headers}
-        via = f"SIP/2.0/UDP {self.host}:{self.port};branch={branch or 'z9hG4bK' + token()};rport"
+        via = f"SIP/2.0/{self.transport} {self.sent_by};branch={branch or 'z9hG4bK' + token()};rport"
         lines = [
             ("Via", via),
             ("From", local),

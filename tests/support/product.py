@@ -30,6 +30,7 @@ from support import procfs
 from support.phone import Phone
 from support.ports import free_block, free_port
 from support.scrape import Metrics
+from support.stream_phone import PHONES
 from support.waiting import until
 from support.wire import Credentials
 
@@ -203,6 +204,20 @@ class Product:
     def phone(self, user: str, port: int = 0) -> Phone:
         """A phone of one of its accounts."""
         return Phone(self.sip, self.credentials(user), domain=DOMAIN, port=port)
+
+    def phone_on(self, kind: str, user: str) -> Phone:
+        """A phone of one of its accounts over "udp", "tcp", "tls", "ws", "wss"; "udp6" and "tcp6" over IPv6."""
+        server = self.server(kind)
+        make = PHONES[kind.rstrip("6")]
+        return make(server, self.credentials(user), domain=DOMAIN, host="::1" if ":" in server[0] else "127.0.0.1")
+
+    def server(self, kind: str) -> tuple[str, int]:
+        """Where a transport is served; see `phone_on`."""
+        if kind in ("udp", "tcp"):
+            return self.sip
+        addresses = next(process.addresses for process in self.processes if process.name.startswith("signaling"))
+        host, _, port = addresses["sip_ipv6" if kind in ("udp6", "tcp6") else f"sip_{kind}"].rpartition(":")
+        return host.strip("[]"), int(port)
 
     def credentials(self, user: str) -> Credentials:
         """Name and password of an account."""

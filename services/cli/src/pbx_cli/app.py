@@ -9,6 +9,7 @@ import typer
 
 from pbx_cli import doctor
 from pbx_cli.up import options as parse
+from pbx_cli.up.sip_ports import SipPorts, check_sip_ports
 from pbx_cli.verbs import account, calls, cdr, events, relay, webhook
 
 app = typer.Typer(
@@ -39,6 +40,13 @@ def up(  # the face that DESIGN.md fixes: one parameter an option
     ] = None,
     domain: Annotated[str, typer.Option(envvar="PBX_DOMAIN", help="SIP domain and digest realm.")] = "pbx.local",
     replicas: Annotated[int, typer.Option(help="Signaling instances; instance i on SIP port + 10 * i.")] = 1,
+    sip_ipv6: Annotated[str, typer.Option(help="Where SIP is served over IPv6 as well, e.g. [::]:5060.")] = "",
+    sip_tls: Annotated[str, typer.Option(help="Where SIP is served over TLS, e.g. 0.0.0.0:5061.")] = "",
+    sip_ws: Annotated[str, typer.Option(help="Where SIP is served over WebSocket, e.g. 0.0.0.0:8088.")] = "",
+    sip_wss: Annotated[str, typer.Option(help="Where SIP is served over secure WebSocket.")] = "",
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM: certificate; read again when it changes.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM: its key.")] = None,
+    tls_self_signed: Annotated[bool, typer.Option(help="Make a certificate under --data, for a first try.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object once all is ready.")] = False,
 ) -> None:
     """Start everything on this machine; Ctrl-C or SIGTERM ends it in order."""
@@ -48,7 +56,21 @@ def up(  # the face that DESIGN.md fixes: one parameter an option
     sip_listen = parse.parse_listen("--sip", sip)
     http_listen, ports = parse.parse_listen("--http", http), parse.parse_relay_ports(relay_ports)
     parse.check_apart(sip_listen, http_listen, ports, parse.check_replicas(replicas, sip_listen))
+    more = SipPorts(
+        ipv6=parse.parse_listen("--sip-ipv6", sip_ipv6) if sip_ipv6 else None,
+        tls=parse.parse_listen("--sip-tls", sip_tls) if sip_tls else None,
+        ws=parse.parse_listen("--sip-ws", sip_ws) if sip_ws else None,
+        wss=parse.parse_listen("--sip-wss", sip_wss) if sip_wss else None,
+        certificate=tls_cert,
+        key=tls_key,
+        self_signed=tls_self_signed,
+    )
+    more.check()
+    shifts = range(0, replicas * parse.REPLICA_PORT_STEP, parse.REPLICA_PORT_STEP)
+    taken = {http_listen.port: "--http"} | {sip_listen.port + shift: "--sip" for shift in shifts}
+    check_sip_ports(more, taken, ports, shifts)
     options = parse.UpOptions(
+        more=more,
         sip=sip_listen,
         advertise=advertise,
         http=http_listen,

@@ -19,13 +19,16 @@ from pbx_signaling.call import commands as c
 from pbx_signaling.call import wire
 from pbx_signaling.call.call import Call
 from pbx_signaling.call.entry import Entry
-from pbx_signaling.call.events import Deadline, Expired, Ordered, Side, Signal
+from pbx_signaling.call.events import Deadline, Expired, Found, Ordered, Side, Signal
 from pbx_signaling.call.inbound import InboundLeg
 from pbx_signaling.call.leg import Leg, Sent
 from pbx_signaling.call.outbound import OutboundLeg
+from pbx_signaling.counters import Counters
 from pbx_signaling.gate import Gate
 from pbx_signaling.media.session import MediaSession
+from pbx_signaling.oversize import Oversize
 from pbx_signaling.pager import PagerMessage
+from pbx_sip.address import Transport
 from pbx_sip.errors import RemoteError
 from pbx_sip.message.message import Request, Response, put_to_tag, response_to
 from pbx_sip.message.parse import parse
@@ -66,21 +69,6 @@ class Ask:
 Output = Step | Ask
 
 
-@dataclass(slots=True)
-class Counters:
-    """Counted by the core, read by metrics."""
-
-    messages_in: int = 0
-    messages_rejected: int = 0
-    requests: dict[str, int] = field(default_factory=dict)
-    calls: int = 0
-    calls_refused: int = 0
-    """Refused before they were a call: limits, overload, drain."""
-    attempts_uncounted: int = 0
-    """Attempts with wrong credentials beyond the rate at which they get CDRs."""
-    challenges: int = 0
-
-
 class Core:
     """All live calls of one instance. Implements SipPort for their legs."""
 
@@ -102,6 +90,7 @@ class Core:
         self._deadlines = Deadlines()
         self._output: list[Output] = []
         self._step = Step(None)
+        self.oversize = Oversize(addressing)
         self.registration: Registration | None = None
         """Set by the composition root; REGISTER is answered 503 without it."""
         self.pager: Pager | None = None
@@ -131,6 +120,8 @@ class Core:
         if entry is None:
             return
         self.now = now
+        if type(signal) is Found and entry.caller is not None and entry.caller.secure:
+            signal = Found(signal.known, [target for target in signal.targets if wire.is_secure(target)])
         entry.call.receive(signal, now)
         self._perform(entry)
         self.settle()
@@ -266,6 +257,7 @@ class Core:
 
     def _response_received(self, output: tx.ResponseReceived) -> None:
         sent = output.owner
+        self.oversize.answered(output.key)
         if isinstance(sent, Sent):
             self._about(sent.leg)
             sent.leg.responded(sent, output.response)
@@ -282,7 +274,8 @@ class Core:
         owner = output.owner
         if isinstance(owner, Sent):
             self._about(owner.leg)
-            owner.leg.failed(owner, output.cause is tx.FailureCause.TRANSPORT)
+            if not self.oversize.sent_again(output.key, owner, self):
+                owner.leg.failed(owner, output.cause is tx.FailureCause.TRANSPORT)
         elif isinstance(owner, InboundLeg):
             self._about(owner)
             owner.aborted()
@@ -407,7 +400,9 @@ class Core:
     # --- SipPort
 
     def send(self, request: Request, flow: Flow, sent: Sent) -> Any:
-        """Sends a request in a transaction of its own."""
+        """Sends a request in a transaction of its own; a large one over TCP where the peer can be reached so."""
+        if flow.transport is Transport.UDP and request.body and not sent.leg.strict_flow:
+            return self.oversize.send(request, flow, sent, self)
         return self.layer.request(request, flow, self.now, sent)
 
     def send_ack(self, request: Request, flow: Flow) -> None:

@@ -38,6 +38,18 @@ def advertised_address(explicit: str, sip: Listen) -> str:
     return _default_route_address(socket.AF_INET6 if ":" in sip.host else socket.AF_INET)
 
 
+def advertised_addresses(explicit: str, sip: Listen, ipv6: Listen | None) -> str:
+    """The same for both families, comma-separated: `explicit` may name one of each. Raises CliError."""
+    named = [part.strip() for part in explicit.split(",") if part.strip()]
+    if ipv6 is None and len(named) < 2:
+        return advertised_address(explicit, sip)
+    first = [part for part in named if ":" not in part]
+    second = [part for part in named if ":" in part]
+    if ipv6 is None or len(first) > 1 or len(second) > 1:
+        raise CliError(f"--advertise: {explicit!r} is more than one address of each family that is served")
+    return f"{advertised_address(''.join(first), sip)},{advertised_address(''.join(second), ipv6)}"
+
+
 def _default_route_address(family: socket.AddressFamily) -> str:
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:

@@ -8,14 +8,16 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pbx_cli.errors import CliError
 from pbx_cli.up import report
 from pbx_cli.up.accounts import put_accounts
-from pbx_cli.up.addresses import FreePorts, advertised_address, check_free
+from pbx_cli.up.addresses import FreePorts, advertised_addresses, check_free
+from pbx_cli.up.certificate import self_signed
 from pbx_cli.up.datadir import DataDir
-from pbx_cli.up.options import AccountWish, UpOptions
+from pbx_cli.up.options import REPLICA_PORT_STEP, AccountWish, UpOptions
 from pbx_cli.up.plan import Machine, Plan, Ports, make_plan
 from pbx_cli.up.redis_program import find_redis, socket_in
 from pbx_cli.up.supervisor import Supervisor
@@ -57,7 +59,7 @@ class _Up:
     def __init__(self, options: UpOptions, data: DataDir) -> None:
         self._options = options
         self._data = data
-        self._advertise = advertised_address(options.advertise, options.sip)
+        self._advertise = advertised_addresses(options.advertise, options.sip, options.more.ipv6)
         self._accounts: tuple[AccountWish, ...] = ()
         self._stopping = asyncio.Event()
         self._plan = self._make_plan()
@@ -66,10 +68,14 @@ class _Up:
     def _make_plan(self) -> Plan:
         options = self._options
         check_free(options.http, "the HTTP API", "--http", udp=False)
+        taken: set[int] = set()
         for index in range(options.replicas):
             check_free(options.sip_of(index), "SIP", "--sip", udp=True)
+            for option, kind, listen in options.more.listens(REPLICA_PORT_STEP * index):
+                check_free(listen, f"SIP, {kind}", option, udp=kind == "ipv6")
+                taken.add(listen.port)
         first, last = options.relay_ports
-        taken = {options.http.port, *(options.sip_of(index).port for index in range(options.replicas))}
+        taken |= {options.http.port, *(options.sip_of(index).port for index in range(options.replicas))}
         free = FreePorts(_Avoid(range(first, last + 1), taken))
         (self._data.path / "redis").mkdir(exist_ok=True, mode=0o700)
         ports = Ports(
@@ -90,9 +96,18 @@ class _Up:
             nonce_key_file=self._data.nonce_key_file(),
             environment=os.environ,
             is_terminal=sys.stderr.isatty(),
+            certificate=self._certificate(),
         )
         self._registrar = str(ports.registrar_grpc)
         return make_plan(options, machine)
+
+    def _certificate(self) -> tuple[Path, Path] | None:
+        more = self._options.more
+        if more.certificate is not None and more.key is not None:
+            return more.certificate.absolute(), more.key.absolute()
+        if not more.needs_certificate:
+            return None
+        return self_signed(self._data.path, (*self._advertise.split(","), self._options.domain, "localhost"))
 
     async def run(self) -> int:
         """Start, wait, stop."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pbx_cli.errors import EXIT_USAGE, CliError
+from pbx_cli.up.sip_ports import SipPorts
 from pbx_runtime.address import PORT_MAX, Listen
 
 REPLICAS_MAX = 64
@@ -41,6 +42,8 @@ class UpOptions:
     domain: str
     replicas: int
     as_json: bool
+    more: SipPorts = field(default_factory=SipPorts)
+    """SIP over TLS, WebSocket, IPv6."""
 
     def sip_of(self, index: int) -> Listen:
         """Where signaling instance `index` (from 0) serves SIP."""

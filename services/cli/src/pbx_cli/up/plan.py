@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pbx_cli.up.options import UpOptions
+from pbx_cli.up.options import REPLICA_PORT_STEP, UpOptions
 from pbx_runtime.address import Listen
 
 STOP_S = 5
@@ -51,6 +51,7 @@ class Machine:
     """What the plan needs to know beyond the options."""
 
     advertise: str
+    """At most one address per family, comma-separated."""
     ports: Ports
     redis_program: str
     redis_socket: Path
@@ -59,6 +60,8 @@ class Machine:
     environment: Mapping[str, str] = field(repr=False)
     """The supervisor's own environment; children inherit it below their own settings."""
     is_terminal: bool = False
+    certificate: tuple[Path, Path] | None = None
+    """Certificate and key of SIP over TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +118,10 @@ def _registrar(options: UpOptions, machine: Machine) -> ProcessPlan:
 def _relay(options: UpOptions, machine: Machine) -> ProcessPlan:
     first, last = options.relay_ports
     bind = "127.0.0.1" if options.sip.host == "localhost" else options.sip.host
+    ipv6 = options.more.ipv6
     own = {
         "PBX_RELAY_PORTS": f"{first}-{last}",
-        "PBX_RELAY_BIND": bind,
+        "PBX_RELAY_BIND": bind if ipv6 is None else f"{bind},{ipv6.host}",
         "PBX_RELAY_ADVERTISE": machine.advertise,
         "PBX_RELAY_ID": "relay",
     }
@@ -137,9 +141,11 @@ def _events(options: UpOptions, machine: Machine) -> ProcessPlan:
 
 
 def _signaling(options: UpOptions, machine: Machine, index: int) -> ProcessPlan:
-    ports = machine.ports
+    ports, shift = machine.ports, REPLICA_PORT_STEP * index
+    more = list(options.more.listens(shift))
     own = {
-        "PBX_SIP_LISTEN": str(options.sip_of(index)),
+        "PBX_SIP_LISTEN": ",".join(map(str, (options.sip_of(index), *(at for _, kind, at in more if kind == "ipv6")))),
+        **options.more.environment(shift, machine.certificate),
         "PBX_ADVERTISE": machine.advertise,
         "PBX_DOMAIN": options.domain,
         "PBX_NONCE_KEY_FILE": str(machine.nonce_key_file),
@@ -148,7 +154,10 @@ def _signaling(options: UpOptions, machine: Machine, index: int) -> ProcessPlan:
     }
     name = "signaling" if options.replicas == 1 else f"signaling-{index + 1}"
     listens = (ports.signaling_grpc[index], ports.signaling_http[index])
-    return _service(name, "pbx_signaling", machine, listens, own, sip=str(options.sip_of(index)))
+    addresses = {"sip": str(options.sip_of(index))}
+    for _, kind, listen in more:
+        addresses.setdefault(f"sip_{kind}", str(listen))
+    return _service(name, "pbx_signaling", machine, listens, own, **addresses)
 
 
 def _service(

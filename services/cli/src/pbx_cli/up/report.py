@@ -30,7 +30,10 @@ def document(
 
 def text(options: UpOptions, advertise: str, accounts: Sequence[AccountWish]) -> str:
     """Where to point a phone, with which account, and where the API is."""
-    servers = [f"{_bracketed(advertise)}:{options.sip_of(index).port}" for index in range(options.replicas)]
+    hosts = advertise.split(",")
+    servers = [
+        f"{_bracketed(host)}:{options.sip_of(index).port}" for index in range(options.replicas) for host in hosts
+    ]
     lines = [
         "",
         "sip-pbx is up",
@@ -38,6 +41,11 @@ def text(options: UpOptions, advertise: str, accounts: Sequence[AccountWish]) ->
         f"  SIP server   {' or '.join(servers)}  (UDP, TCP)",
         f"  domain       {options.domain}",
     ]
+    prefixes = {"tls": "sips:", "ws": "ws://", "wss": "wss://"}
+    for kind, listen in {kind: at for _, kind, at in options.more.listens() if kind in prefixes}.items():
+        lines.append(f"  {kind.upper():<13}{prefixes[kind]}{_bracketed(hosts[0])}:{listen.port}")
+    if options.more.needs_certificate and options.more.certificate is None:
+        lines.append(f"  certificate  {options.data.absolute() / 'tls' / 'cert.pem'}  (self-signed)")
     lines += [f"  account      {account.user}, password {account.password}" for account in accounts]
     lines += [
         f"  HTTP API     http://{options.http}/docs",

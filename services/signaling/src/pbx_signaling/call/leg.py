@@ -362,6 +362,14 @@ class Leg:
             self._send_ack(waiting[0], sent.cseq, waiting[1], None)
         return not (self.terminated or repeated)
 
+    def resent(self, sent: Sent, key: Key) -> None:
+        """A request was sent again over another transport, in another transaction."""
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether nothing is to be sent again."""
+        return self.terminated
+
     def failed(self, sent: Sent, transport: bool) -> None:
         """No response came, or the request could not be sent."""
         if sent.purpose is Purpose.BYE or self.terminated:

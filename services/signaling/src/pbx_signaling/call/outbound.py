@@ -181,6 +181,16 @@ class OutboundLeg(Leg):
         retry = wire.seconds(response.first("Retry-After"))
         self._tell(Rejected(response.status, response.reason, wire.cause_of(response), retry))
 
+    def resent(self, sent: Sent, key: Key) -> None:
+        """The INVITE goes another way; so would its CANCEL."""
+        if sent.purpose is Purpose.INVITE:
+            self._key = key
+
+    @property
+    def is_given_up(self) -> bool:
+        """See Leg."""
+        return self._cancelled or self.terminated
+
     def failed(self, sent: Sent, transport: bool) -> None:
         """No final answer came, or the INVITE could not be sent."""
         if sent.purpose is not Purpose.INVITE:

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from pbx_signaling.call.events import Cause, Content
-from pbx_sip.address import Flow
+from pbx_sip.address import Flow, Transport
 from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
 from pbx_sip.message.headers import split_commas, split_semicolons
@@ -168,3 +168,8 @@ def is_flow_bound(target: Target) -> bool:
         return Uri.parse(target.uri).host != target.host
     except RemoteError:
         return True
+
+
+def is_secure(target: Target) -> bool:
+    """Whether a binding may be reached for a SIPS URI: over TLS, and by a SIPS Contact (RFC 5630 section 5.3)."""
+    return Transport(target.transport).secure and target.uri[:5].lower() == "sips:"

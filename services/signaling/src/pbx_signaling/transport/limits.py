@@ -26,7 +26,8 @@ class Limits:
     """Octets that a peer does not take. Beyond, it is dead or hostile: the connection is closed."""
     waiting_max: int = 64
     """Messages that wait for a connection to be made."""
-    connect_s: float = 5.0
+    connect_s: float = 2.0
+    """For a connection to be made: one lost SYN (1 s) is forgiven; callers wait for it."""
     sweep_s: float = 5.0
     """How often the times are looked at: they are late by at most so much."""
 

@@ -1,0 +1,20 @@
+"""What the core counts; metrics read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Counters:
+    """Counted by the core, read by metrics."""
+
+    messages_in: int = 0
+    messages_rejected: int = 0
+    requests: dict[str, int] = field(default_factory=dict)
+    calls: int = 0
+    calls_refused: int = 0
+    """Refused before they were a call: limits, overload, drain."""
+    attempts_uncounted: int = 0
+    """Attempts with wrong credentials beyond the rate at which they get CDRs."""
+    challenges: int = 0
