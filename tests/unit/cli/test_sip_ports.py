@@ -10,10 +10,10 @@ import pytest
 from pbx_cli.errors import CliError
 from pbx_cli.up.addresses import advertised_addresses
 from pbx_cli.up.certificate import self_signed
-from pbx_cli.up.sip_ports import SipPorts, check_sip_ports
+from pbx_cli.up.sip_ports import MorePorts, check_sip_ports
 from pbx_runtime.address import Listen
 
-ALL = SipPorts(
+ALL = MorePorts(
     ipv6=Listen("::", 5060),
     tls=Listen("0.0.0.0", 5061),
     ws=Listen("127.0.0.1", 8088),
@@ -32,19 +32,19 @@ def test_every_transport_is_served_on_both_families() -> None:
         "PBX_SIP_TLS_CERT": "cert.pem",
         "PBX_SIP_TLS_KEY": "key.pem",
     }
-    assert SipPorts().environment(0, None) == {}
+    assert MorePorts().environment(0, None) == {}
 
 
 @pytest.mark.parametrize(
     ("ports", "says"),
     [
-        (SipPorts(tls=Listen("0.0.0.0", 5061)), "--tls-self-signed"),
-        (SipPorts(wss=Listen("0.0.0.0", 5061)), "--tls-self-signed"),
-        (SipPorts(tls=Listen("0.0.0.0", 5061), certificate=PEM[0]), "go together"),
-        (SipPorts(ipv6=Listen("0.0.0.0", 5060)), "no IPv6 address"),
+        (MorePorts(tls=Listen("0.0.0.0", 5061)), "--tls-self-signed"),
+        (MorePorts(wss=Listen("0.0.0.0", 5061)), "--tls-self-signed"),
+        (MorePorts(tls=Listen("0.0.0.0", 5061), certificate=PEM[0]), "go together"),
+        (MorePorts(ipv6=Listen("0.0.0.0", 5060)), "no IPv6 address"),
     ],
 )
-def test_what_does_not_go_together_is_told(ports: SipPorts, says: str) -> None:
+def test_what_does_not_go_together_is_told(ports: MorePorts, says: str) -> None:
     with pytest.raises(CliError, match=says):
         ports.check()
 
@@ -52,14 +52,14 @@ def test_what_does_not_go_together_is_told(ports: SipPorts, says: str) -> None:
 @pytest.mark.parametrize(
     ("ports", "says"),
     [
-        (SipPorts(tls=Listen("0.0.0.0", 5060)), "--sip-tls: port 5060 is asked for twice"),
-        (SipPorts(ws=Listen("0.0.0.0", 5071), wss=Listen("0.0.0.0", 5071)), "--sip-wss: port 5071 is asked for twice"),
-        (SipPorts(ws=Listen("0.0.0.0", 31_000)), "--sip-ws: port 31000 lies inside"),
-        (SipPorts(ws=Listen("0.0.0.0", 8080)), "--sip-ws: port 8080 is asked for twice"),
-        (SipPorts(tls=Listen("0.0.0.0", 5071), ws=Listen("0.0.0.0", 5061)), "--sip-ws: port 5071"),
+        (MorePorts(tls=Listen("0.0.0.0", 5060)), "--sip-tls: port 5060 is asked for twice"),
+        (MorePorts(ws=Listen("0.0.0.0", 5071), wss=Listen("0.0.0.0", 5071)), "--sip-wss: port 5071 is asked for twice"),
+        (MorePorts(ws=Listen("0.0.0.0", 31_000)), "--sip-ws: port 31000 lies inside"),
+        (MorePorts(ws=Listen("0.0.0.0", 8080)), "--sip-ws: port 8080 is asked for twice"),
+        (MorePorts(tls=Listen("0.0.0.0", 5071), ws=Listen("0.0.0.0", 5061)), "--sip-ws: port 5071"),
     ],
 )
-def test_ports_stand_apart(ports: SipPorts, says: str) -> None:
+def test_ports_stand_apart(ports: MorePorts, says: str) -> None:
     taken = {8080: "--http", 5060: "--sip", 5070: "--sip"}
     with pytest.raises(CliError, match=says):
         check_sip_ports(ports, taken, (30_000, 39_999), range(0, 20, 10))

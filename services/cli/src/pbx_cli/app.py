@@ -9,7 +9,7 @@ import typer
 
 from pbx_cli import doctor
 from pbx_cli.up import options as parse
-from pbx_cli.up.sip_ports import SipPorts, check_sip_ports
+from pbx_cli.up.sip_ports import MorePorts, check_sip_ports
 from pbx_cli.verbs import account, calls, cdr, events, relay, webhook
 
 app = typer.Typer(
@@ -56,7 +56,7 @@ def up(  # the face that DESIGN.md fixes: one parameter an option
     sip_listen = parse.parse_listen("--sip", sip)
     http_listen, ports = parse.parse_listen("--http", http), parse.parse_relay_ports(relay_ports)
     parse.check_apart(sip_listen, http_listen, ports, parse.check_replicas(replicas, sip_listen))
-    more = SipPorts(
+    more = MorePorts(
         ipv6=parse.parse_listen("--sip-ipv6", sip_ipv6) if sip_ipv6 else None,
         tls=parse.parse_listen("--sip-tls", sip_tls) if sip_tls else None,
         ws=parse.parse_listen("--sip-ws", sip_ws) if sip_ws else None,

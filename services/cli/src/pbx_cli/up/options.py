@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pbx_cli.errors import EXIT_USAGE, CliError
-from pbx_cli.up.sip_ports import SipPorts
+from pbx_cli.up.sip_ports import MorePorts
 from pbx_runtime.address import PORT_MAX, Listen
 
 REPLICAS_MAX = 64
@@ -42,7 +42,7 @@ class UpOptions:
     domain: str
     replicas: int
     as_json: bool
-    more: SipPorts = field(default_factory=SipPorts)
+    more: MorePorts = field(default_factory=MorePorts)
     """SIP over TLS, WebSocket, IPv6."""
 
     def sip_of(self, index: int) -> Listen:

@@ -11,7 +11,7 @@ from pbx_runtime.address import Listen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SipPorts:
+class MorePorts:
     """More SIP ports. With `ipv6` each of the others is served on that address too."""
 
     ipv6: Listen | None = None
@@ -66,7 +66,7 @@ class SipPorts:
         return settings
 
 
-def check_sip_ports(ports: SipPorts, taken: Mapping[int, str], relay_ports: tuple[int, int], shifts: range) -> None:
+def check_sip_ports(ports: MorePorts, taken: Mapping[int, str], relay_ports: tuple[int, int], shifts: range) -> None:
     """Check that no port is taken (`taken`: TCP ports and their options) or the relay's. Raises CliError."""
     first, last = relay_ports
     used = dict(taken)
