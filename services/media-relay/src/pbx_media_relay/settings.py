@@ -23,6 +23,7 @@ class RelaySettings(ServiceSettings):
     """Frozen; made once at start."""
 
     service: ClassVar[str] = "media-relay"
+    may_wait: ClassVar[bool] = False
 
     grpc_listen: Listen = Listen("127.0.0.1", 9103)
     """Where the gRPC server listens."""
