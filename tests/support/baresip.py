@@ -40,6 +40,10 @@ class Line:
     register: bool = True
     answer: bool = False
     """Answers by itself after a moment."""
+    transport: str = ""
+    """"tcp" or "tls"; empty: UDP. Debian's baresip 1.0 has no WebSocket."""
+    trust: Path | None = None
+    """PEM: whose certificate the server must show; None: anybody's."""
 
 
 class Baresip:
@@ -128,7 +132,7 @@ class Baresip:
         options = [
             f"auth_user={user}",
             f"auth_pass={line.credentials.password}",
-            f'outbound="sip:{host}:{port}"',
+            f'outbound="sip:{host}:{port}{f";transport={line.transport}" * bool(line.transport)}"',
         ]
         options += [f"regint={60 if line.register else 0}", "audio_codecs=PCMU", "ptime=20"]
         options += ["answermode=auto"] if line.answer else []
@@ -151,6 +155,7 @@ class Baresip:
             "net_interface 127.0.0.1",
             f"ctrl_tcp_listen 127.0.0.1:{self._control_port}",
             f"module_path {modules}",
+            *((f"sip_cafile {line.trust}",) if line.trust is not None else ()),
             *(f"module {name}" for name in _MODULES[:4]),
             *(f"module_app {name}" for name in _MODULES[4:]),
         ]

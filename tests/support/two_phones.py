@@ -1,4 +1,5 @@
-"""Two baresip phones call each other through the product, and what must come of it: sound both ways, CDR, webhook."""
+"""Two baresip phones call each other through the product, and what must come of it: sound both ways, CDR, webhook;
+hold, resume and DTMF over other transports."""
 
 from __future__ import annotations
 
@@ -30,6 +31,36 @@ def talk(pair: Pair) -> None:
     pair.released()
 
 
+def hold_and_dial(pair: Pair, transports: tuple[str, str]) -> None:
+    """Register over these transports, call, hold, resume, send a digit, hang up; the CDR names the transports."""
+    called, calling = (
+        _line(pair, user, hz, kind)
+        for user, hz, kind in zip((pair.callee, pair.caller), (CALLEE_HZ, CALLER_HZ), reversed(transports), strict=True)
+    )
+    with WebhookSink() as sink, Baresip(called) as callee, Baresip(calling) as caller:
+        pair.product.post("/v1/webhooks", {"url": sink.url, "types": ["call.held", "call.resumed"]})
+        pair.wait_registered(pair.callee)
+        pair.wait_registered(pair.caller)
+        caller.command("dial", f"sip:{pair.callee}@{caller.line.domain}")
+        callee.wait_for("CALL_INCOMING")
+        caller.wait_for("CALL_RINGING")
+        callee.command("accept")
+        caller.wait_for("CALL_ESTABLISHED")
+        caller.command("hold")
+        sink.wait_for("call.held", by="caller")
+        caller.command("resume")
+        sink.wait_for("call.resumed")
+        time.sleep(1.0)  # real time passes: this is sound
+        caller.command("sndcode", "5")
+        heard = callee.wait_for("CALL_DTMF_START")
+        assert heard["param"] == "5", heard
+        caller.command("hangup")
+        callee.wait_for("CALL_CLOSED")
+    cdr = pair.cdr(outcome="answered", hung_up_by="caller")
+    assert [leg["transport"] for leg in cdr["legs"]] == [kind or "udp" for kind in transports]
+    pair.released()
+
+
 def _call(pair: Pair, caller: Baresip, callee: Baresip) -> None:
     caller.command("dial", f"sip:{pair.callee}@{caller.line.domain}")
     callee.wait_for("CALL_INCOMING")
@@ -44,8 +75,11 @@ def _call(pair: Pair, caller: Baresip, callee: Baresip) -> None:
     callee.quit()
 
 
-def _line(pair: Pair, user: str, tone_hz: float) -> Line:
-    return Line(pair.product.sip, pair.product.credentials(user), "pbx.local", tone_hz)
+def _line(pair: Pair, user: str, tone_hz: float, transport: str = "") -> Line:
+    product = pair.product
+    trust = product.data / "tls" / "cert.pem" if transport == "tls" else None
+    server = product.server(transport or "udp")
+    return Line(server, product.credentials(user), "pbx.local", tone_hz, transport=transport, trust=trust)
 
 
 def _hears(phone: Baresip, wanted_hz: float) -> None:
