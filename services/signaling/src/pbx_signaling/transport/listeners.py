@@ -30,26 +30,34 @@ RELOAD_S: Final = 10.0
 _log = logs.get_logger("transport")
 
 
-class _Tcp:
+class SipPipes:
+    """SIP straight over TCP."""
+
     def accepted(self) -> Pipe:
+        """See Pipes."""
         return SipPipe()
 
     def made(self, remote: HostPort) -> Pipe | None:
+        """See Pipes."""
         return SipPipe()
 
 
-class _Tls:
+class TlsPipes:
+    """SIP over TLS, with the certificate in force."""
+
     def __init__(self, certificates: Certificates) -> None:
         self._certificates = certificates
 
     def accepted(self) -> Pipe:
+        """See Pipes."""
         return TlsPipe(SipPipe(), self._certificates.server())
 
     def made(self, remote: HostPort) -> Pipe | None:
+        """See Pipes."""
         return TlsPipe(SipPipe(), self._certificates.client(), remote.host)
 
 
-class _WebSocket:
+class WebSocketPipes:
     """RFC 7118 section 3: clients connect, servers do not."""
 
     def __init__(self, origins: Sequence[str], certificates: Certificates | None) -> None:
@@ -57,10 +65,12 @@ class _WebSocket:
         self._certificates = certificates
 
     def accepted(self) -> Pipe:
+        """See Pipes."""
         pipe = WebSocketPipe(self._origins)
         return pipe if self._certificates is None else TlsPipe(pipe, self._certificates.server())
 
     def made(self, remote: HostPort) -> Pipe | None:
+        """See Pipes."""
         return None
 
 
@@ -102,7 +112,7 @@ class Listeners:
             udps.append(udp)
             self._add(udp.name, Transport.UDP, udp, HostPort(settings.advertised_for(listen), udp.address.port))
             # TCP takes the same port, which matters where the kernel chose it.
-            await self._stream(Transport.TCP, type(listen)(listen.host, udp.address.port), _Tcp())
+            await self._stream(Transport.TCP, type(listen)(listen.host, udp.address.port), SipPipes())
         for transport, listens in self._streams():
             for listen in listens:
                 await self._stream(transport, listen, self._pipes(transport))
@@ -122,9 +132,9 @@ class Listeners:
     def _pipes(self, transport: Transport) -> Pipes:
         origins = self._settings.sip_ws_origins
         if transport is Transport.WS:
-            return _WebSocket(origins, None)
+            return WebSocketPipes(origins, None)
         assert self.certificates is not None
-        return _Tls(self.certificates) if transport is Transport.TLS else _WebSocket(origins, self.certificates)
+        return TlsPipes(self.certificates) if transport is Transport.TLS else WebSocketPipes(origins, self.certificates)
 
     async def _stream(self, transport: Transport, listen: Listen, pipes: Pipes) -> None:
         name = _name(transport, listen)
