@@ -259,3 +259,31 @@ def _same_keys(values: Any, schema: dict[str, Any], path: str) -> None:
         assert not missing, f"{path} lacks {sorted(missing)}"
         for key, inner in values.items():
             _same_keys(inner, schema["properties"][key], f"{path}.{key}")
+
+
+def test_tls_and_websocket_are_served_where_they_are_wanted(template: Template) -> None:
+    objects = template("--values", str(CHART / "ci/encrypted-values.yaml"))
+    spec = find(objects, "StatefulSet", "pbx-signaling")["spec"]["template"]["spec"]
+    values = {name: entry.get("value") for name, entry in environment(spec).items()}
+    assert values["PBX_SIP_LISTEN"] == "0.0.0.0:5060,[::]:5060"
+    assert values["PBX_SIP_TLS_LISTEN"] == "0.0.0.0:5061,[::]:5061"
+    assert values["PBX_SIP_WS_LISTEN"] == "0.0.0.0:8088,[::]:8088"
+    assert values["PBX_SIP_WSS_LISTEN"] == "0.0.0.0:8089,[::]:8089"
+    assert values["PBX_SIP_TLS_CERT"] == "/etc/pbx/tls/tls.crt"
+    assert values["PBX_SIP_TLS_CLIENT_CERTS"] == "optional"
+    assert values["PBX_SIP_WS_ORIGINS"] == "https://phone.example.org"
+    assert {"name": "tls", "secret": {"secretName": "sip-tls", "defaultMode": 0o440}} in spec["volumes"]
+    ports = {port["name"]: port["port"] for port in find(objects, "Service", "pbx-signaling-tcp")["spec"]["ports"]}
+    assert ports == {"sip-tcp": 5060, "sip-tls": 5061, "sip-ws": 8088, "sip-wss": 8089}
+    assert [port["name"] for port in find(objects, "Service", "pbx-signaling-udp")["spec"]["ports"]] == ["sip-udp"]
+    (policy,) = [
+        body for body in objects if body["metadata"]["name"] == "pbx-signaling" and body["kind"] == "NetworkPolicy"
+    ]
+    opened = {entry["port"] for rule in policy["spec"]["ingress"] for entry in rule["ports"] if "from" not in rule}
+    assert opened >= {5060, 5061, 8088, 8089}
+
+
+def test_without_them_nothing_of_them_is_there(template: Template) -> None:
+    spec = find(template(), "StatefulSet", "pbx-signaling")["spec"]["template"]["spec"]
+    assert not [name for name in environment(spec) if "TLS" in name or "WS" in name]
+    assert "tls" not in [volume["name"] for volume in spec["volumes"]]

@@ -118,3 +118,9 @@ livenessProbe:
 {{- define "pbx.checksum" -}}
 checksum/config: {{ toJson (dict "redis" .Values.redis "database" .Values.database "secret" .Values.existingSecret) | sha256sum }}
 {{- end }}
+
+{{- /* Where a port is served: on every IPv4 address, and on every IPv6 address where that is wanted. */}}
+{{- define "pbx.listen" -}}
+{{- $s := index . 0 }}{{- $port := index . 1 | int -}}
+0.0.0.0:{{ $port }}{{ if $s.ipv6 }},[::]:{{ $port }}{{ end }}
+{{- end }}
