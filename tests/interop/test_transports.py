@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.phone import Phone
+from support.sipp_script import Callee, sdp
 from support.stream_phone import TcpPhone
 from support.waiting import until
 from support.wire import Message, audio_sdp
@@ -167,6 +168,46 @@ def test_keep_alive_over_udp_by_stun_and_agreed_by_keep(product: Product, pair: 
         rest = "Call-ID: keep\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 7\r\n\r\n"
         phone.send((head + rest).encode())
         assert ";keep=25;" in phone.expect(200).get("via")
+
+
+SIPP_KINDS = [("tcp", "udp"), ("udp", "tcp"), ("tcp", "tcp"), ("udp6", "udp6"), ("tcp6", "udp"), ("udp", "tcp6")]
+
+
+@pytest.mark.parametrize("kinds", SIPP_KINDS, ids="-".join)
+def test_sipp_calls_holds_and_resumes(pair: Pair, kinds: tuple[str, str]) -> None:
+    held, resumed = sdp(port=42_000, version=2, direction="recvonly"), sdp(port=42_000, version=3)
+    hold, resume = sdp(port=41_000, version=2, direction="sendonly"), sdp(port=41_000, version=3)
+    pair.play(
+        pair.calling()
+        .invite()
+        .recv(180)
+        .answered()
+        .ack()
+        .invite(hold)
+        .answered()
+        .ack()
+        .invite(resume)
+        .answered()
+        .ack()
+        .bye()
+        .recv(200),
+        Callee().ring().answer().take("INVITE").answer(held).take("INVITE").answer(resumed).take("BYE").reply(200),
+        kinds=kinds,
+    )
+    legs = pair.cdr(outcome="answered", hung_up_by="caller")["legs"]
+    assert [leg["transport"] for leg in legs] == [kind.rstrip("6") for kind in kinds]
+    pair.released()
+
+
+@pytest.mark.parametrize("kinds", [("tcp", "tcp"), ("udp6", "tcp6")], ids="-".join)
+def test_sipp_cancels(pair: Pair, kinds: tuple[str, str]) -> None:
+    pair.play(
+        pair.calling().invite().recv(180).pause(100).cancel().recv(200, CSeq="CANCEL").recv(487).reject_ack(),
+        Callee().ring().cancelled(),
+        kinds=kinds,
+    )
+    pair.cdr(outcome="cancelled")
+    pair.released()
 
 
 def test_a_large_request_goes_by_tcp(product: Product, pair: Pair) -> None:

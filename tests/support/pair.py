@@ -35,24 +35,40 @@ class Pair:
         assert callee.register().status == 200
         return self.product.phone(self.caller), callee
 
-    def play(self, caller: Caller, callee: Callee | None = None, *, calls: int = 1, rate: int = 100) -> None:
-        """Play the ladders against the product; both sides must see what they expect."""
+    def play(
+        self,
+        caller: Caller,
+        callee: Callee | None = None,
+        *,
+        calls: int = 1,
+        rate: int = 100,
+        kinds: tuple[str, str] = ("udp", "udp"),
+    ) -> None:
+        """Play the ladders against the product; both sides must see what they expect.
+
+        `kinds`: the transports of caller and callee, "udp", "tcp", "udp6", "tcp6".
+        """
         options = [*_LIMITS, "-r", str(rate), "-l", str(calls)]
         if callee is None:
-            self._call(caller, calls, options)
+            self._call(caller, calls, options, kinds[0])
             return
         port = free_port()
-        # Registered from the very port of SIPp: the product may send to the source instead of the contact.
-        with self.product.phone(self.callee, port) as phone:
-            assert phone.register().status == 200
-        with Sipp(callee.xml(), port=port, target=None, calls=calls, extra=_LIMITS) as called:
+        self._register(port, kinds[1])
+        with Sipp(callee.xml(), port=port, target=None, calls=calls, extra=_LIMITS, kind=kinds[1]) as called:
             called.wait_ready()
-            self._call(caller, calls, options, called)
+            self._call(caller, calls, options, kinds[0], called)
             outcome = called.wait(10)
             assert (outcome.exit_code, outcome.successful) == (0, calls), called.explain()
 
-    def _call(self, caller: Caller, calls: int, options: list[str], called: Sipp | None = None) -> None:
-        with Sipp(caller.xml(), port=free_port(), target=self.product.sip, calls=calls, extra=options) as calling:
+    def _register(self, port: int, kind: str) -> None:
+        """Registers SIPp's address, over UDP and from its very port: the product may send to the source instead."""
+        with self.product.phone_on("udp6" if kind.endswith("6") else "udp", self.callee, port) as phone:
+            transport = ";transport=tcp" if kind.startswith("tcp") else ""
+            assert phone.register(contacts=(f"<{phone.contact}{transport}>",)).status == 200
+
+    def _call(self, caller: Caller, calls: int, options: list[str], kind: str, called: Sipp | None = None) -> None:
+        target = self.product.server(kind)
+        with Sipp(caller.xml(), port=free_port(), target=target, calls=calls, extra=options, kind=kind) as calling:
             outcome = calling.wait(40)
             other = f"\n=== callee{called.explain()}" if called else ""
             assert (outcome.exit_code, outcome.successful) == (0, calls), (

@@ -55,7 +55,17 @@ def _bindable(host: str, port: int) -> bool:
 
 
 def udp_is_bound(port: int) -> bool:
-    """Whether some process of this network namespace has a UDP socket on the port (IPv4)."""
+    """Whether some process of this network namespace has a UDP socket on the port."""
+    return _is_open(port, "udp")
+
+
+def tcp_listens(port: int) -> bool:
+    """Whether some process of this network namespace takes TCP connections on the port."""
+    return _is_open(port, "tcp", "0A")
+
+
+def _is_open(port: int, protocol: str, state: str = "") -> bool:
     wanted = f":{port:04X}"
-    lines = Path("/proc/net/udp").read_text().splitlines()[1:]
-    return any(line.split()[1].endswith(wanted) for line in lines)
+    tables = (Path(f"/proc/net/{name}").read_text() for name in (protocol, f"{protocol}6"))
+    lines = [line.split() for table in tables for line in table.splitlines()]
+    return any(line[1].endswith(wanted) and state in ("", line[3]) for line in lines)

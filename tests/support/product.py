@@ -205,11 +205,12 @@ class Product:
         """A phone of one of its accounts."""
         return Phone(self.sip, self.credentials(user), domain=DOMAIN, port=port)
 
-    def phone_on(self, kind: str, user: str) -> Phone:
+    def phone_on(self, kind: str, user: str, port: int = 0) -> Phone:
         """A phone of one of its accounts over "udp", "tcp", "tls", "ws", "wss"; "udp6" and "tcp6" over IPv6."""
         server = self.server(kind)
         make = PHONES[kind.rstrip("6")]
-        return make(server, self.credentials(user), domain=DOMAIN, host="::1" if ":" in server[0] else "127.0.0.1")
+        host = "::1" if ":" in server[0] else "127.0.0.1"
+        return make(server, self.credentials(user), domain=DOMAIN, host=host, port=port)
 
     def server(self, kind: str) -> tuple[str, int]:
         """Where a transport is served; see `phone_on`."""

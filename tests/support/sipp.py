@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from support.ports import udp_is_bound
+from support.ports import tcp_listens, udp_is_bound
 from support.waiting import until
 
 SOCKET_BUFFER_BYTES = 4 * 1024 * 1024
@@ -44,13 +44,26 @@ class Sipp:
         cpu: int | None = None,
         trace: bool = True,
         extra: Sequence[str] = (),
+        kind: str = "udp",
     ) -> None:
+        """`kind`: "udp", "tcp", "udp6" or "tcp6". Debian's SIPp 3.6 is built without TLS and knows no WebSocket."""
+        host = "::1" if kind.endswith("6") else "127.0.0.1"
+        self._is_tcp = kind.startswith("tcp")
         self._scratch = tempfile.TemporaryDirectory(prefix="sipp-")
         self.directory = Path(self._scratch.name)
         (self.directory / "scenario.xml").write_text(scenario, encoding="utf-8")
         command = ["taskset", "-c", str(cpu)] if cpu is not None else []
-        command += ["sipp", *([f"{target[0]}:{target[1]}"] if target else []), "-sf", "scenario.xml"]
-        command += ["-i", "127.0.0.1", "-p", str(port), "-t", "u1", "-buff_size", str(SOCKET_BUFFER_BYTES)]
+        command += ["sipp", *([_written(target)] if target else []), "-sf", "scenario.xml"]
+        command += [
+            "-i",
+            host,
+            "-p",
+            str(port),
+            "-t",
+            "t1" if self._is_tcp else "u1",
+            "-buff_size",
+            str(SOCKET_BUFFER_BYTES),
+        ]
         command += [
             "-nostdin",
             "-trace_stat",
@@ -85,7 +98,7 @@ class Sipp:
 
         def ready() -> bool:
             assert self.process.poll() is None, f"SIPp ended: {self.explain()}"
-            return udp_is_bound(self.port)
+            return tcp_listens(self.port) if self._is_tcp else udp_is_bound(self.port)
 
         until(ready, timeout_s=10, what="SIPp's socket")
 
@@ -149,3 +162,8 @@ class Sipp:
                 if len(parts) >= 3:
                     times.setdefault(parts[2], []).append(float(parts[1]))
         return times
+
+
+def _written(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
