@@ -130,6 +130,10 @@ bench: setup setup-tools ## Measure calls, registrations and relaying; table and
 soak: setup setup-tools ## 100 simultaneous calls with RTP for 60 s: nothing lost, nothing left over
 	@PYTHONPATH=tests $(BIN)/python -m load.soak $(ARGS)
 
+.PHONY: chaos
+chaos: setup setup-tools ## Kill processes for five minutes under load: no CDR, no webhook may be missing
+	@PYTHONPATH=tests $(BIN)/python -m load.chaos $(ARGS)
+
 .PHONY: newcomer
 newcomer: setup setup-tools ## A fresh clone in a scratch directory: make run, two phones call, CDR and webhook come
 	@PYTHONPATH=tests $(BIN)/python -m load.newcomer $(ARGS)

@@ -25,6 +25,10 @@ BACKLOG_MAX: Final = 200_000
 """Events that wait for Redis. Five per call: 40 000 calls that ended meanwhile, some 60 MiB. Beyond, the oldest go."""
 
 
+_Batch = tuple[str, list[bytes], bytes]
+"""Call id, events, and the state of the call after them."""
+
+
 class Outbox(Protocol):
     """Where events are written, all of one call in one transaction with its state."""
 
@@ -66,6 +70,9 @@ class _Held:
     transmits: list[tuple[bytes, Flow]]
     written: bool
     since: float
+    batch: _Batch | None = None
+    kept: bool = False
+    """It was given up waiting for, and is in the backlog."""
 
 
 class Journal:
@@ -83,7 +90,7 @@ class Journal:
         self._outbox = outbox
         self._transmit = transmit
         self._encode = encode
-        self._backlog: deque[tuple[str, list[bytes], bytes]] = deque()
+        self._backlog: deque[_Batch] = deque()
         self._held: dict[int, deque[_Held]] = {}
         self._order: deque[_Held] = deque()
         """All steps that wait for a write, oldest first: the one timer looks at its head."""
@@ -109,20 +116,23 @@ class Journal:
         assert entry is not None
         events, state = self._encode(step)
         if not self.ready:
-            self._keep(entry.call.call_id, events, state)
+            self._keep((entry.call.call_id, events, state))
             self._send(step.transmits)
             return
-        held = _Held(entry, step.transmits, False, self._loop.time())
+        call_id = entry.call.call_id
+        held = _Held(entry, step.transmits, False, self._loop.time(), (call_id, events, state))
         self._held.setdefault(id(entry), deque()).append(held)
         self._order.append(held)
-        call_id = entry.call.call_id
-        self._outbox.write(call_id, events, state, lambda stored: self._written(held, call_id, events, state, stored))
+        self._outbox.write(call_id, events, state, lambda stored: self._written(held, stored))
         if self._timer is None and not held.written:
             self._timer = self._loop.call_at(held.since + PATIENCE_S, self._look)
 
-    def _written(self, held: _Held, call_id: str, events: list[bytes], state: bytes, stored: bool) -> None:
+    def _written(self, held: _Held, stored: bool) -> None:
+        if held.kept:
+            return  # it stands in the backlog in its turn; written twice, its events are the same ones by their ids
         if not stored:
-            self._keep(call_id, events, state)
+            assert held.batch is not None
+            self._keep(held.batch)
             self._lost("write refused")
         held.written = True
         self._advance(held.entry)
@@ -158,7 +168,10 @@ class Journal:
         while order:
             held = order.popleft()
             if not held.written:
-                held.written = True
+                assert held.batch is not None
+                # Now, and not when it fails: later events of the call must not get before it.
+                self._keep(held.batch)
+                held.written = held.kept = True
                 self._advance(held.entry)
 
     def _lost(self, detail: str) -> None:
@@ -169,22 +182,24 @@ class Journal:
             self._retrying = True
             self._loop.call_later(PATIENCE_S, self._retry)
 
-    def _keep(self, call_id: str, events: list[bytes], state: bytes) -> None:
+    def _keep(self, batch: _Batch) -> None:
         if len(self._backlog) >= BACKLOG_MAX:
             self._backlog.popleft()
             self.backlog_dropped += 1
-        self._backlog.append((call_id, events, state))
+        self._backlog.append(batch)
 
     def _retry(self) -> None:
         """Writes the oldest batch of the backlog (or nothing, as a probe); the next one when it is stored."""
-        call_id, events, state = self._backlog[0] if self._backlog else ("", [], b"")
-        self._outbox.write(call_id, events, state, self._retried)
+        batch = self._backlog[0] if self._backlog else None
+        call_id, events, state = batch or ("", [], b"")
+        self._outbox.write(call_id, events, state, lambda stored: self._retried(batch, stored))
 
-    def _retried(self, stored: bool) -> None:
+    def _retried(self, batch: _Batch | None, stored: bool) -> None:
         if not stored:
             self._loop.call_later(PATIENCE_S, self._retry)
             return
-        if self._backlog:
+        # What stands first now may have come behind the probe, or moved up because the backlog was full.
+        if self._backlog and self._backlog[0] is batch:
             self._backlog.popleft()
         if self._backlog:
             self._retry()

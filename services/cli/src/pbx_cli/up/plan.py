@@ -134,6 +134,8 @@ def _events(options: UpOptions, machine: Machine) -> ProcessPlan:
         "PBX_REGISTRAR_ADDRESS": str(machine.ports.registrar_grpc),
         "PBX_SIGNALING_ADDRESSES": ",".join(map(str, machine.ports.signaling_grpc)),
         "PBX_DOMAIN": options.domain,
+        # Started again it goes on with what it had read and not stored; under a new name that waits for half a minute.
+        "PBX_INSTANCE_ID": "events",
         # People try webhooks with a receiver on the same machine; PBX_WEBHOOK_ALLOW_PRIVATE=0 forbids it.
         "PBX_WEBHOOK_ALLOW_PRIVATE": os.environ.get("PBX_WEBHOOK_ALLOW_PRIVATE", "1"),
     }
