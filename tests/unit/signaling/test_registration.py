@@ -1,0 +1,134 @@
+"""REGISTER and its connection: what is noted, what a broken one takes with it, the race between the two; 439."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from pbx_signaling.core import Core
+from pbx_signaling.gate import Gate
+from pbx_signaling.registration import CurrentBinding, RegisterAsk, Registered, Registration
+from pbx_sip.address import Flow, HostPort, Transport
+from pbx_sip.message.message import Request, Response
+from support.sip_messages import request
+
+TCP = Flow(Transport.TCP, HostPort("192.0.2.1", 40_000), "tcp4", 7)
+UDP = Flow(Transport.UDP, HostPort("192.0.2.1", 5060), "udp4")
+AOR = "1004@pbx.local"
+GRANTED = Registered(200, bindings=[CurrentBinding("sip:1004@192.0.2.1", 1000, 600)])
+
+
+@dataclass
+class FakeCore:
+    now: float = 0.0
+    responses: list[Response] = field(default_factory=list)
+    config: Any = field(default_factory=lambda: type("Config", (), {"registrations_pending_max": 2})())
+    wall_s: float = 0.0
+
+    def respond(self, key: object, response: Response) -> None:
+        self.responses.append(response)
+
+    def tag(self) -> str:
+        return "t"
+
+    def settle(self) -> None:
+        """Nothing to settle."""
+
+
+class FakeGate:
+    def aor_of(self, uri: object) -> str:
+        return AOR
+
+    def credentials(self, request: Request, name: str) -> str:
+        return ""
+
+
+@dataclass
+class Bench:
+    core: FakeCore = field(default_factory=FakeCore)
+    asks: list[RegisterAsk] = field(default_factory=list)
+    removed: list[tuple[str, Flow]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.registration = Registration(
+            cast("Core", self.core),
+            cast("Gate", FakeGate()),
+            self.asks.append,
+            lambda aor, flow: self.removed.append((aor, flow)),
+        )
+
+    def register(self, flow: Flow = TCP, *extra: tuple[str, str], contact: str = "<sip:1004@192.0.2.1>") -> None:
+        message = request("REGISTER", uri="sip:pbx.local", extra=(("Contact", contact), *extra))
+        self.registration.received("key", message, flow)
+
+    def answer(self, answer: Registered = GRANTED, now: float = 0.0) -> Response:
+        self.registration.registered(self.asks[-1].number, answer, now)
+        return self.core.responses[-1]
+
+
+def test_a_broken_connection_takes_the_binding_with_it() -> None:
+    bench = Bench()
+    bench.register()
+    assert bench.answer().status == 200
+    assert bench.registration.flows.holds(TCP, 599.0)
+    bench.registration.flow_broken(TCP, 1.0)
+    bench.registration.flow_broken(TCP, 1.0)
+    assert bench.removed == [(AOR, TCP)]
+
+
+def test_a_connection_that_breaks_while_the_registrar_is_asked() -> None:
+    bench = Bench()
+    bench.register()
+    bench.registration.flow_broken(TCP, 0.0)
+    assert bench.removed == []
+    bench.answer()
+    assert bench.removed == [(AOR, TCP)]
+    assert len(bench.registration.flows) == 0
+
+
+def test_what_was_removed_refused_or_came_by_udp_is_not_noted() -> None:
+    bench = Bench()
+    bench.register()
+    bench.answer(Registered(403))
+    bench.register(UDP)
+    bench.answer()
+    assert len(bench.registration.flows) == 0
+    bench.register()
+    bench.answer()
+    bench.register(contact="<sip:1004@192.0.2.1>;expires=0")
+    bench.answer(Registered(200))
+    bench.registration.flow_broken(TCP, 1.0)
+    assert bench.removed == []
+
+
+def test_a_query_changes_nothing() -> None:
+    bench = Bench()
+    bench.register()
+    bench.answer()
+    bench.registration.received("key", request("REGISTER", uri="sip:pbx.local"), TCP)
+    bench.answer()
+    assert bench.registration.flows.holds(TCP, 1.0)
+
+
+OUTBOUND = '<sip:1004@192.0.2.1>;+sip.instance="<urn:uuid:1>";reg-id=1'
+
+
+@pytest.mark.parametrize(
+    ("extra", "status"),
+    [
+        ((), 200),
+        ((("Via", "SIP/2.0/UDP far;branch=z9hG4bKfar"),), 439),
+        ((("Via", "SIP/2.0/UDP far;branch=z9hG4bKfar"), ("Path", "<sip:edge;lr>")), 439),
+        ((("Via", "SIP/2.0/UDP far;branch=z9hG4bKfar"), ("Path", "<sip:token@edge;lr;ob>")), 200),
+    ],
+)
+def test_outbound_needs_a_first_hop_that_knows_it(extra: tuple[tuple[str, str], ...], status: int) -> None:
+    bench = Bench()
+    bench.register(TCP, *extra, contact=OUTBOUND)
+    if status == 200:
+        answer = bench.answer(Registered(200, outbound=True))
+        assert answer.first("Require") == "outbound"
+        assert answer.first("Flow-Timer") == "120"
+    assert bench.core.responses[-1].status == status
