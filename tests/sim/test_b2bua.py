@@ -13,7 +13,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from pbx_signaling.call.call import CallPolicy
+from pbx_signaling.call.state import CallPolicy
 from pbx_sip.address import HostPort
 from support.b2bua_node import B2buaNode
 from support.lawful import assert_lawful

@@ -8,80 +8,7 @@ from pbx_sip.auth.digest import Challenge
 from pbx_sip.message.message import Request, Response
 from pbx_sip.message.serialize import serialize
 from support.bench_core import ALICE, BOB, Bench, sdp
-
-INVITE = """INVITE sip:1008@192.0.2.1 SIP/2.0
-Via: SIP/2.0/UDP 192.0.2.10:5060;branch=z9hG4bK{branch};rport
-Max-Forwards: 70
-From: "Alice" <sip:1004@pbx.local>;tag=a1
-To: <sip:1008@pbx.local>
-Call-ID: call-1@alice
-CSeq: 1 INVITE
-Contact: <sip:1004@192.0.2.10:5060>
-Supported: 100rel
-Content-Type: application/sdp"""
-
-
-def invite(bench: Bench, body: bytes | None = None, branch: str = "i1") -> None:
-    text = INVITE.format(branch=branch)
-    offer = sdp("192.0.2.10") if body is None else body
-    if not offer:
-        text = text.replace("\nContent-Type: application/sdp", "")
-    bench.send(text, ALICE, offer)
-
-
-def reply(request: Request, status: int, body: bytes = b"", tag: str = "b1", extra: str = "") -> str:
-    lines = [f"SIP/2.0 {status} X"]
-    for name, value in request.headers:
-        if name in ("Via", "From", "Call-ID", "CSeq"):
-            lines.append(f"{name}: {value}")
-        elif name == "To":
-            lines.append(f"To: {value}" + ("" if "tag=" in value else f";tag={tag}"))
-    lines.append("Contact: <sip:1008@192.0.2.20:5060>")
-    if extra:
-        lines.append(extra)
-    if body:
-        lines.append("Content-Type: application/sdp")
-    return "\n".join(lines)
-
-
-def answer(bench: Bench, request: Request, status: int, body: bytes = b"", tag: str = "b1", extra: str = "") -> None:
-    bench.send(reply(request, status, body, tag, extra), BOB, body)
-
-
-def within(method: str, response: Response, cseq: int, branch: str) -> str:
-    """A request of Alice inside the dialog that a response of ours made."""
-    return f"""{method} sip:s1@192.0.2.1:5060 SIP/2.0
-Via: SIP/2.0/UDP 192.0.2.10:5060;branch=z9hG4bK{branch}
-Max-Forwards: 70
-From: <sip:1004@pbx.local>;tag=a1
-To: {response.first("To")}
-Call-ID: call-1@alice
-CSeq: {cseq} {method}"""
-
-
-def from_bob(method: str, invite_out: Request, cseq: int, branch: str, tag: str = "b1") -> str:
-    """A request of Bob inside the dialog of our INVITE."""
-    return f"""{method} sip:s1@192.0.2.1:5060 SIP/2.0
-Via: SIP/2.0/UDP 192.0.2.20:5060;branch=z9hG4bK{branch}
-Max-Forwards: 70
-From: {invite_out.first("To")};tag={tag}
-To: {invite_out.first("From")}
-Call-ID: {invite_out.call_id}
-CSeq: {cseq} {method}"""
-
-
-def establish(bench: Bench) -> tuple[Request, Response]:
-    """A call that is up: our INVITE to Bob, our 200 to Alice."""
-    invite(bench)
-    bench.response(ALICE, 100)
-    out = bench.request(BOB, "INVITE")
-    answer(bench, out, 180)
-    bench.response(ALICE, 180)
-    answer(bench, out, 200, sdp("192.0.2.20"))
-    ok = bench.response(ALICE, 200)
-    bench.send(within("ACK", ok, 1, "k1"), ALICE)
-    bench.request(BOB, "ACK")
-    return out, ok
+from support.ladder import INVITE, answer, establish, from_bob, invite, reply, within
 
 
 def test_a_call_is_made_answered_and_ended_by_the_caller():
@@ -295,7 +222,7 @@ def test_reliable_progress_and_prack():
     invite(bench)
     bench.response(ALICE, 100)
     out = bench.request(BOB, "INVITE")
-    assert out.first("Supported") == "100rel"
+    assert out.first("Supported") == "100rel, timer"
     answer(bench, out, 183, sdp("192.0.2.20"), extra="Require: 100rel\nRSeq: 77")
     progress = bench.response(ALICE, 183)
     assert progress.first("RSeq") == "1"

@@ -8,9 +8,10 @@ import pytest
 
 from pbx_signaling.call import commands as c
 from pbx_signaling.call import events as e
-from pbx_signaling.call.call import Call, CallPolicy
+from pbx_signaling.call.call import Call
 from pbx_signaling.call.entry import Attempt, Entry
 from pbx_signaling.call.snapshot import encode, restore_call
+from pbx_signaling.call.state import CallPolicy
 from pbx_signaling.media.session import MediaSession
 from pbx_signaling.media.stream import Slot
 from support.bench_core import sdp

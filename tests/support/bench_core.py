@@ -12,10 +12,11 @@ from pbx_signaling.addressing import Addressing, Listener
 from pbx_signaling.call import commands as c
 from pbx_signaling.call import events as e
 from pbx_signaling.config import CoreConfig
-from pbx_signaling.core import Ask, Core, Step
+from pbx_signaling.core import Core
 from pbx_signaling.gate import Gate
 from pbx_signaling.identity import Identity
 from pbx_signaling.media.stream import Slot, StreamStatistics
+from pbx_signaling.step import Ask, Step
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.auth.nonce import NonceMinter
 from pbx_sip.message.message import Message, Request, Response

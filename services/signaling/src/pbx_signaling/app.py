@@ -15,14 +15,14 @@ from pbx_runtime.http import serve_http, system_app
 from pbx_runtime.redis_pipe import PipelinedRedis
 from pbx_signaling.addressing import Addressing
 from pbx_signaling.api.grpc import SignalingService
-from pbx_signaling.call.call import CallPolicy
 from pbx_signaling.call.commands import Record
 from pbx_signaling.call.snapshot import encode
+from pbx_signaling.call.state import CallPolicy
 from pbx_signaling.clients.discovery import Discovery
 from pbx_signaling.clients.registrar import GrpcRegistrar
 from pbx_signaling.clients.relay import Relays
 from pbx_signaling.config import CoreConfig
-from pbx_signaling.core import Core, Step
+from pbx_signaling.core import Core
 from pbx_signaling.driver import Driver
 from pbx_signaling.executor import Executor
 from pbx_signaling.gate import Gate
@@ -32,10 +32,12 @@ from pbx_signaling.observe import CoreCollector, Observer
 from pbx_signaling.outbox import event_of
 from pbx_signaling.pager import Pager, PagerMessage, Stage
 from pbx_signaling.registration import RegisterAsk, Registration
+from pbx_signaling.step import Step
 from pbx_signaling.storage.redis_outbox import RedisOutbox
 from pbx_signaling.transport.listeners import Listeners
 from pbx_signaling.transport.observe import TransportCollector
 from pbx_sip.auth.nonce import NonceMinter
+from pbx_sip.dialog.session_timer import SessionPolicy
 from pbx_sip.tokens import RandomTokens
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class Signaling:
         config = CoreConfig(
             domain=settings.domain,
             calls=CallPolicy(no_answer_s=settings.no_answer_s, longest_s=settings.longest_call_s),
+            sessions=SessionPolicy(settings.session_expires_s, settings.session_min_se_s),
             calls_max=settings.calls_max,
             transactions_max=settings.transactions_max,
             authenticate=settings.authenticate,
@@ -197,7 +200,6 @@ class Signaling:
         self._health.set(name, up, "" if up else "out of reach")
 
     def _relays_ready(self, ready: bool) -> None:
-        self.core.relays_ready = ready
         self._health.set("relay", ready, "" if ready else "no relay takes calls")
 
     def _relay_came(self, address: str) -> None:

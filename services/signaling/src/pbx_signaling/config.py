@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pbx_signaling.call.call import CallPolicy
+from pbx_signaling.call.state import CallPolicy
+from pbx_sip.dialog.session_timer import SessionPolicy
 from pbx_sip.transaction.timers import Timers
 
 
@@ -15,6 +16,8 @@ class CoreConfig:
     domain: str
     timers: Timers = field(default_factory=Timers)
     calls: CallPolicy = field(default_factory=CallPolicy)
+    sessions: SessionPolicy = field(default_factory=SessionPolicy)
+    """Session timers (RFC 4028) of each leg; an interval of 0 means none."""
     calls_max: int = 20_000
     """Live calls. At 20 KiB each this is 400 MiB: what a pod of this size gets. Beyond: 503."""
     transactions_max: int = 200_000

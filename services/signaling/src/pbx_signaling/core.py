@@ -12,7 +12,6 @@ Everything that happens to one call happens in the order of its steps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from pbx_signaling.call import commands as c
@@ -21,13 +20,15 @@ from pbx_signaling.call.call import Call
 from pbx_signaling.call.entry import Entry
 from pbx_signaling.call.events import Deadline, Expired, Found, Ordered, Side, Signal
 from pbx_signaling.call.inbound import InboundLeg
-from pbx_signaling.call.leg import Leg, Sent
+from pbx_signaling.call.leg import Leg
 from pbx_signaling.call.outbound import OutboundLeg
+from pbx_signaling.call.sent import Sent
 from pbx_signaling.counters import Counters
 from pbx_signaling.gate import Gate
 from pbx_signaling.media.session import MediaSession
 from pbx_signaling.oversize import Oversize
 from pbx_signaling.pager import PagerMessage
+from pbx_signaling.step import Ask, Output, Step
 from pbx_sip.address import Transport
 from pbx_sip.errors import RemoteError
 from pbx_sip.message.message import Request, Response, put_to_tag, response_to
@@ -49,41 +50,22 @@ if TYPE_CHECKING:
     from pbx_sip.address import Flow
 
 
-@dataclass(slots=True)
-class Step:
-    """What one input caused: write `records` first, in order, then send `transmits`."""
-
-    entry: Entry | None
-    records: list[c.Emit] = field(default_factory=list)
-    transmits: list[tuple[bytes, Flow]] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Ask:
-    """A question to the world about a call; `Core.signal` takes the answer."""
-
-    entry: Entry
-    command: c.Authenticate | c.FindTargets | c.ReserveMedia | c.UpdateMedia | c.ReleaseMedia
-
-
-Output = Step | Ask
-
-
 class Core:
     """All live calls of one instance. Implements SipPort for their legs."""
 
     def __init__(self, config: CoreConfig, addressing: Addressing, identity: Identity, gate: Gate) -> None:
         self.now = 0.0
         self.config = config
+        self.timers = config.timers
+        self.sessions = config.sessions
         self.counters = Counters()
         self.calls: dict[str, Entry] = {}
         self.legs: dict[str, Leg] = {}
         """Local tag to leg."""
-        self.layer = TransactionLayer(config.timers, config.transactions_max)
+        self.layer = TransactionLayer(config.timers, config.transactions_max, tells_ends=False)
         self.draining = False
         self.journal_ready = True
         """Whether events can be written; without it no new call is taken."""
-        self.relays_ready = True
         self._addressing = addressing
         self._identity = identity
         self._gate = gate
@@ -282,9 +264,6 @@ class Core:
         elif isinstance(owner, PagerMessage) and self.pager is not None:
             self.pager.failed(owner, output.cause is tx.FailureCause.TRANSPORT)
 
-    def _ended(self, output: tx.ServerTransactionEnded) -> None:
-        pass
-
     def _about(self, leg: Leg) -> None:
         entry = leg.call
         assert isinstance(entry, Entry)
@@ -482,7 +461,6 @@ HANDLERS: Final[Mapping[type, Callable[[Core, Any], None]]] = {
     tx.ResponseReceived: Core._response_received,
     tx.StrayResponse: Core._stray_response,
     tx.TransactionFailed: Core._transaction_failed,
-    tx.ServerTransactionEnded: Core._ended,
 }
 PERFORMERS: Final[Mapping[type, Callable[[Core, Entry, Any], None]]] = {
     c.Dial: Core._dial,

@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pbx_signaling.core import Core, Step
+from pbx_signaling.core import Core
+from pbx_signaling.step import Step
 
 if TYPE_CHECKING:
     from pbx_signaling.call.events import Signal
-    from pbx_signaling.core import Ask
     from pbx_signaling.pager import Pager
     from pbx_signaling.registration import Registered, Registration
+    from pbx_signaling.step import Ask
     from pbx_sip.address import Flow
 
 

@@ -10,9 +10,9 @@ from pbx_signaling.call.events import MediaReleased, Signal
 
 if TYPE_CHECKING:
     from pbx_signaling.call.entry import Attempt, Entry
-    from pbx_signaling.core import Ask
     from pbx_signaling.media.stream import Slot, StreamEndpoint
     from pbx_signaling.registration import RegisterAsk, Registered
+    from pbx_signaling.step import Ask
 
 Answer = Callable[[Signal], None]
 

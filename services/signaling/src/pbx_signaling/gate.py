@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pbx_signaling.call import wire
+from pbx_signaling.call import session, wire
 from pbx_signaling.call.entry import Attempt
 from pbx_signaling.quirk import knows_md5_alone
 from pbx_sip.auth.digest import Challenge
@@ -94,7 +94,7 @@ class Gate:
         if method in ("BYE", "PRACK", "UPDATE", "INFO"):
             return response_to(request, 481)
         if method == "INVITE":
-            return self._bad_content(request)
+            return self._bad_content(request) or session.refusal(request, self.config.sessions)
         if method == "MESSAGE":
             return None if core.pager is not None else self._unavailable(request)
         if method == "REGISTER":

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from pbx_signaling.call.entry import Entry
-    from pbx_signaling.core import Step
+    from pbx_signaling.step import Step
     from pbx_sip.address import Flow
 
 PATIENCE_S: Final = 0.4

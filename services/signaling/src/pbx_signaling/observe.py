@@ -11,9 +11,9 @@ from prometheus_client.registry import Collector
 
 from pbx_runtime import logs
 from pbx_runtime.logs import Pii
-from pbx_signaling.call.call import State
 from pbx_signaling.call.cause import Outcome
 from pbx_signaling.call.commands import Emit, Record
+from pbx_signaling.call.state import State
 
 if TYPE_CHECKING:
     from pbx_runtime.metrics import Registry

@@ -12,7 +12,7 @@ from pbx_sip.message.message import Request
 
 if TYPE_CHECKING:
     from pbx_signaling.addressing import Addressing
-    from pbx_signaling.call.leg import Sent
+    from pbx_signaling.call.sent import Sent
     from pbx_signaling.core import Core
     from pbx_sip.address import Flow, HostPort
 

@@ -68,6 +68,10 @@ class SignalingSettings(ServiceSettings):
     calls_max: int = Field(default=20_000, gt=0)
     transactions_max: int = Field(default=200_000, gt=0)
     no_answer_s: float = Field(default=120.0, gt=0)
+    session_expires_s: int = Field(default=1800, ge=0, le=86_400)
+    """Session timer asked of each phone (RFC 4028); 0: none. Below `session_min_se_s` it means that."""
+    session_min_se_s: int = Field(default=90, ge=90, le=86_400)
+    """The shortest session timer that a phone may ask for; beyond, 422."""
     longest_call_s: float = Field(default=14_400.0, gt=0)
 
     @model_validator(mode="after")

@@ -69,7 +69,9 @@ _NOBODY: Final = object()
 class TransactionLayer:
     """All transactions of one endpoint. Implements `machine.Host` for its machines."""
 
-    def __init__(self, timers: Timers = DEFAULT, limit: int = LIMIT) -> None:
+    def __init__(self, timers: Timers = DEFAULT, limit: int = LIMIT, *, tells_ends: bool = True) -> None:
+        """`tells_ends`: whether ServerTransactionEnded is said, for users that keep something with a key."""
+        self._tells_ends = tells_ends
         self.timers = timers
         self.limit = limit
         """Beyond it a request outside of a dialog is refused; one inside a dialog only an eighth beyond, so
@@ -342,4 +344,5 @@ class TransactionLayer:
             return
         del self._servers[key]
         self._forget_identity(key)
-        self._output.append(ServerTransactionEnded(key))
+        if self._tells_ends:
+            self._output.append(ServerTransactionEnded(key))

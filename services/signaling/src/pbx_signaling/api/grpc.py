@@ -9,8 +9,8 @@ import grpc
 
 from pbx.signaling.v1 import signaling_pb2 as pb
 from pbx.signaling.v1 import signaling_pb2_grpc
-from pbx_signaling.call.call import State
 from pbx_signaling.call.events import Ordered, Signal
+from pbx_signaling.call.state import State
 
 if TYPE_CHECKING:
     from pbx_signaling.call.entry import Entry

@@ -10,7 +10,6 @@ The machine is a plain value: all of its fields, and those of its media session,
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,58 +18,9 @@ from pbx_signaling.call import commands as c
 from pbx_signaling.call import events as e
 from pbx_signaling.call.cause import Ending, Origin, Outcome, ending_of_refusal, ending_of_rejection
 from pbx_signaling.call.events import Ask, Cause, Content, Deadline, Side
+from pbx_signaling.call.state import BEFORE_ANSWER, CONNECTED, MAX_EXCHANGES, SETUP, CallPolicy, Exchange, State
 from pbx_signaling.media.session import MediaSession, SessionRefused
 from pbx_signaling.media.stream import StreamStatistics
-
-MAX_EXCHANGES: Final = 16
-"""Requests under way inside one call. Threat: a phone that asks without end while the other does not answer."""
-
-
-class State(enum.IntEnum):
-    """Where a call stands."""
-
-    AUTHENTICATING = 0
-    ROUTING = 1
-    ALLOCATING = 2
-    DIALING = 3
-    RINGING = 4
-    ANSWERED = 5
-    """The caller was told of the answer and has not confirmed it."""
-    TALKING = 6
-    CANCELLING = 7
-    """The attempt is over for the caller; the callee has not said so yet."""
-    RELEASING = 8
-    """The call is over; the relay's statistics are awaited for its last event."""
-    ENDED = 9
-
-
-SETUP: Final = (State.AUTHENTICATING, State.ROUTING, State.ALLOCATING)
-BEFORE_ANSWER: Final = (*SETUP, State.DIALING, State.RINGING)
-CONNECTED: Final = (State.ANSWERED, State.TALKING)
-
-
-@dataclass(frozen=True, slots=True)
-class CallPolicy:
-    """Limits and times of calls, from the settings."""
-
-    setup_s: float = 5.0
-    """Authentication, look-up and allocation; a caller's patience with silence, and above one Redis reconnect."""
-    no_answer_s: float = 120.0
-    """Ringing. RFC 3261 gives proxies more than three minutes (timer C); voicemail and people expect less."""
-    longest_s: float = 14_400.0
-    """A whole call. Four hours: what remains when both phones vanished and no media timeout was set."""
-    release_s: float = 0.25
-    """Waiting for the relay's statistics; below T1, so that a BYE is answered before it is repeated."""
-
-
-@dataclass(slots=True)
-class Exchange:
-    """A request of one side to the other that is under way."""
-
-    by: Side
-    ask: Ask
-    offered: bool
-    """It carried a session description, which is an offer (in CONFIRM_PROGRESS perhaps an answer)."""
 
 
 @dataclass(slots=True)
@@ -99,7 +49,6 @@ class Call:
     target: e.Target | None = None
     targets: list[e.Target] = field(default_factory=list)
     """Targets not tried yet."""
-    rang: float | None = None
     answered: float | None = None
     ended: float | None = None
     ending: Ending | None = None
@@ -212,7 +161,7 @@ class Call:
         content = self._carried(signal.content, Side.CALLEE, provisional=True, may_offer=self._invited_without_offer)
         first = self.state is State.DIALING
         if first and signal.status != 183:
-            self.state, self.rang = State.RINGING, now
+            self.state = State.RINGING
             self._do(c.Emit(c.Record.RINGING, status=signal.status))
         if content is not None and not self.early_media:
             self.early_media = True
@@ -348,6 +297,10 @@ class Call:
         if content is not None:
             self._note_hold(signal.side)
         self._do(c.Confirm(signal.side.other, signal.exchange, content))
+
+    def _refreshed(self, signal: e.Refreshed, now: float) -> None:
+        """An answer that should say what the last one said; where it does not, the relay follows it."""
+        self._carried(signal.content, signal.side, may_offer=False)
 
     def _note_hold(self, by: Side) -> None:
         """Tells of hold and resume after an exchange in which `by` changed the session."""
@@ -500,6 +453,7 @@ TABLE: Final[Mapping[tuple[State, type], Action]] = {
     (S.ANSWERED, e.Acknowledged): C._acknowledged,
     **{(state, e.Confirmed): C._confirmed for state in CONNECTED},
     **{(state, e.LegLost): C._leg_lost for state in CONNECTED},
+    **{(state, e.Refreshed): C._refreshed for state in CONNECTED},
     **{(state, e.MediaSilent): C._media_silent for state in CONNECTED},
     (S.CANCELLING, e.Answered): C._answered_too_late,
     (S.CANCELLING, e.Rejected): C._callee_gone,

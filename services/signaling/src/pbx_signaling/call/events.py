@@ -157,12 +157,20 @@ class Confirmed:
 
 
 @dataclass(slots=True)
+class Refreshed:
+    """A side repeated its session description in answer to a refresh of ours; nobody asked for a change."""
+
+    side: Side
+    content: Content
+
+
+@dataclass(slots=True)
 class LegLost:
     """A side cannot be reached any more, or did not confirm in time."""
 
     side: Side
     cause: str
-    """A word for the CDR: "no_ack", "no_response", "transport"."""
+    """A word for the CDR: "no_ack", "no_response", "transport", "session_expired"."""
 
 
 # --- from the world
@@ -282,6 +290,7 @@ Signal = (
     | Asked
     | Replied
     | Confirmed
+    | Refreshed
     | LegLost
     | Authenticated
     | Refused

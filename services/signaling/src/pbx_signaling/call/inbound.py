@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pbx_signaling.call import wire
+from pbx_signaling.call import refreshing, wire
 from pbx_signaling.call.events import Acknowledged, Ask, Cancelled, Cause, Content, LegLost, Side
-from pbx_signaling.call.leg import T1, Leg, Timer
+from pbx_signaling.call.leg import Leg
+from pbx_signaling.call.sent import Timer
 from pbx_sip.dialog.dialog import Dialog
+from pbx_sip.dialog.reliable import Confirmed, RAck, ReliableSender
+from pbx_sip.dialog.repetition import Due
+from pbx_sip.errors import RemoteError
 from pbx_sip.message.message import Request, Response, response_to
 
 if TYPE_CHECKING:
@@ -20,24 +24,27 @@ MAX_FORKS: Final = 8
 """Early dialogs towards one caller. Threat: a callee that forks without end; phones show one or two."""
 
 
-@dataclass(slots=True)
-class ReliableProgress:
-    """A reliable provisional response that waits for its PRACK (RFC 3262 section 3)."""
+MAX_PROGRESS: Final = 16
+"""Reliable provisional responses of one branch that wait for their PRACKs. Threat: a callee that sends without end."""
+FIRST_RSEQ: Final = 1
 
-    response: Response
-    fork: str
-    rseq: int
-    remote: int
-    """The number by which the callee wants it confirmed."""
-    interval_s: float
-    gives_up: float
+
+@dataclass(slots=True)
+class ReliableBranch:
+    """The reliable provisional responses of one early dialog (RFC 3262 section 3): one is sent, others wait."""
+
+    sender: ReliableSender
+    responses: dict[int, tuple[Response, int]] = field(default_factory=dict)
+    """RSeq to the response, and the number by which the callee wants it confirmed; 0: it does not ask for that."""
+    confirmed: dict[int, int] = field(default_factory=dict)
+    """The last RSeq that was confirmed, to that number."""
     handle: object = None
 
 
 class InboundLeg(Leg):
     """The UAS side of a call."""
 
-    __slots__ = ("_early", "_forks", "_key", "_next_rseq", "_reliable", "_request_", "has_offer")
+    __slots__ = ("_early", "_forks", "_key", "_reliable", "_request_", "has_offer")
 
     def __init__(self, sip: SipPort, call: object, key: Key, request: Request, flow: Flow) -> None:
         super().__init__(sip, call, Side.CALLER, flow, request.call_id)
@@ -46,8 +53,8 @@ class InboundLeg(Leg):
         self._early: dict[str, Dialog] = {}
         self._forks: dict[str, str] = {}
         """Our tag to the branch of the callee's leg."""
-        self._reliable: list[ReliableProgress] = []
-        self._next_rseq = 1
+        self._reliable: dict[str, ReliableBranch] = {}
+        """By branch of the callee's leg."""
         self.remote_user_agent = (request.first("User-Agent") or "")[:128]
         self.strict_flow = wire.is_translated(request, flow)
         self.secure = request.uri[:5].lower() == "sips:"
@@ -61,16 +68,22 @@ class InboundLeg(Leg):
     def wants_reliable(self) -> bool:
         """Whether the caller takes reliable provisional responses."""
         request = self._request_
-        return request is not None and "100rel" in request.headers.tokens("Supported") | request.headers.tokens(
-            "Require"
-        )
+        if request is None:
+            return False
+        return "100rel" in request.headers.tokens("Supported") or self._needs_reliable
+
+    @property
+    def _needs_reliable(self) -> bool:
+        """Whether the caller takes no others."""
+        request = self._request_
+        return request is not None and "100rel" in request.headers.tokens("Require")
 
     # --- what the call wants
 
     def trying(self) -> None:
         """Stops the caller from repeating its INVITE (RFC 3261 section 8.2.6.1)."""
         assert self._request_ is not None
-        self._sip.respond(self._key, response_to(self._request_, 100))
+        self.sip.respond(self._key, response_to(self._request_, 100))
 
     def ring(self, command: Ring) -> None:
         """Passes a provisional answer on."""
@@ -79,20 +92,36 @@ class InboundLeg(Leg):
         if request is None or dialog is None:
             return
         response = self._response(command.status, command.reason, dialog, command.content)
-        if command.reliable and self.wants_reliable:
-            self._ring_reliably(response, command)
+        if (command.reliable and self.wants_reliable) or self._needs_reliable:
+            self._ring_reliably(response, command, request)
         else:
-            self._sip.respond(self._key, response)
+            self.sip.respond(self._key, response)
 
-    def _ring_reliably(self, response: Response, command: Ring) -> None:
-        now = self._sip.now
-        progress = ReliableProgress(response, command.fork, self._next_rseq, command.reliable, T1, now + 64 * T1)
-        self._next_rseq += 1
+    def _ring_reliably(self, response: Response, command: Ring, invite: Request) -> None:
+        """Numbers a provisional response; it is sent when the one before it was confirmed (RFC 3262 section 3)."""
+        branch = self._reliable.get(command.fork)
+        if branch is None:
+            sender = ReliableSender(invite.cseq_number, FIRST_RSEQ, self.sip.timers)
+            branch = self._reliable[command.fork] = ReliableBranch(sender)
+        if len(branch.responses) >= MAX_PROGRESS:
+            return
+        rseq, is_first = branch.sender.send(self.sip.now)
         response.headers.append("Require", "100rel")
-        response.headers.append("RSeq", str(progress.rseq))
-        self._reliable.append(progress)
-        progress.handle = self._sip.schedule(self, now + T1, Timer.REPEAT_PROGRESS)
-        self._sip.respond(self._key, response)
+        response.headers.append("RSeq", str(rseq))
+        branch.responses[rseq] = (response, command.reliable)
+        if is_first:
+            self._send_progress(branch, rseq)
+
+    def _send_progress(self, branch: ReliableBranch, rseq: int) -> None:
+        self.sip.respond(self._key, branch.responses[rseq][0])
+        self._watch(branch)
+
+    def _watch(self, branch: ReliableBranch) -> None:
+        """Wakes up for the branch's next repetition."""
+        if branch.handle is not None:
+            self.sip.unschedule(branch.handle)
+        at = branch.sender.next_timeout
+        branch.handle = None if at is None else self.sip.schedule(self, at, Timer.REPEAT_PROGRESS)
 
     def answer_call(self, command: Answer) -> None:
         """Passes the answer on; it is repeated until the caller's ACK."""
@@ -105,12 +134,13 @@ class InboundLeg(Leg):
         self.dialog, self.final_status = dialog, 200
         for other in self._early.values():
             if other is not dialog:
-                self._sip.forget(other.local_tag)
+                self.sip.forget(other.local_tag)
         self._early = {command.fork: dialog}
         self.local_tags = [dialog.local_tag]
         response = self._response(200, "", dialog, command.content)
+        refreshing.grant(self, request, response)
         self._request_ = None
-        self._sip.respond(self._key, response)
+        self.sip.respond(self._key, response)
         self.repeat_answer(response, self._key, request.cseq_number)
 
     def reject(self, command: Reject, challenge: list[str]) -> None:
@@ -120,7 +150,7 @@ class InboundLeg(Leg):
             return
         self._forget_progress()
         self._request_, self.final_status = None, command.status
-        tag = self.local_tags[0] if self.local_tags else self._sip.tag()
+        tag = self.local_tags[0] if self.local_tags else self.sip.tag()
         response = response_to(request, command.status, command.reason, tag)
         for value in challenge:
             response.headers.append("Proxy-Authenticate", value)
@@ -130,9 +160,9 @@ class InboundLeg(Leg):
             response.headers.append("Warning", f'399 pbx "{wire.quoted(command.warning)}"')
         if command.q850:
             response.headers.append("Reason", f"Q.850;cause={command.q850}")
-        self._sip.respond(self._key, response)
+        self.sip.respond(self._key, response)
         for key, waiting in self.asked.values():
-            self._sip.respond(key, response_to(waiting, 487))
+            self.sip.respond(key, response_to(waiting, 487))
         self.asked.clear()
         self.end()
 
@@ -141,16 +171,16 @@ class InboundLeg(Leg):
     def cancelled(self, cause: Cause) -> None:
         """A CANCEL for the INVITE came; the transaction layer has answered it."""
         if self._request_ is not None:
-            self._tell(Cancelled(Side.CALLER, cause))
+            self.tell(Cancelled(Side.CALLER, cause))
 
     def aborted(self) -> None:
         """The INVITE's transaction failed before an answer: nobody is there to hear one."""
         if self._request_ is not None:
-            self._tell(Cancelled(Side.CALLER, Cause("transport failure", 38)))
+            self.tell(Cancelled(Side.CALLER, Cause("transport failure", 38)))
 
     def _confirmed(self, exchange: int, content: Content | None) -> None:
         if exchange == 0:
-            self._tell(Acknowledged(content))
+            self.tell(Acknowledged(content))
         else:
             super()._confirmed(exchange, content)
 
@@ -160,54 +190,54 @@ class InboundLeg(Leg):
         super()._ask(exchange, ask, request, dialog)
 
     def _is_confirmed(self, exchange: int, request: Request) -> bool:
-        """Stops repeating the progress that a PRACK names; 481 where there is none (RFC 3262 section 3)."""
-        progress = self._progress_of(request)
-        if progress is None:
-            key, _ = self.asked.pop(exchange)
-            self._sip.respond(key, response_to(request, 481))
+        """Takes a PRACK in: 481 where it confirms nothing; where the callee waits for none, it is answered here."""
+        key, _ = self.asked[exchange]
+        branch, rack = self._reliable.get(self._forks.get(request.to_tag, "")), _rack_of(request)
+        verdict, following = (
+            (Confirmed.UNKNOWN, 0) if branch is None or rack is None else branch.sender.confirm(rack, self.sip.now)
+        )
+        if verdict is Confirmed.UNKNOWN or branch is None or rack is None:
+            del self.asked[exchange]
+            self.sip.respond(key, response_to(request, 481))
             return False
-        if progress.handle is not None:
-            self._sip.unschedule(progress.handle)
-            progress.handle = None
-        return True
-
-    def _progress_of(self, request: Request) -> ReliableProgress | None:
-        rseq = (request.first("RAck") or "").partition(" ")[0]
-        for progress in self._reliable:
-            if str(progress.rseq) == rseq and progress.handle is not None:
-                return progress
-        return None
+        _, remote = branch.responses.pop(rack.rseq)
+        branch.confirmed = {rack.rseq: remote}
+        if not remote:
+            del self.asked[exchange]
+            self.sip.respond(key, response_to(request, 200))
+        if following:
+            self._send_progress(branch, following)
+        else:
+            self._watch(branch)
+        return remote != 0
 
     def _confirms(self, request: Request) -> int:
-        rseq = (request.first("RAck") or "").partition(" ")[0]
-        return next((progress.remote for progress in self._reliable if str(progress.rseq) == rseq), 0)
+        branch, rack = self._reliable.get(self._forks.get(request.to_tag, "")), _rack_of(request)
+        return 0 if branch is None or rack is None else branch.confirmed.get(rack.rseq, 0)
 
     def expired(self, what: int) -> None:
         """Repeats what waits for its confirmation."""
         if what != Timer.REPEAT_PROGRESS:
             super().expired(what)
             return
-        now = self._sip.now
-        for progress in self._reliable:
-            if progress.handle is None:
-                continue
-            if now >= progress.gives_up:
-                progress.handle = None
-                self._tell(LegLost(Side.CALLER, "no_prack"))
-                self._tell(Cancelled(Side.CALLER, Cause("no PRACK", 102)))
+        for branch in list(self._reliable.values()):
+            due = branch.sender.expire(self.sip.now)
+            if due is Due.GIVE_UP:
+                self._forget_progress()
+                self.tell(LegLost(Side.CALLER, "no_prack"))
+                self.tell(Cancelled(Side.CALLER, Cause("no PRACK", 102)))
                 return
-            self._sip.respond(self._key, progress.response)
-            progress.interval_s *= 2
-            at = min(now + progress.interval_s, progress.gives_up)
-            progress.handle = self._sip.schedule(self, at, Timer.REPEAT_PROGRESS)
-            return
+            if due is Due.SEND:
+                self.sip.respond(self._key, branch.responses[branch.sender.waiting][0])
+                branch.handle = None
+                self._watch(branch)
 
     # --- tools
 
     def _forget_progress(self) -> None:
-        for progress in self._reliable:
-            if progress.handle is not None:
-                self._sip.unschedule(progress.handle)
+        for branch in self._reliable.values():
+            if branch.handle is not None:
+                self.sip.unschedule(branch.handle)
         self._reliable.clear()
 
     def end(self) -> None:
@@ -220,11 +250,11 @@ class InboundLeg(Leg):
         dialog = self._early.get(fork)
         request = self._request_
         if dialog is None and request is not None and (last or len(self._early) < MAX_FORKS):
-            tag = self._sip.tag()
+            tag = self.sip.tag()
             dialog = self._early[fork] = Dialog.as_uas(request, tag)
             self._forks[tag] = fork
             self.local_tags.append(tag)
-            self._sip.listen(tag, self)
+            self.sip.listen(tag, self)
         return dialog
 
     def _response(self, status: int, reason: str, dialog: Dialog, content: Content | None) -> Response:
@@ -233,12 +263,12 @@ class InboundLeg(Leg):
         headers = response.headers
         for value in self._request_.headers.all("Record-Route"):
             headers.append("Record-Route", value)
-        headers.append("Contact", self._sip.contact(self.flow, self.secure))
+        headers.append("Contact", self.sip.contact(self.flow, self.secure))
         headers.append("Allow", wire.ALLOW)
         headers.append("Server", wire.PRODUCT)
         if status >= 200:
             headers.append("Supported", wire.SUPPORTED)
-        wire.put_content(response, content)
+        self._put_content(response, content)
         return response
 
     def _dialog_of(self, request: Request) -> Dialog | None:
@@ -251,3 +281,10 @@ class InboundLeg(Leg):
 
     def _fork_of(self, dialog: Dialog) -> str:
         return self._forks.get(dialog.local_tag, "")
+
+
+def _rack_of(request: Request) -> RAck | None:
+    try:
+        return RAck.parse(request.first("RAck") or "")
+    except RemoteError:
+        return None

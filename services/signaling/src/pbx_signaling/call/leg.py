@@ -7,19 +7,30 @@ add how a dialog comes about. A leg decides nothing about the call.
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from pbx_signaling.call import wire
-from pbx_signaling.call.events import Ask, Asked, Cause, Confirmed, Content, HungUp, LegLost, Replied, Side
+from pbx_signaling.call import refreshing, session, wire
+from pbx_signaling.call.events import (
+    Ask,
+    Asked,
+    Cause,
+    Confirmed,
+    Content,
+    HungUp,
+    LegLost,
+    Replied,
+    Side,
+)
+from pbx_signaling.call.sent import Purpose, Repeated, Sent, Timer
 from pbx_sip.dialog.dialog import Dialog, Verdict
+from pbx_sip.dialog.repetition import Due, Repetition
 from pbx_sip.message.message import Request, Response, response_to
 
 if TYPE_CHECKING:
     from pbx_signaling.call.commands import Confirm, Pass, Reply
     from pbx_signaling.call.port import Key, SipPort
     from pbx_sip.address import Flow
+    from pbx_sip.message.message import Message
 
 METHODS: Final = {
     Ask.MODIFY: "INVITE",
@@ -30,56 +41,11 @@ METHODS: Final = {
 }
 ASKS: Final = {method: ask for ask, method in METHODS.items()}
 
-T1: Final = 0.5
-T2: Final = 4.0
-
-
-class Purpose(enum.IntEnum):
-    """Why a request was sent."""
-
-    INVITE = 0
-    ASK = 1
-    BYE = 2
-
-
-class Timer(enum.IntEnum):
-    """Deadlines of a leg."""
-
-    REPEAT_ANSWER = 0
-    REPEAT_PROGRESS = 1
-
-
-@dataclass(slots=True)
-class Sent:
-    """What is remembered with a request that was sent: the owner of its transaction."""
-
-    leg: Leg
-    purpose: Purpose
-    dialog: Dialog | None = None
-    exchange: int = 0
-    ask: Ask = Ask.MODIFY
-    cseq: int = 0
-
-
-@dataclass(slots=True)
-class Repeated:
-    """A response that is sent again and again until it is confirmed."""
-
-    response: Response
-    key: Key
-    cseq: int
-    interval_s: float
-    gives_up: float
-    handle: object = None
-    exchange: int = 0
-    """The exchange answered; 0: the INVITE that began the call."""
-
 
 class Leg:
     """What the two kinds of legs share. `exchange` numbers are minted by the leg that was asked."""
 
     __slots__ = (
-        "_sip",
         "accepted",
         "answer",
         "asked",
@@ -92,14 +58,17 @@ class Leg:
         "local_tags",
         "remote_user_agent",
         "secure",
+        "sent_session",
+        "session",
         "side",
+        "sip",
         "strict_flow",
         "terminated",
         "waiting_bye",
     )
 
     def __init__(self, sip: SipPort, call: object, side: Side, flow: Flow, call_id: str) -> None:
-        self._sip = sip
+        self.sip = sip
         self.call = call
         self.side = side
         self.flow = flow
@@ -115,6 +84,10 @@ class Leg:
         self.accepted: set[int] = set()
         """Those of them whose 2xx came."""
         self.answer: Repeated | None = None
+        self.session: session.Session | None = None
+        """The session timer, where one was agreed on."""
+        self.sent_session: Content | None = None
+        """The session description that the peer got last: a re-INVITE that refreshes repeats it."""
         self.local_tags: list[str] = []
         self.remote_user_agent = ""
         self.final_status = 0
@@ -151,44 +124,50 @@ class Leg:
         """A request inside one of this leg's dialogs."""
         dialog = self._dialog_of(request)
         if dialog is None or (self.terminated and request.method != "BYE"):
-            self._sip.respond(key, response_to(request, 481))
+            self.sip.respond(key, response_to(request, 481))
             return
         verdict = dialog.receive(request)
         if verdict is Verdict.OUT_OF_ORDER:
-            self._sip.respond(key, response_to(request, 500))
+            self.sip.respond(key, response_to(request, 500))
             return
         if request.method == "BYE":
             self._bye(key, request)
             return
         if request.method == "OPTIONS":
             # Deliberately not passed on: it asks whether this dialog is alive, and we are its other end.
-            self._sip.respond(key, wire.options_answer(request))
+            self.sip.respond(key, wire.options_answer(request))
             return
         ask = ASKS.get(request.method)
         if ask is None:
-            self._sip.respond(key, wire.not_allowed(request))
+            self.sip.respond(key, wire.not_allowed(request))
             return
         refusal = self._refusal(ask, request)
         if refusal is not None:
-            self._sip.respond(key, refusal)
+            self.sip.respond(key, refusal)
+            return
+        if ask is Ask.UPDATE and not request.body:
+            refreshing.by_peer(self, key, request, dialog)
             return
         exchange = wire.exchange_number()
         self.asked[exchange] = (key, request)
         if ask is Ask.MODIFY:
-            self._sip.respond(key, response_to(request, 100))
+            self.sip.respond(key, response_to(request, 100))
         self._ask(exchange, ask, request, dialog)
 
     def _ask(self, exchange: int, ask: Ask, request: Request, dialog: Dialog) -> None:
         content = wire.content_of(request)
         package = request.first("Info-Package") or ""
-        self._tell(Asked(self.side, exchange, ask, content, self._fork_of(dialog), package, self._confirms(request)))
+        self.tell(Asked(self.side, exchange, ask, content, self._fork_of(dialog), package, self._confirms(request)))
         if self.terminated or exchange not in self.asked:
             return
 
     def _refusal(self, ask: Ask, request: Request) -> Response | None:
         """Glare and other reasons to refuse at once (RFC 3261 section 14.2, RFC 3311 section 5.2)."""
-        if ask not in (Ask.MODIFY, Ask.UPDATE) or (ask is Ask.UPDATE and not request.body):
+        if ask not in (Ask.MODIFY, Ask.UPDATE):
             return None
+        too_small = session.refusal(request, self.sip.sessions)
+        if too_small is not None or (ask is Ask.UPDATE and not request.body):
+            return too_small
         unanswered = ask is Ask.MODIFY and self.dialog is None
         waits = any(waiting.method in ("INVITE", "UPDATE") and waiting.body for _, waiting in self.asked.values())
         if waits or (unanswered and self.side is Side.CALLER):
@@ -207,21 +186,21 @@ class Leg:
 
     def _bye(self, key: Key, request: Request) -> None:
         for waiting, asked in self.asked.values():
-            self._sip.respond(waiting, response_to(asked, 487))
+            self.sip.respond(waiting, response_to(asked, 487))
         self.asked.clear()
         if self.terminated:
-            self._sip.respond(key, response_to(request, 200))
+            self.sip.respond(key, response_to(request, 200))
             return
         self.waiting_bye = (key, request)
         self.end()
-        self._tell(HungUp(self.side, wire.cause_of(request)))
+        self.tell(HungUp(self.side, wire.cause_of(request)))
 
     def ended(self) -> None:
         """The call's last event is being written: its sender may be told that the BYE was taken."""
         if self.waiting_bye is not None:
             key, request = self.waiting_bye
             self.waiting_bye = None
-            self._sip.respond(key, response_to(request, 200))
+            self.sip.respond(key, response_to(request, 200))
 
     def acknowledged(self, request: Request) -> None:
         """An ACK to a 2xx of ours."""
@@ -233,7 +212,7 @@ class Leg:
         self._confirmed(answer.exchange, content)
 
     def _confirmed(self, exchange: int, content: Content | None) -> None:
-        self._tell(Confirmed(self.side, exchange, content))
+        self.tell(Confirmed(self.side, exchange, content))
 
     # --- what the call wants
 
@@ -241,19 +220,22 @@ class Leg:
         """Sends the peer what the other side asked."""
         dialog = self._dialog_for(command.fork)
         if dialog is None or self.terminated:
-            self._tell(Replied(self.side, command.exchange, 481, "", None))
+            self.tell(Replied(self.side, command.exchange, 481, "", None))
             return
-        request = self._request(dialog, METHODS[command.ask])
+        if command.ask is Ask.MODIFY and self.confirming_offer:  # a refresh of ours (RFC 3261 section 14.1)
+            self.tell(Replied(self.side, command.exchange, 491, "", None))
+            return
+        request = self.request(dialog, METHODS[command.ask])
         if not self._decorate(request, command):
-            self._tell(Replied(self.side, command.exchange, 481, "", None))
+            self.tell(Replied(self.side, command.exchange, 481, "", None))
             return
         cseq = dialog.local_cseq
         if command.ask is Ask.MODIFY:
             self.confirming[cseq] = (dialog, command.exchange, None)
-        self._sip.send(
+        self.sip.send(
             request,
-            self._flow_of(dialog),
-            Sent(self, Purpose.ASK, dialog, command.exchange, command.ask, cseq),
+            self.flow_of(dialog),
+            Sent(self, Purpose.ASK, dialog, command.exchange, command.ask, cseq, command),
         )
 
     def _decorate(self, request: Request, command: Pass) -> bool:
@@ -261,7 +243,7 @@ class Leg:
         headers = request.headers
         if command.package:
             headers.append("Info-Package", command.package)
-        wire.put_content(request, command.content)
+        self._put_content(request, command.content)
         return True
 
     def reply(self, command: Reply) -> None:
@@ -274,12 +256,14 @@ class Leg:
             del self.asked[command.exchange]
         response = response_to(request, command.status, command.reason)
         if request.method in ("INVITE", "UPDATE") and command.status < 300:
-            response.headers.append("Contact", self._sip.contact(self.flow, self.secure))
+            response.headers.append("Contact", self.sip.contact(self.flow, self.secure))
             response.headers.append("Allow", wire.ALLOW)
         if command.retry_after_s:
             response.headers.append("Retry-After", str(command.retry_after_s))
-        wire.put_content(response, command.content)
-        self._sip.respond(key, response)
+        self._put_content(response, command.content)
+        if request.method in ("INVITE", "UPDATE") and 200 <= command.status < 300:
+            refreshing.grant(self, request, response)
+        self.sip.respond(key, response)
         if not 200 <= command.status < 300:
             return
         dialog = self._dialog_of(request)
@@ -292,7 +276,7 @@ class Leg:
         """Sends the ACK that an accepted re-INVITE waits for."""
         for cseq, (dialog, exchange, ack) in self.confirming.items():
             if exchange == command.exchange and ack is None:
-                self._send_ack(dialog, cseq, exchange, command.content)
+                self.send_ack(dialog, cseq, exchange, command.content)
                 return
 
     def hang_up(self, cause: Cause) -> None:
@@ -300,26 +284,29 @@ class Leg:
         if self.terminated:
             return
         for key, request in self.asked.values():
-            self._sip.respond(key, response_to(request, 487))
+            self.sip.respond(key, response_to(request, 487))
         self.asked.clear()
         for cseq, (dialog, exchange, ack) in list(self.confirming.items()):
             if ack is None and cseq in self.accepted:
-                self._send_ack(dialog, cseq, exchange, None)
+                self.send_ack(dialog, cseq, exchange, None)
         dialog_now = self.dialog
         self.end()
         if dialog_now is not None:
             self._send_bye(dialog_now, cause)
 
     def _send_bye(self, dialog: Dialog, cause: Cause) -> None:
-        request = self._request(dialog, "BYE")
+        request = self.request(dialog, "BYE")
         wire.put_reason(request, cause)
-        self._sip.send(request, self._flow_of(dialog), Sent(self, Purpose.BYE, dialog))
+        self.sip.send(request, self.flow_of(dialog), Sent(self, Purpose.BYE, dialog))
 
     # --- responses of the peer
 
     def responded(self, sent: Sent, response: Response) -> None:
         """A response to a request of this leg inside the dialog."""
         if sent.purpose is Purpose.BYE:
+            return
+        if sent.purpose is Purpose.REFRESH:
+            refreshing.responded(self, sent, response)
             return
         if sent.ask is Ask.MODIFY and response.status >= 200 and not self._settle_modify(sent, response):
             return
@@ -333,18 +320,22 @@ class Leg:
             and self._is_dialog_lost(sent, response)
         ):
             return
+        if response.status == 422 and refreshing.asked_again(self, sent, response):
+            return
         if response.status < 300 and sent.ask in (Ask.MODIFY, Ask.UPDATE) and sent.dialog is not None:
             sent.dialog.refresh_target(response)
+            if response.status >= 200:
+                refreshing.granted(self, response)
         retry = wire.seconds(response.first("Retry-After"))
         content = wire.content_of(response)
-        self._tell(Replied(self.side, sent.exchange, response.status, response.reason, content, retry))
+        self.tell(Replied(self.side, sent.exchange, response.status, response.reason, content, retry))
 
     def _is_dialog_lost(self, sent: Sent, response: Response) -> bool:
         """481 or 408 to a request inside the dialog ends it (RFC 3261 section 12.2.1.2, RFC 5057)."""
         if sent.ask not in (Ask.MODIFY, Ask.UPDATE) or self.dialog is None:
             return False
-        self._tell(Replied(self.side, sent.exchange, response.status, response.reason, None))
-        self._tell(LegLost(self.side, "dialog_gone"))
+        self.tell(Replied(self.side, sent.exchange, response.status, response.reason, None))
+        self.tell(LegLost(self.side, "dialog_gone"))
         return True
 
     def _settle_modify(self, sent: Sent, response: Response) -> bool:
@@ -356,10 +347,10 @@ class Leg:
         repeated = sent.cseq in self.accepted
         self.accepted.add(sent.cseq)
         if waiting is not None and waiting[2] is not None:
-            self._sip.send_ack(waiting[2], self._flow_of(waiting[0]))
+            self.sip.send_ack(waiting[2], self.flow_of(waiting[0]))
             return False
         if self.terminated and waiting is not None:
-            self._send_ack(waiting[0], sent.cseq, waiting[1], None)
+            self.send_ack(waiting[0], sent.cseq, waiting[1], None)
         return not (self.terminated or repeated)
 
     def resent(self, sent: Sent, key: Key) -> None:
@@ -375,41 +366,46 @@ class Leg:
         if sent.purpose is Purpose.BYE or self.terminated:
             return
         self.confirming.pop(sent.cseq, None)
-        self._tell(Replied(self.side, sent.exchange, 503 if transport else 408, "", None))
+        if sent.purpose is Purpose.ASK:
+            self.tell(Replied(self.side, sent.exchange, 503 if transport else 408, "", None))
         if self.dialog is not None and sent.ask is not Ask.CONFIRM_PROGRESS:
-            self._tell(LegLost(self.side, "transport" if transport else "no_response"))
+            self.tell(LegLost(self.side, "transport" if transport else "no_response"))
 
     # --- the positive answer, repeated
 
     def repeat_answer(self, response: Response, key: Key, cseq: int, exchange: int = 0) -> None:
         """Sends a 2xx again until its ACK comes (RFC 3261 section 13.3.1.4), over any transport."""
         self.stop_repeating()
-        now = self._sip.now
-        self.answer = Repeated(response, key, cseq, T1, now + 64 * T1, None, exchange)
-        self.answer.handle = self._sip.schedule(self, now + T1, Timer.REPEAT_ANSWER)
+        repetition = Repetition.of_answer(self.sip.now, self.sip.timers)
+        self.answer = Repeated(response, key, cseq, repetition, None, exchange)
+        self.answer.handle = self.sip.schedule(self, repetition.at, Timer.REPEAT_ANSWER)
 
     def stop_repeating(self) -> None:
         """The answer was confirmed, or does not matter any more."""
         if self.answer is not None:
             if self.answer.handle is not None:
-                self._sip.unschedule(self.answer.handle)
+                self.sip.unschedule(self.answer.handle)
             self.answer = None
 
     def expired(self, what: int) -> None:
         """A deadline of this leg passed."""
-        answer = self.answer
-        if what != Timer.REPEAT_ANSWER or answer is None:
-            return
-        now = self._sip.now
-        if now >= answer.gives_up:
-            answer.handle = None
-            self.answer = None
-            self._tell(LegLost(self.side, "no_ack"))
-            return
-        self._sip.respond(answer.key, answer.response)
-        answer.interval_s = min(2 * answer.interval_s, T2)
-        at = min(now + answer.interval_s, answer.gives_up)
-        answer.handle = self._sip.schedule(self, at, Timer.REPEAT_ANSWER)
+        if what == Timer.SESSION:
+            refreshing.due(
+                self,
+            )
+        elif what == Timer.REPEAT_ANSWER and self.answer is not None:
+            self._repeat_due(self.answer)
+
+    def _repeat_due(self, answer: Repeated) -> None:
+        match answer.repetition.expire(self.sip.now):
+            case Due.GIVE_UP:
+                self.answer = None
+                self.tell(LegLost(self.side, "no_ack"))
+            case Due.SEND:
+                self.sip.respond(answer.key, answer.response)
+                answer.handle = self.sip.schedule(self, answer.repetition.at, Timer.REPEAT_ANSWER)
+            case Due.NOTHING:
+                answer.handle = self.sip.schedule(self, answer.repetition.at, Timer.REPEAT_ANSWER)
 
     # --- tools
 
@@ -417,33 +413,42 @@ class Leg:
         """The dialog is over for the call; what was sent may still finish."""
         self.terminated = True
         self.stop_repeating()
+        refreshing.keep(self, None)
         for tag in self.local_tags:
-            self._sip.forget(tag)
+            self.sip.forget(tag)
 
-    def _tell(self, signal: object) -> None:
-        self._sip.tell(self, signal)  # type: ignore[arg-type]  # narrowed by the callers
+    def tell(self, signal: object) -> None:
+        self.sip.tell(self, signal)  # type: ignore[arg-type]  # narrowed by the callers
 
-    def _request(self, dialog: Dialog, method: str) -> Request:
-        flow = self._flow_of(dialog)
-        request = dialog.request(method, self._sip.via(flow))
+    def request(self, dialog: Dialog, method: str) -> Request:
+        flow = self.flow_of(dialog)
+        request = dialog.request(method, self.sip.via(flow))
         if method in ("INVITE", "UPDATE"):
-            request.headers.append("Contact", self._sip.contact(flow, self.secure))
+            request.headers.append("Contact", self.sip.contact(flow, self.secure))
             request.headers.append("Allow", wire.ALLOW)
+            request.headers.append("Supported", wire.SUPPORTED)
+            if self.session is not None:
+                self.session.ask(request.headers)
         request.headers.append("User-Agent", wire.PRODUCT)
         return request
 
-    def _send_ack(self, dialog: Dialog, cseq: int, exchange: int, content: Content | None) -> None:
-        flow = self._flow_of(dialog)
-        ack = dialog.ack(cseq, self._sip.via(flow))
+    def _put_content(self, message: Message, content: Content | None) -> None:
+        if content is not None and content.is_sdp:
+            self.sent_session = content
+        wire.put_content(message, content)
+
+    def send_ack(self, dialog: Dialog, cseq: int, exchange: int, content: Content | None) -> None:
+        flow = self.flow_of(dialog)
+        ack = dialog.ack(cseq, self.sip.via(flow))
         wire.put_content(ack, content)
         self.confirming[cseq] = (dialog, exchange, ack)
         for old in [number for number in self.confirming if number < cseq]:
             del self.confirming[old]
-        self._sip.send_ack(ack, flow)
+        self.sip.send_ack(ack, flow)
 
-    def _flow_of(self, dialog: Dialog) -> Flow:
+    def flow_of(self, dialog: Dialog) -> Flow:
         """Where requests of a dialog go: its next hop where the peer is reachable there, else its own flow."""
-        return self.flow if self.strict_flow else self._sip.route(dialog.next_hop(), self.flow)
+        return self.flow if self.strict_flow else self.sip.route(dialog.next_hop(), self.flow)
 
     def _dialog_of(self, request: Request) -> Dialog | None:
         """The dialog that a request belongs to."""

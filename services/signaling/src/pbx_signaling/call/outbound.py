@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pbx_signaling.call import wire
+from pbx_signaling.call import refreshing, wire
 from pbx_signaling.call.events import Answered, Ask, Cause, Content, Progress, Rejected, Side
-from pbx_signaling.call.leg import Leg, Purpose, Sent
+from pbx_signaling.call.leg import Leg
+from pbx_signaling.call.sent import Purpose, Sent
+from pbx_signaling.call.session import put_wish
 from pbx_sip.dialog.dialog import Dialog
 from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Request, Response
@@ -23,7 +25,18 @@ MAX_FORKS: Final = 8
 class OutboundLeg(Leg):
     """The UAC side of a call."""
 
-    __slots__ = ("_cancelled", "_cseq", "_early", "_from", "_key", "_to", "reached")
+    __slots__ = (
+        "_cancelled",
+        "_cseq",
+        "_early",
+        "_from",
+        "_invite",
+        "_key",
+        "_relays_prack",
+        "_to",
+        "_wishes",
+        "reached",
+    )
 
     def __init__(self, sip: SipPort, call: object, flow: Flow) -> None:
         super().__init__(sip, call, Side.CALLEE, flow, sip.sip_call_id())
@@ -32,6 +45,11 @@ class OutboundLeg(Leg):
         self._cancelled = False
         self._cseq = 1
         self._from = self._to = ""
+        self._invite: Request | None = None
+        """As it was sent, until it is answered."""
+        self._wishes = sip.sessions
+        self._relays_prack = False
+        """The caller takes reliable progress: its PRACK confirms that of the callee."""
         self.reached = False
         """The callee gave a final answer, or none will come."""
 
@@ -40,44 +58,70 @@ class OutboundLeg(Leg):
     def dial(self, command: Dial, identity: str, max_forwards: int, reliable: bool) -> None:
         """Invites the callee. `identity` is the From value without tag, `reliable` what the caller can do."""
         target = command.target
-        tag = self._sip.tag()
+        tag = self.sip.tag()
         self.local_tags.append(tag)
-        self._sip.listen(tag, self)
+        self.sip.listen(tag, self)
         self._from, self._to = f"{identity};tag={tag}", f"<sip:{target.aor}>"
         self.strict_flow = wire.is_flow_bound(target)
         self.secure = target.uri[:5].lower() == "sips:"
         headers = Headers(
             [
-                ("Via", self._sip.via(self.flow)),
+                ("Via", self.sip.via(self.flow)),
                 ("Max-Forwards", str(max_forwards)),
                 ("From", self._from),
                 ("To", self._to),
                 ("Call-ID", self.call_id),
                 ("CSeq", f"{self._cseq} INVITE"),
-                ("Contact", self._sip.contact(self.flow, self.secure)),
+                ("Contact", self.sip.contact(self.flow, self.secure)),
                 ("Allow", wire.ALLOW),
-                ("Supported", "100rel" if reliable else "replaces"),
                 ("User-Agent", wire.PRODUCT),
             ]
         )
-        if not reliable:
-            headers.remove("Supported")
+        # Reliable progress that the caller does not take is confirmed here, unless it needs the caller's answer.
+        content = command.content
+        self._relays_prack = reliable
+        supported = "100rel" if reliable or (content is not None and content.is_sdp) else ""
+        if self.sip.sessions.interval_s:
+            supported += ", timer" if supported else "timer"
+            put_wish(headers, self.sip.sessions)
+        if supported:
+            headers.append("Supported", supported)
         for value in target.path:
             headers.append("Route", value)
         request = Request("INVITE", target.uri, headers)
-        wire.put_content(request, command.content)
-        self._key = self._sip.send(request, self.flow, Sent(self, Purpose.INVITE, cseq=self._cseq))
+        self._put_content(request, content)
+        self._invite = request
+        self._key = self.sip.send(request, self.flow, Sent(self, Purpose.INVITE, cseq=self._cseq))
+
+    def _invited_again(self, response: Response) -> bool:
+        """Invites once more with the session interval that a 422 wants (RFC 4028 section 7.3), where that can be."""
+        raised = self._wishes.raised(response)
+        request = self._invite
+        if raised is None or request is None or self._cancelled:
+            return False
+        self._wishes = raised
+        self._early.clear()
+        self._cseq += 1
+        again = Request("INVITE", request.uri, request.headers.copy(), request.body)
+        for name in ("Session-Expires", "Min-SE"):
+            again.headers.remove(name)
+        again.headers.set("Via", self.sip.via(self.flow))
+        again.headers.set("CSeq", f"{self._cseq} INVITE")
+        put_wish(again.headers, raised)
+        self._invite = again
+        self._key = self.sip.send(again, self.flow, Sent(self, Purpose.INVITE, cseq=self._cseq))
+        return True
 
     def cancel(self, cause: Cause) -> None:
         """Stops the INVITE; if its 200 comes all the same, the call ends it."""
         self._cancelled = True
         if self._key is not None and not self.reached:
-            self._sip.cancel(self._key, wire.reason_value(cause))
+            self.sip.cancel(self._key, wire.reason_value(cause))
 
     def acknowledge(self, content: Content | None) -> None:
         """Sends the ACK for the answer."""
         if self.dialog is not None and self._cseq in self.confirming and self.confirming[self._cseq][2] is None:
-            self._send_ack(self.dialog, self._cseq, 0, content)
+            self.send_ack(self.dialog, self._cseq, 0, content)
 
     # --- what the callee does
 
@@ -107,7 +151,17 @@ class OutboundLeg(Leg):
         reliable = self._number_of(response)
         if reliable and tag and not self._is_next(self._early[tag], reliable):
             return
-        self._tell(Progress(response.status, response.reason, wire.content_of(response), tag, reliable))
+        if reliable and not self._relays_prack:
+            self._confirm_progress(self._early[tag], reliable)
+            reliable = 0
+        self.tell(Progress(response.status, response.reason, wire.content_of(response), tag, reliable))
+
+    def _confirm_progress(self, dialog: Dialog, rseq: int) -> None:
+        """A PRACK of our own, for a caller that does not know of it."""
+        request = self.request(dialog, "PRACK")
+        request.headers.append("RAck", f"{rseq} {self._cseq} INVITE")
+        sent = Sent(self, Purpose.ASK, dialog, ask=Ask.CONFIRM_PROGRESS, cseq=dialog.local_cseq)
+        self.sip.send(request, self.flow_of(dialog), sent)
 
     @staticmethod
     def _number_of(response: Response) -> int:
@@ -148,7 +202,9 @@ class OutboundLeg(Leg):
         self._early[dialog.remote_tag] = dialog
         self.confirming[sent.cseq] = (dialog, 0, None)
         self.accepted.add(sent.cseq)
-        self._tell(Answered(wire.content_of(response), response.to_tag))
+        self._invite = None
+        refreshing.granted(self, response)
+        self.tell(Answered(wire.content_of(response), response.to_tag))
 
     def _answered_again(self, sent: Sent, response: Response) -> None:
         """A repetition of the 200, or the 200 of another fork, which is confirmed and ended at once."""
@@ -156,7 +212,7 @@ class OutboundLeg(Leg):
         if response.to_tag == self.dialog.remote_tag:
             waiting = self.confirming.get(sent.cseq)
             if waiting is not None and waiting[2] is not None:
-                self._sip.send_ack(waiting[2], self._flow_of(self.dialog))
+                self.sip.send_ack(waiting[2], self.flow_of(self.dialog))
             return
         # The early dialog goes on where there is one: PRACK and UPDATE have used CSeq numbers of it.
         other = self._early.get(response.to_tag) or Dialog.as_uac(self._invite_identity(), response)
@@ -165,8 +221,8 @@ class OutboundLeg(Leg):
             other.confirm(response)
             if len(self._early) < 2 * MAX_FORKS:
                 self._early[response.to_tag] = other
-        flow = self._flow_of(other)
-        self._sip.send_ack(other.ack(sent.cseq, self._sip.via(flow)), flow)
+        flow = self.flow_of(other)
+        self.sip.send_ack(other.ack(sent.cseq, self.sip.via(flow)), flow)
         if not repeated:
             self._send_bye(other, Cause("answered elsewhere", 26))
 
@@ -176,10 +232,12 @@ class OutboundLeg(Leg):
             self._answered_again(Sent(self, Purpose.INVITE, cseq=response.cseq_number), response)
 
     def _refused(self, response: Response) -> None:
+        if response.status == 422 and self._invited_again(response):
+            return
         self.reached, self.final_status = True, response.status
         self.end()
         retry = wire.seconds(response.first("Retry-After"))
-        self._tell(Rejected(response.status, response.reason, wire.cause_of(response), retry))
+        self.tell(Rejected(response.status, response.reason, wire.cause_of(response), retry))
 
     def resent(self, sent: Sent, key: Key) -> None:
         """The INVITE goes another way; so would its CANCEL."""
@@ -200,7 +258,7 @@ class OutboundLeg(Leg):
             return
         self.reached, self.final_status = True, 503 if transport else 408
         self.end()
-        self._tell(Rejected(self.final_status, "", Cause(), local=True))
+        self.tell(Rejected(self.final_status, "", Cause(), local=True))
 
     def hang_up(self, cause: Cause) -> None:
         """BYE where the callee answered; before that there is nothing but CANCEL."""

@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from pbx_signaling.call.events import Signal
-    from pbx_signaling.call.leg import Leg, Sent
+    from pbx_signaling.call.leg import Leg
+    from pbx_signaling.call.sent import Sent
     from pbx_sip.address import Flow
+    from pbx_sip.dialog.session_timer import SessionPolicy
     from pbx_sip.message.message import Request, Response
+    from pbx_sip.transaction.timers import Timers
 
 Key = object
 """A transaction's key; opaque here."""
@@ -18,6 +21,9 @@ class SipPort(Protocol):
     """The core as legs see it. `now` is the core's time of the step under way."""
 
     now: float
+    timers: Timers
+    sessions: SessionPolicy
+    """What legs ask for as session timers, and agree to; an interval of 0 means none."""
 
     def send(self, request: Request, flow: Flow, sent: Sent) -> Key:
         """Sends a request in a transaction of its own; its responses come to `sent.leg` with `sent`."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, get_type_hints
 
 import msgspec
 
-from pbx_signaling.call.call import Call, CallPolicy
+from pbx_signaling.call.call import Call
+from pbx_signaling.call.state import CallPolicy
 
 if TYPE_CHECKING:
     from pbx_signaling.call.entry import Entry

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pbx_signaling.call.events import Target
 
 ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, PRACK, INFO, MESSAGE, REGISTER"
-SUPPORTED: Final = "100rel"
-EXTENSIONS: Final = frozenset({"100rel"})
+SUPPORTED: Final = "100rel, timer"
+EXTENSIONS: Final = frozenset({"100rel", "timer"})
 """Option tags that a Require may name (RFC 3261 section 8.2.2.3)."""
 PRODUCT: Final = "sip-pbx"
 FLOW_TIMER_S: Final = 120
@@ -38,6 +38,11 @@ def exchange_number() -> int:
 def retry_after_s() -> int:
     """Seconds to wait after glare with a request of one's own (RFC 3261 section 14.2: 0 to 10 at random)."""
     return random.randint(0, 10)  # noqa: S311  # spreads retries; not a secret
+
+
+def chance() -> float:
+    """A random number from 0 to 1 that spreads retries."""
+    return random.random()  # noqa: S311  # not a secret
 
 
 def content_of(message: Message) -> Content | None:
