@@ -17,8 +17,14 @@ help: ## Show this list
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(foreach p,$(PACKAGES),-e $(p))
 	@touch $@
 
+NATIVE := services/media-relay/src/pbx_media_relay/datapath/_relay.so
+# Built with the package; again where the sources are newer, or where a compiler came later.
+$(NATIVE): .venv/.stamp $(wildcard services/media-relay/native/src/* services/media-relay/native/include/*)
+	@$(BIN)/python services/media-relay/hatch_build.py || true
+	@if [ -f $@ ]; then touch $@; fi
+
 .PHONY: setup
-setup: .venv/.stamp ## Make .venv with the locked dependencies and the packages of this repository
+setup: .venv/.stamp $(NATIVE) ## Make .venv with the locked dependencies and the packages of this repository
 
 .PHONY: setup-tools
 setup-tools: ## Install the Debian packages that tests and benchmarks need (root or sudo)
@@ -121,6 +127,14 @@ fuzz: setup ## Fuzz a parser with atheris: TARGET=message|stream|description, AR
 	@build/fuzz/bin/pip install --quiet --disable-pip-version-check atheris
 	@FUZZ_TARGET=$(or $(TARGET),message) PYTHONPATH=tests:libs/sip/src build/fuzz/bin/python tests/fuzz/parsers.py \
 	  $(or $(ARGS),-max_total_time=60)
+
+.PHONY: native-check
+native-check: setup ## The native datapath's C under ASan and UBSan: random packets, threads (also run by `make test`)
+	@$(MAKE) --no-print-directory -C services/media-relay/native check
+
+.PHONY: native-fuzz
+native-fuzz: ## Fuzz the native datapath's packet path with libFuzzer: ARGS=-max_total_time=60
+	@$(MAKE) --no-print-directory -C services/media-relay/native fuzz
 
 .PHONY: bench
 bench: setup setup-tools ## Measure calls, registrations and relaying; table and build/bench.json

@@ -161,20 +161,22 @@ def test_settings_that_do_not_fit(wrong: dict[str, Any]) -> None:
         RelaySettings(**wrong)
 
 
-def test_auto_takes_the_best_that_works_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_best_datapath_is_taken_and_the_reason_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(wanted: Wanted) -> NullDatapath:
         raise UnsupportedError("no CAP_BPF")
 
     wanted = Wanted(("127.0.0.1",), Shard(30000, 30799))
     monkeypatch.setitem(selection.FACTORIES, "ebpf", missing)
     monkeypatch.setitem(selection.FACTORIES, "native", lambda wanted: NullDatapath())
-    chosen = select("auto", wanted)
-    assert isinstance(chosen.datapath, NullDatapath)
-    assert chosen.reason == "ebpf: no CAP_BPF"
-    with pytest.raises(UnsupportedError):
-        select("ebpf", wanted)
+    for asked, reason in (("ebpf", "ebpf: no CAP_BPF"), ("auto", "best"), ("native", "asked for")):
+        chosen = select(asked, wanted)
+        assert (type(chosen.datapath), chosen.reason) == (NullDatapath, reason)
     monkeypatch.setitem(selection.FACTORIES, "native", missing)
-    assert isinstance(select("auto", wanted).datapath, PythonDatapath)
+    for asked in ("auto", "native", "ebpf"):
+        assert isinstance(select(asked, wanted).datapath, PythonDatapath)
+    monkeypatch.setitem(selection.FACTORIES, "python", missing)
+    with pytest.raises(UnsupportedError, match=r"native: no CAP_BPF; python: no CAP_BPF"):
+        select("auto", wanted)
 
 
 class FakeRedis:

@@ -157,7 +157,7 @@ def raise_descriptor_limit() -> int:
 async def service_main(lifecycle: Lifecycle, settings: RelaySettings) -> None:
     """Start everything."""
     _log.info("descriptors", limit=raise_descriptor_limit())
-    selection = select(settings.datapath, Wanted(settings.relay_bind, settings.relay_ports))
+    selection = select(settings.datapath, Wanted(settings.relay_bind, settings.relay_ports, settings.cores))
     _log.info("datapath selected", datapath=selection.datapath.name, reason=selection.reason)
     app = App(settings, lifecycle, selection)
     app.observer.ephemeral(check_ephemeral(settings.relay_ports))

@@ -50,10 +50,14 @@ class RelaySettings(ServiceSettings):
     """Directory of recordings; default: `recordings` in the data directory."""
     datapath: Literal["auto", "ebpf", "native", "python", "null"] = "auto"
     """Which datapath moves the packets."""
+    relay_cores: CommaList = ()
+    """Cores on which the native datapath runs a thread each; empty: all that the process may use."""
 
     @model_validator(mode="after")
     def _addresses_fit(self) -> Self:
         """A family that is announced must be bound, and an announced address must be a real one."""
+        if not all(core.isdecimal() for core in self.relay_cores):
+            raise ValueError("PBX_RELAY_CORES is a list of core numbers")
         bound = {ipaddress.ip_address(host).version for host in self.relay_bind}
         if len(bound) != len(self.relay_bind) or not bound:
             raise ValueError("PBX_RELAY_BIND needs one address, or one of each family")
@@ -66,6 +70,11 @@ class RelaySettings(ServiceSettings):
         if len(set(announced)) != len(announced) or not set(announced) <= bound:
             raise ValueError("PBX_RELAY_ADVERTISE may name one address of each family in PBX_RELAY_BIND")
         return self
+
+    @property
+    def cores(self) -> tuple[int, ...]:
+        """The cores as numbers."""
+        return tuple(int(core) for core in self.relay_cores)
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -12,7 +12,13 @@ from pbx_media_relay.datapath.null import NullDatapath
 from pbx_media_relay.datapath.python import PythonDatapath
 from pbx_media_relay.ports import Shard
 
-BEST_FIRST: Final = ("ebpf", "native", "python")
+FALLBACKS: Final[dict[str, tuple[str, ...]]] = {
+    "auto": ("native", "python"),
+    "ebpf": ("ebpf", "native", "python"),
+    "native": ("native", "python"),
+}
+"""What is tried, in order. The kernel is programmed only where that was asked for; a missing feature or privilege
+costs speed, never calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +27,8 @@ class Wanted:
 
     bind_hosts: tuple[str, ...]
     shard: Shard
+    cores: tuple[int, ...] = ()
+    """Where a datapath with threads of its own runs them; empty: on every core that the process may use."""
 
 
 class UnsupportedError(Exception):
@@ -66,15 +74,13 @@ FACTORIES: Final[dict[str, Callable[[Wanted], Datapath]]] = {
 
 
 def select(name: str, wanted: Wanted) -> Selection:
-    """The datapath of that name; for "auto" the best that works. Raises UnsupportedError."""
-    if name != "auto":
-        return Selection(FACTORIES[name](wanted), "asked for")
+    """The datapath of that name, or the next best that works. Raises UnsupportedError."""
     missing = []
-    for candidate in BEST_FIRST:
+    for candidate in FALLBACKS.get(name, (name,)):
         try:
             datapath = FACTORIES[candidate](wanted)
         except UnsupportedError as error:
             missing.append(f"{candidate}: {error}")
         else:
-            return Selection(datapath, "; ".join(missing) or "best")
+            return Selection(datapath, "; ".join(missing) or ("best" if name == "auto" else "asked for"))
     raise UnsupportedError("; ".join(missing))
