@@ -52,6 +52,7 @@ def test_websocket_frames(data: bytes, cuts: list[int]) -> None:
 @given(
     st.one_of(st.binary(max_size=200), st.binary(max_size=20).map(lambda data: HELLO[:60] + data + HELLO[60:])), CUTS
 )
+@example(b"  HTTP/1.0\r\n!:\r\n!:\r\n\r\n\x00\x00", [])
 def test_websocket_handshakes(data: bytes, cuts: list[int]) -> None:
     same_in_pieces(WebSocketPipe(), WebSocketPipe(), data, cuts)
 

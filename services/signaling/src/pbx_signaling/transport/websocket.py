@@ -22,13 +22,14 @@ from pbx_sip.message.parse import MAX_MESSAGE
 SUBPROTOCOL: Final = Subprotocol("sip")
 HANDSHAKE_MAX: Final = 16_384
 """Octets of the HTTP request. Threat: memory; browsers send one or two KiB, cookies included."""
+_HEAD_END: Final = b"\r\n\r\n"
 _DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 
 class WebSocketPipe:
     """One WebSocket that carries SIP."""
 
-    __slots__ = ("_message", "_out", "_partial", "_protocol", "_taken", "detail", "ended", "failure")
+    __slots__ = ("_message", "_out", "_partial", "_protocol", "detail", "ended", "failure")
 
     def __init__(self, origins: Sequence[str] = ()) -> None:
         """`origins`: pages that may connect, as browsers name them (`https://example.org`); none: all."""
@@ -38,9 +39,9 @@ class WebSocketPipe:
         self.ended = False
         self._protocol = ServerProtocol(origins=allowed, subprotocols=[SUBPROTOCOL], max_size=MAX_MESSAGE)
         self._message = bytearray()
+        """Of the message in hand; before that, of the HTTP request."""
         self._partial = False
         """Whether octets came that completed nothing."""
-        self._taken = 0
         self._out = bytearray()
 
     @property
@@ -56,17 +57,18 @@ class WebSocketPipe:
     def receive(self, data: bytes) -> list[bytes]:
         """See Pipe."""
         protocol = self._protocol
-        if self.failure is not None or self.ended or not self._room(data):
+        if self.failure is not None or self.ended:
             return []
+        if protocol.state is State.CONNECTING:
+            data = self._shake(data)
+            if not data:
+                return []
         protocol.receive_data(data)
         messages: list[bytes] = []
         self._partial = True
         for event in protocol.events_received():
-            if isinstance(event, Frame):
-                self._frame(event, messages)
-            elif isinstance(event, Request):
-                self._partial = False
-                protocol.send_response(protocol.accept(event))
+            assert isinstance(event, Frame)
+            self._frame(event, messages)
         self._notice()
         return messages
 
@@ -94,14 +96,26 @@ class WebSocketPipe:
         out, self._out = self._out, bytearray()
         return bytes(out)
 
-    def _room(self, data: bytes) -> bool:
-        """Whether a handshake stays within its limit."""
-        if self._protocol.state is State.CONNECTING:
-            self._taken += len(data)
-            if self._taken > HANDSHAKE_MAX:
+    def _shake(self, data: bytes) -> bytes:
+        """Takes the HTTP request in, once it is whole; what stands behind it.
+
+        The library is given no more than the request: frames that came with it would be read before it is accepted.
+        """
+        hello, protocol = self._message, self._protocol
+        hello += data
+        end = hello.find(_HEAD_END)
+        if end < 0 or end > HANDSHAKE_MAX:
+            if len(hello) > HANDSHAKE_MAX:
                 self.failure, self.detail = Failure.HANDSHAKE, f"more than {HANDSHAKE_MAX} octets of HTTP"
-                return False
-        return True
+            return b""
+        end += len(_HEAD_END)
+        protocol.receive_data(bytes(hello[:end]))
+        for event in protocol.events_received():
+            if isinstance(event, Request):
+                protocol.send_response(protocol.accept(event))
+        rest, self._message = bytes(hello[end:]), bytearray()
+        self._notice()
+        return rest if self.established else b""
 
     def _frame(self, frame: Frame, messages: list[bytes]) -> None:
         """Puts the frames of a message together; one frame is the rule."""
