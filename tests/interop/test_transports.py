@@ -154,6 +154,27 @@ def test_outbound_is_agreed_upon(product: Product, pair: Pair) -> None:
             assert pair.contacts(pair.callee) == [f"{second.contact};ob"], "one binding for one flow of one phone"
 
 
+def test_the_other_flow_serves_when_one_breaks(product: Product, pair: Pair) -> None:
+    """RFC 5626 section 4.2: a phone with two flows."""
+    instance = '+sip.instance="<urn:uuid:00000000-0000-1000-8000-000A95A0E129>"'
+    with product.phone_on("tls", pair.callee) as first, product.phone_on("tcp", pair.callee) as second:
+        for number, phone in ((2, second), (1, first)):
+            contact = f"<{phone.contact};ob>;{instance};reg-id={number}"
+            assert phone.register(contacts=(contact,), call_id=f"{number}@{pair.callee}").status == 200
+        assert len(pair.contacts(pair.callee)) == 2
+        with product.phone(pair.caller) as caller:
+            dialog = caller.dial(pair.callee)
+            invite = first.expect("INVITE")
+            first.reply(invite, 486, "Busy Here", dialog=first.answer(invite))
+            caller.ack(dialog, caller.expect(486))
+            first.close()
+            until(lambda: len(pair.contacts(pair.callee)) == 1, timeout_s=3, what="one flow left")
+            dialog = caller.dial(pair.callee)
+            invite = second.expect("INVITE")
+            second.reply(invite, 486, "Busy Here", dialog=second.answer(invite))
+            caller.ack(dialog, caller.expect(486))
+
+
 def test_keep_alive_over_udp_by_stun_and_agreed_by_keep(product: Product, pair: Pair) -> None:
     with product.phone(pair.caller) as phone:
         request = bytes.fromhex("000100002112a442") + b"0123456789ab"
