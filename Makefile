@@ -35,7 +35,7 @@ run: setup ## Start everything on this machine: two accounts, SIP on 5060, HTTP 
 	@exec $(BIN)/sip-pbx up $(ARGS)
 
 .PHONY: check
-check: setup format-check lint types imports proto-check crds-check chart-lint spelling hygiene test-unit ## What must be green before a commit
+check: setup format-check lint types imports proto-check bpf-check crds-check chart-lint spelling hygiene test-unit ## What must be green before a commit
 
 .PHONY: format
 format: setup ## Format the code
@@ -93,6 +93,16 @@ chart-lint: setup ## helm lint, every scenario of helm/sip-pbx/ci rendered (not 
 chart-test: setup ## Tests of the chart's templates and of every object against the Kubernetes schemas
 	@tools/install-helm >/dev/null
 	@$(BIN)/pytest -q -n 2 tests/chart
+
+BPF := services/media-relay/bpf
+.PHONY: bpf
+bpf: ## Compile the relay's kernel program anew (needs clang and libbpf-dev); the object is committed
+	@$(MAKE) --no-print-directory -C $(BPF)
+
+.PHONY: bpf-check
+bpf-check: ## Check that the committed object is what its sources make (not run where there is no clang)
+	@if command -v clang >/dev/null && [ -e /usr/include/bpf/bpf_helpers.h ]; then $(MAKE) --no-print-directory -C $(BPF) check; \
+	else echo "bpf-check not run: clang or libbpf-dev is missing"; fi
 
 .PHONY: lock
 lock: ## Resolve requirements.lock anew (needs uv)

@@ -8,9 +8,11 @@ from collections.abc import Callable
 
 from pbx_media_relay.datapath import native as native_module
 from pbx_media_relay.datapath.base import Datapath
+from pbx_media_relay.datapath.ebpf import make_over
 from pbx_media_relay.datapath.python import PythonDatapath
 from pbx_media_relay.datapath.select import UnsupportedError, Wanted
 from pbx_media_relay.ports import Shard
+from support.namespace import Namespace
 
 BIND_HOSTS = ("127.0.0.1", "::1")
 
@@ -32,5 +34,26 @@ def native() -> Datapath:
         raise Unsupported(str(missing)) from missing
 
 
-FACTORIES: dict[str, Callable[[], Datapath]] = {"python": python, "native": native}
+def ebpf() -> Datapath:
+    """The kernel's over the oracle, in a network namespace of its own until it is closed."""
+    try:
+        namespace = Namespace()
+    except PermissionError as error:
+        raise Unsupported(str(error)) from error
+    try:
+        datapath = make_over(PythonDatapath(BIND_HOSTS), BIND_HOSTS)
+    except UnsupportedError as error:
+        namespace.leave()
+        raise Unsupported(str(error)) from error
+    close = datapath.close
+
+    def close_and_leave() -> None:
+        close()
+        namespace.leave()
+
+    datapath.close = close_and_leave  # type: ignore[method-assign]
+    return datapath
+
+
+FACTORIES: dict[str, Callable[[], Datapath]] = {"python": python, "native": native, "ebpf": ebpf}
 """Each answers a new datapath bound to loopback in both families, or raises Unsupported."""

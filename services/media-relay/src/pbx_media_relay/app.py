@@ -157,7 +157,8 @@ def raise_descriptor_limit() -> int:
 async def service_main(lifecycle: Lifecycle, settings: RelaySettings) -> None:
     """Start everything."""
     _log.info("descriptors", limit=raise_descriptor_limit())
-    selection = select(settings.datapath, Wanted(settings.relay_bind, settings.relay_ports, settings.cores))
+    wanted = Wanted(settings.relay_bind, settings.relay_ports, settings.cores, settings.relay_id)
+    selection = select(settings.datapath, wanted)
     _log.info("datapath selected", datapath=selection.datapath.name, reason=selection.reason)
     app = App(settings, lifecycle, selection)
     app.observer.ephemeral(check_ephemeral(settings.relay_ports))

@@ -29,6 +29,8 @@ class Wanted:
     shard: Shard
     cores: tuple[int, ...] = ()
     """Where a datapath with threads of its own runs them; empty: on every core that the process may use."""
+    name: str = ""
+    """The relay's fixed id, under which what outlives the process is kept; empty: nothing does."""
 
 
 class UnsupportedError(Exception):
@@ -75,8 +77,13 @@ FACTORIES: Final[dict[str, Callable[[Wanted], Datapath]]] = {
 
 def select(name: str, wanted: Wanted) -> Selection:
     """The datapath of that name, or the next best that works. Raises UnsupportedError."""
+    return best_of(FALLBACKS.get(name, (name,)), wanted)
+
+
+def best_of(names: tuple[str, ...], wanted: Wanted) -> Selection:
+    """The first of these that works. Raises UnsupportedError."""
     missing = []
-    for candidate in FALLBACKS.get(name, (name,)):
+    for candidate in names:
         try:
             datapath = FACTORIES[candidate](wanted)
         except UnsupportedError as error:
