@@ -77,10 +77,10 @@ FACTORIES: Final[dict[str, Callable[[Wanted], Datapath]]] = {
 
 def select(name: str, wanted: Wanted) -> Selection:
     """The datapath of that name, or the next best that works. Raises UnsupportedError."""
-    return best_of(FALLBACKS.get(name, (name,)), wanted)
+    return best_of(FALLBACKS.get(name, (name,)), wanted, "best" if name == "auto" else "asked for")
 
 
-def best_of(names: tuple[str, ...], wanted: Wanted) -> Selection:
+def best_of(names: tuple[str, ...], wanted: Wanted, reason: str = "best") -> Selection:
     """The first of these that works. Raises UnsupportedError."""
     missing = []
     for candidate in names:
@@ -89,5 +89,5 @@ def best_of(names: tuple[str, ...], wanted: Wanted) -> Selection:
         except UnsupportedError as error:
             missing.append(f"{candidate}: {error}")
         else:
-            return Selection(datapath, "; ".join(missing) or ("best" if name == "auto" else "asked for"))
+            return Selection(datapath, "; ".join(missing) or reason)
     raise UnsupportedError("; ".join(missing))
