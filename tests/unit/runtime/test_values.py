@@ -103,6 +103,16 @@ def test_clocks() -> None:
         ("redis://h?db=4", RedisUrl("h", 6379, db=4)),
         ("unix:///run/r.sock", RedisUrl("", 0, path="/run/r.sock")),
         ("unix://:p@/run/r.sock?db=3", RedisUrl("", 0, path="/run/r.sock", db=3, password="p")),
+        ("redis+sentinel://a,b:7/pbx", RedisUrl("", 0, sentinels=(("a", 26379), ("b", 7)), name="pbx")),
+        (
+            "redis+sentinel://u:p%40@[::1]:7,[fd00::1]/pbx/2?sentinel_password=s",
+            RedisUrl(
+                *("", 0, "", 2, False, "u", "p@"),
+                sentinels=(("::1", 7), ("fd00::1", 26379)),
+                name="pbx",
+                sentinel_password="s",
+            ),
+        ),
     ],
 )
 def test_redis_urls(url: str, parsed: RedisUrl) -> None:
@@ -111,6 +121,7 @@ def test_redis_urls(url: str, parsed: RedisUrl) -> None:
 
 @pytest.mark.parametrize(
     "url", ["", "http://h", "redis://", "unix://", "redis://h:x/0", "redis://h/zero", "unix:///p?db=x"]
+    + ["redis+sentinel://h/", "redis+sentinel:///pbx", "redis+sentinel://h:x/pbx", "redis+sentinel://h/pbx/zero"],
 )
 def test_what_is_no_redis_url_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(ValueError, match="Redis URL"):

@@ -18,6 +18,8 @@ from pbx_runtime.redis_url import RedisUrl
 pack: Callable[[tuple[Argument, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
 """One command as bytes, by hiredis. (Its stub takes tuples of one element only.)"""
 ReplyError = hiredis.ReplyError
+SENTINEL_S = 1.0
+"""How long one Sentinel may take before the next is asked."""
 _NOTHING: Any = object()
 Receive = Callable[[Any], None]
 
@@ -87,7 +89,12 @@ class RedisLink(asyncio.Protocol):
 
 
 async def open_link(url: RedisUrl) -> RedisLink:
-    """Connect and identify. Raises OSError or Unavailable."""
+    """Connect and identify; where Sentinels are named, to the server that they call the primary now.
+
+    Raises OSError or Unavailable.
+    """
+    if url.sentinels:
+        url = await ask_sentinels(url)
     loop = asyncio.get_running_loop()
     link = RedisLink(lambda _: None)
     if url.path:
@@ -100,6 +107,28 @@ async def open_link(url: RedisUrl) -> RedisLink:
         link.abort("handshake failed")
         raise
     return link
+
+
+async def ask_sentinels(url: RedisUrl) -> RedisUrl:
+    """The URL of the primary, of the first Sentinel that answers. Raises Unavailable with what each of them said."""
+    failures = []
+    for host, port in url.sentinels:
+        at = RedisUrl(host, port, password=url.sentinel_password)
+        try:
+            async with asyncio.timeout(SENTINEL_S):
+                link = await open_link(at)
+                try:
+                    (reply,) = await link.ask([("SENTINEL", "GET-MASTER-ADDR-BY-NAME", url.name)])
+                finally:
+                    link.abort("answered")
+        except (OSError, errors.Unavailable) as error:  # TimeoutError is an OSError
+            failures.append(f"{host}:{port}: {str(error) or type(error).__name__}")
+            continue
+        if isinstance(reply, list) and len(reply) == 2:
+            primary, primary_port = bytes(reply[0]).decode(), int(reply[1])
+            return RedisUrl(primary, primary_port, db=url.db, user=url.user, password=url.password)
+        failures.append(f"{host}:{port}: {reply if isinstance(reply, ReplyError) else f'knows no {url.name}'}")
+    raise errors.Unavailable("no Sentinel tells the primary: " + "; ".join(failures))
 
 
 async def _identify(link: RedisLink, url: RedisUrl) -> None:

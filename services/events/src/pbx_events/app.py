@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import redis.asyncio
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
@@ -52,7 +51,7 @@ async def main(lifecycle: Lifecycle, settings: EventsSettings) -> None:
     store = Store(settings.sql_url())
     await store.migrate()
     lifecycle.on_stop(store.close, "store")
-    client = redis.asyncio.Redis.from_url(settings.redis_url)
+    client = open_redis(settings.redis_url, command_s=None)
     lifecycle.on_stop(client.aclose, "redis")
     dispatch = Dispatch(client, settings.instance_id, store)
     health.set("outbox", False, "not read yet")
