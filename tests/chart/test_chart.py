@@ -131,6 +131,17 @@ def test_mixed_protocols_make_one_service(template: Template) -> None:
     assert {port["protocol"] for port in service["spec"]["ports"]} == {"UDP", "TCP"}
 
 
+def test_private_webhooks_are_allowed_where_they_are_wanted(template: Template) -> None:
+    name = "PBX_WEBHOOK_ALLOW_PRIVATE"
+    kind = next(
+        b["kind"] for b in template() if b["metadata"]["name"] == "pbx-events" and "template" in b.get("spec", {})
+    )
+    plain = environment(find(template(), kind, "pbx-events")["spec"]["template"]["spec"])
+    assert name not in plain
+    allowed = template("--set", "events.webhookAllowPrivate=true")
+    assert environment(find(allowed, kind, "pbx-events")["spec"]["template"]["spec"])[name]["value"] == "1"
+
+
 def test_an_unknown_address_is_waited_for_and_a_given_one_is_not(template: Template) -> None:
     spec = find(template(), "StatefulSet", "pbx-signaling")["spec"]["template"]["spec"]
     assert spec["initContainers"][0]["command"][:3] == ["python", "-m", "pbx_operator.advertise"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,8 @@ import grpc
 import pytest
 
 from pbx.relay.v1 import relay_pb2 as pb
+from pbx.relay.v1 import relay_pb2_grpc
+from support.ports import free_port
 from support.redis_server import RedisServer, redis_server
 from support.relay_process import RelayProcess, endpoint, instance, local, relay_process
 from support.relay_rig import Phone, rtp_packet
@@ -201,3 +205,32 @@ async def test_the_shard_changes_without_touching_live_calls(
             assert 61000 <= other.slot * 8 < 61800
             a.rtp.send(rtp_packet(1), local(allocated, A))
             assert await b.rtp.receive() == (rtp_packet(1), local(allocated, B))
+
+
+def _status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+async def test_readiness_is_an_echo_and_red_from_the_first_moment_of_a_drain(redis: RedisServer) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    environment = {"PBX_HTTP_LISTEN": f"127.0.0.1:{port}", "PBX_RELAY_PROBE_S": "1"}
+    with relay_process(redis, environment=environment) as relay:
+        until(lambda: _status(f"{url}/readyz") == 200, timeout_s=10, what="the echo is heard")
+        async with instance(relay) as signaling:
+            await signaling.ask(allocate=pb.AllocateRequest(call_id="kept"))
+            await asyncio.to_thread(_drain, relay)
+            until(lambda: _status(f"{url}/readyz") == 503, timeout_s=5, what="red while it drains")
+            assert _status(f"{url}/healthz") == 200, "a call is up: nobody may kill it"
+            await signaling.ask(release=pb.ReleaseRequest(call_id="kept"))
+
+
+def _drain(relay: RelayProcess) -> None:
+    lease = relay.lease()
+    assert lease is not None
+    with grpc.insecure_channel(lease.grpc_address) as channel:
+        relay_pb2_grpc.RelayServiceStub(channel).Drain(pb.DrainRequest(deadline_s=30), timeout=5)

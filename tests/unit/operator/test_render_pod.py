@@ -54,6 +54,7 @@ def test_the_relay_learns_its_shard_and_addresses() -> None:
     environment = {e["name"]: e.get("value") for e in pod["spec"]["containers"][0]["env"]}
     assert environment["PBX_RELAY_PORTS"] == "30000-30079"
     assert environment["PBX_RELAY_SHARD_FILE"] == "/etc/podinfo/ports"
+    assert environment["PBX_RELAY_PROBE_S"] == "10", "readiness proves that packets pass"
     assert environment["PBX_RELAY_ADVERTISE"] == "192.0.2.1"
     assert environment["PBX_GRPC_LISTEN"] == "10.0.0.1:9300"
     field = pod["spec"]["volumes"][0]["downwardAPI"]["items"][0]

@@ -56,7 +56,7 @@ def parse_redis_url(url: str) -> RedisUrl:
         raise ValueError("the Redis URL has a port or a database that is no number") from None
 
 
-class _NoNumber(Exception):  # noqa: N818  # never leaves this module
+class _NoNumber(Exception):  # never leaves this module
     pass
 
 

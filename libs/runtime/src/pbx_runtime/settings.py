@@ -86,7 +86,9 @@ class ServiceSettings(BaseSettings):
     """Whether its work may wait for what runs, up to a tick of the scheduler; not for what relays media itself."""
 
     redis_url: str = Field(default="redis://127.0.0.1:6379/0", pattern=r"^(redis|rediss|unix|redis\+sentinel)://")
-    """redis://host:port/db, rediss:// for TLS, unix:///path, redis+sentinel://hosts/name/db. May hold a password: never logged."""
+    """redis://host:port/db, rediss:// for TLS, unix:///path, redis+sentinel://hosts/name/db.
+
+    May hold a password: never logged."""
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
     """SQLAlchemy URL; None for a SQLite file in `data`. May hold a password: never logged."""
     data: Path = Path("var")

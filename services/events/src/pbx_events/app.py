@@ -23,6 +23,7 @@ from pbx_runtime.http import serve_http
 if TYPE_CHECKING:
     from pbx_events.settings import EventsSettings
     from pbx_runtime.lifecycle import Lifecycle
+from pbx_runtime.redis_pool import open_redis
 
 _log = logs.get_logger("app")
 

@@ -17,6 +17,7 @@ from pbx_media_relay.journal import FileJournal
 from pbx_media_relay.observe import Observer
 from pbx_media_relay.outbox import RENEW_S, Announcer
 from pbx_media_relay.ports import Shard, SlotPool
+from pbx_media_relay.probe import EchoProbe
 from pbx_media_relay.recording.messages import Stored
 from pbx_media_relay.recording.recorder import Recorder
 from pbx_media_relay.relay import Relay
@@ -63,6 +64,7 @@ class App:
         self.redis = PipelinedRedis(settings.redis_url)
         self.announcer = Announcer(self.redis, self.identity, f"media-relay/{settings.name}")
         self.observer.watch(self.relay, selection.datapath.name)
+        self.probe = EchoProbe(self.relay, settings.relay_bind[0], self.civil.monotonic_ns)
         path = settings.relay_shard_file
         self._shard_file = ShardFile(path, self._reshape) if path else None
 
@@ -96,11 +98,26 @@ class App:
         while True:
             self.relay.handle_timeout(self.civil.monotonic_ns())
             self.recorder.tick()
+            self._show_drain()
             if count % TICKS_PER_STATUS == 0:
                 self.servicer.tell_status()
                 self.look_at_shard()
             count += 1
             await asyncio.sleep(TICK_S)
+
+    def _show_drain(self) -> None:
+        """Readiness is red from the first moment of a drain, whoever ordered it; liveness stays green."""
+        if self.relay.drain_deadline_ns is not None:
+            self._lifecycle.health.set("draining", False, "draining")
+
+    async def keep_probing(self) -> None:
+        """Look at the relay's own echo again and again, for as long as the process lives."""
+        while True:
+            trouble = await self.probe.look()
+            if trouble:
+                _log.error("the relay does not echo", reason=trouble)
+            self._lifecycle.health.set("echo", not trouble, trouble)
+            await asyncio.sleep(self.settings.relay_probe_s)
 
     async def announce(self, listen: Listen) -> None:
         """Keep the lease in Redis, now that it is known where the gRPC server listens."""
@@ -118,8 +135,8 @@ class App:
         """Take no new calls, wait until the last one is over or the deadline comes, then end."""
         now_ns = self.civil.monotonic_ns()
         wait_s = max(self.settings.shutdown_s - SPARE_S, self.settings.shutdown_s / 2)
-        self._lifecycle.health.set("draining", False, "draining")
         self.relay.drain(now_ns + int(wait_s * 1e9), now_ns)
+        self._show_drain()
         self.announce_once()
         self.servicer.tell_status()
         # Polled: both the calls and the deadline move while it waits.
@@ -172,6 +189,9 @@ async def service_main(lifecycle: Lifecycle, settings: RelaySettings) -> None:
     )
     await serve_http(lifecycle, system_app(lifecycle.health, lifecycle.registry), settings.http_listen)
     lifecycle.start(app.tick(), "tick")
+    if settings.relay_probe_s and selection.datapath.name != "null":  # which forwards nothing
+        lifecycle.health.set("echo", False, "not looked at yet")
+        lifecycle.start(app.keep_probing(), "echo")
     lifecycle.start(app.announce(listen), "lease")
     lifecycle.on_stop(app.drain, "drain")
     _log.info("relay up", ports=str(settings.relay_ports), hosts=list(settings.hosts), grpc=str(listen))

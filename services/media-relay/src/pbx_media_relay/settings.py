@@ -46,6 +46,8 @@ class RelaySettings(ServiceSettings):
     """Node on which it runs; empty outside a cluster."""
     relay_media_timeout_s: int = Field(default=60, ge=0, le=86400)
     """Silence in both directions that is reported for calls that name none; 0: never."""
+    relay_probe_s: int = Field(default=0, ge=0, le=3600)
+    """Seconds between two looks at its own echo, which readiness depends on; 0: none. Each takes a slot a moment."""
     relay_recordings: Path | None = None
     """Directory of recordings; default: `recordings` in the data directory."""
     datapath: Literal["auto", "ebpf", "native", "python", "null"] = "auto"

@@ -172,6 +172,7 @@ def _environment(pool: Pool, shard: Shard, advertise: tuple[str, ...], control_h
         "PBX_GRPC_LISTEN": grpc_address,
         "PBX_HTTP_LISTEN": f"{host}:{shard.control.first + 1}",
         "PBX_DATAPATH": template.datapath,
+        "PBX_RELAY_PROBE_S": "10",
         "PBX_DATA": "/data",
         "PBX_LOG_LEVEL": template.log_level,
         "PBX_SHUTDOWN_S": str(max(1, pool.spec.drain.deadline_seconds)),
