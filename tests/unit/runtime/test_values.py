@@ -121,8 +121,10 @@ def test_redis_urls(url: str, parsed: RedisUrl) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "http://h", "redis://", "unix://", "redis://h:x/0", "redis://h/zero", "unix:///p?db=x"]
-    + ["redis+sentinel://h/", "redis+sentinel:///pbx", "redis+sentinel://h:x/pbx", "redis+sentinel://h/pbx/zero"],
+    [
+        *("", "http://h", "redis://", "unix://", "redis://h:x/0", "redis://h/zero", "unix:///p?db=x"),
+        *("redis+sentinel://h/", "redis+sentinel:///pbx", "redis+sentinel://h:x/pbx", "redis+sentinel://h/pbx/zero"),
+    ],
 )
 def test_what_is_no_redis_url_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(ValueError, match="Redis URL"):

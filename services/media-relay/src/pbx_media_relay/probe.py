@@ -1,9 +1,9 @@
 """Bind and echo: a call of the relay's own, whose packets must come out at the other side.
 
-What a process answers over HTTP says little of its sockets. Once in a while a slot is taken for a call of two sockets on
-this host, one RTP packet goes each way through the datapath that carries everybody's, and the slot is given back. Not
-done while the relay drains or has no slot free: busy is not broken. With `ebpf` it proves the user-space half only;
-packets over loopback do not pass the interface.
+What a process answers over HTTP says little of its sockets. Once in a while a slot is taken for a call of two
+sockets on this host, one RTP packet goes each way through the datapath that carries everybody's, and the slot is
+given back. Not done while the relay drains or has no slot free: busy is not broken. With `ebpf` it proves the
+user-space half only; packets over loopback do not pass the interface.
 """
 
 from __future__ import annotations
