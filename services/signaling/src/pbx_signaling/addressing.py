@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from pbx_signaling.call import wire
+from pbx_signaling.peering import at, is_remote
 from pbx_sip.address import TRANSPORTS, Flow, HostPort, Transport
 from pbx_sip.errors import RemoteError
 from pbx_sip.message.uri import Uri
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from pbx_signaling.call.events import Target
 
 ROUTES_MAX: Final = 4_096
@@ -38,6 +41,8 @@ class Addressing:
 
     instance: str
     listeners: dict[str, Listener] = field(default_factory=dict)
+    peers: Collection[str] = ()
+    """Other instances that live: a phone that is bound to a flow of theirs is reached through them."""
     _vias: dict[str, str] = field(default_factory=dict)
     _contacts: dict[tuple[str, bool], str] = field(default_factory=dict)
     _routes: dict[tuple[str, Flow], Flow] = field(default_factory=dict)
@@ -68,11 +73,28 @@ class Addressing:
         """The flow on which a binding is reached: its own, or that to the address its Path or Contact names."""
         transport = Transport(target.transport)
         flow = Flow(transport, HostPort(target.host, target.port), target.listener, target.connection)
+        if target.instance in self.peers and wire.is_flow_bound(target):
+            return self._through(target.instance, flow)
         if flow.listener not in self.listeners:
             flow = flow._replace(listener=self._listener_for(transport, target.host) or next(iter(self.listeners)))
         if wire.is_flow_bound(target):
             return flow
         return self.route(_uri_within(target.path[0] if target.path else target.uri), flow)
+
+    def take(self, instance: str, flow: Flow) -> Flow:
+        """A flow of another instance, under the name by which this one can use it."""
+        return self._through(instance, flow)
+
+    def _through(self, instance: str, flow: Flow) -> Flow:
+        """Via and Contact are our own: the answer comes back up the flow, later requests find us or are handed on."""
+        found = at(instance, flow)
+        if found.listener not in self._vias:
+            own = flow.listener if flow.listener in self.listeners else None
+            own = own or self._listener_for(flow.transport, flow.remote.host) or next(iter(self.listeners))
+            self._vias[found.listener] = self._vias[own]
+            for secure in (False, True):
+                self._contacts[found.listener, secure] = self._contacts[own, secure]
+        return found
 
     def route(self, uri_text: str, default: Flow) -> Flow:
         """The flow to a next hop: to the address and over the transport that the URI names, else `default`.
@@ -80,7 +102,7 @@ class Addressing:
         Connections are kept: what came over one goes back over it (RFC 5626). A transport that the URI does not name
         is that of `default`.
         """
-        if default.connection:
+        if default.connection or is_remote(default):
             return default
         key = (uri_text, default)
         found = self._routes.get(key)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pbx.signaling.v1 import signaling_pb2_grpc
 from pbx_runtime import logs
@@ -15,10 +15,12 @@ from pbx_runtime.http import serve_http, system_app
 from pbx_runtime.redis_pipe import PipelinedRedis
 from pbx_signaling.addressing import Addressing
 from pbx_signaling.api.grpc import SignalingService
+from pbx_signaling.api.peer_link import PeerLinkService
 from pbx_signaling.call.commands import Record
 from pbx_signaling.call.snapshot import encode
 from pbx_signaling.call.state import CallPolicy
 from pbx_signaling.clients.discovery import Discovery
+from pbx_signaling.clients.peers import Peers
 from pbx_signaling.clients.registrar import GrpcRegistrar
 from pbx_signaling.clients.relay import Relays
 from pbx_signaling.config import CoreConfig
@@ -31,6 +33,7 @@ from pbx_signaling.journal import Journal
 from pbx_signaling.observe import CoreCollector, Observer
 from pbx_signaling.outbox import event_of
 from pbx_signaling.pager import Pager, PagerMessage, Stage
+from pbx_signaling.peering import Carriage, Peering, is_remote
 from pbx_signaling.registration import RegisterAsk, Registration
 from pbx_signaling.step import Step
 from pbx_signaling.storage.redis_outbox import RedisOutbox
@@ -41,6 +44,10 @@ from pbx_sip.dialog.session_timer import SessionPolicy
 from pbx_sip.tokens import RandomTokens
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    import grpc.aio
+
     from pbx_runtime.lifecycle import Lifecycle
     from pbx_signaling.call.events import Signal
     from pbx_signaling.settings import SignalingSettings
@@ -50,6 +57,9 @@ LEASE_S: Final = 5
 """How long this instance counts as alive without a sign of it (key sig:inst:<id>)."""
 LAST_WORDS_S: Final = 5.0
 """How long BYEs and events may take when the process ends."""
+INDEX: Final = "sig:index"
+"""Sorted set: instances by the end of their lease, Unix milliseconds; so that replicas find each other."""
+INDEX_KEPT_MS: Final = 60_000
 UNREGISTER_TRIES: Final = 5
 """Within half a minute; what is left then expires with the registration."""
 
@@ -91,6 +101,9 @@ class Signaling:
         self.core.registration = self.registration
         self.pager = Pager(self.core, gate, identity, self.addressing, self._page)
         self.core.pager = self.pager
+        self.peers = Peers(instance, self.redis, self._broken, self._start_link)
+        self.peering = Peering(instance, self.peers)
+        self.core.peering = self.peering
         self._listeners = Listeners(settings, self.addressing, self.driver.received, self._broken, self._is_registered)
         self._relay_tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -114,15 +127,34 @@ class Signaling:
         await serve_grpc(
             lifecycle,
             settings.grpc_listen,
-            lambda server: signaling_pb2_grpc.add_SignalingServiceServicer_to_server(service, server),
+            lambda server: self._add_services(server, service),
         )
         await serve_http(lifecycle, system_app(self._health, lifecycle.registry), settings.http_listen)
         await self._listeners.open()
-        lifecycle.registry.register(TransportCollector(self._listeners, self.registration.flows))
+        lifecycle.registry.register(TransportCollector(self._listeners, self.registration.flows, self.peering))
         lifecycle.on_stop(self._end_calls, "calls")
+
+    def _add_services(self, server: grpc.aio.Server, service: SignalingService) -> None:
+        signaling_pb2_grpc.add_SignalingServiceServicer_to_server(service, server)
+        signaling_pb2_grpc.add_PeerLinkServiceServicer_to_server(PeerLinkService(self._carried), server)
+
+    def _start_link(self, link: Coroutine[Any, Any, None], name: str) -> None:
+        self._lifecycle.start(link, name)
+
+    def _carried(self, instance: str, carriage: Carriage, data: bytes, flow: Flow) -> None:
+        """What another replica handed over."""
+        if carriage is Carriage.RECEIVED:
+            self.driver.received(data, self.addressing.take(instance, flow))
+        elif carriage is Carriage.BROKEN:
+            self._broken(self.addressing.take(instance, flow))
+        elif self._listeners.send(data, flow):
+            self.peering.used(flow, instance)
+        else:
+            self.peers.carry(instance, Carriage.BROKEN, b"", flow)
 
     def _broken(self, flow: Flow) -> None:
         """A connection is gone, or could not be made: not from within a step of the core."""
+        self.peering.broken(flow)
         asyncio.get_running_loop().call_soon(self.driver.transport_failed, flow)
 
     def _is_registered(self, flow: Flow) -> bool:
@@ -152,15 +184,27 @@ class Signaling:
         self._listeners.close()
 
     async def _keep_lease(self) -> None:
-        key = f"sig:inst:{self._settings.instance_id}"
+        instance = self._settings.instance_id
+        key = f"sig:inst:{instance}"
         while True:
+            now_ms = int(time.time() * 1000)
             self.redis.submit("SET", key, str(self._settings.grpc_listen), "EX", LEASE_S, callback=_ignore)
+            self.redis.submit("ZADD", INDEX, now_ms + LEASE_S * 1000, instance, callback=_ignore)
+            self.redis.submit("ZREMRANGEBYSCORE", INDEX, "-inf", now_ms - INDEX_KEPT_MS, callback=_ignore)
+            self.redis.submit("ZRANGEBYSCORE", INDEX, now_ms, "+inf", callback=self._replicas_seen)
             await asyncio.sleep(LEASE_S / 3)
+
+    def _replicas_seen(self, reply: Any, error: object) -> None:
+        """The instances that live; without Redis those that lived."""
+        if error is None:
+            alive = frozenset(name.decode() for name in reply) - {self._settings.instance_id}
+            self.addressing.peers = self.peering.alive = alive
 
     # --- what the parts tell each other
 
     def _transmit(self, data: bytes, flow: Flow) -> None:
-        if not self._listeners.send(data, flow) and flow.transport.reliable:
+        send = self.peering.send if is_remote(flow) else self._listeners.send
+        if not send(data, flow) and flow.transport.reliable:
             self._broken(flow)
 
     def _encode(self, source: str, step: Step) -> tuple[list[bytes], bytes]:

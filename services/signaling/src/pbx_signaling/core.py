@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from pbx_signaling.config import CoreConfig
     from pbx_signaling.identity import Identity
     from pbx_signaling.pager import Pager
+    from pbx_signaling.peering import Peering
     from pbx_signaling.registration import Registration
     from pbx_sip.address import Flow
 
@@ -75,6 +76,8 @@ class Core:
         self.oversize = Oversize(addressing)
         self.registration: Registration | None = None
         """Set by the composition root; REGISTER is answered 503 without it."""
+        self.peering: Peering | None = None
+        """Set by the composition root where there may be other replicas."""
         self.pager: Pager | None = None
         """Set by the composition root; MESSAGE outside of a dialog is answered 503 without it."""
 
@@ -86,6 +89,8 @@ class Core:
         self.counters.messages_in += 1
         try:
             message = parse(data)
+            if self.peering is not None and self.peering.forward(message, data, flow):
+                return
             if type(message) is Request:
                 self._request_in(message, flow)
             else:

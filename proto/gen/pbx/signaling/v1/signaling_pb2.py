@@ -24,31 +24,41 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n pbx/signaling/v1/signaling.proto\x12\x10pbx.signaling.v1\"G\n\x10ListCallsRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"S\n\x11ListCallsResponse\x12%\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x16.pbx.signaling.v1.Call\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x0eGetCallRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\"7\n\x0fGetCallResponse\x12$\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x16.pbx.signaling.v1.Call\"0\n\rHangUpRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x10\n\x0eHangUpResponse\"\xa7\x02\n\x04\x43\x61ll\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.pbx.signaling.v1.CallState\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\t\x12\x0e\n\x06\x63\x61llee\x18\x04 \x01(\t\x12\x15\n\rstarted_at_ms\x18\x05 \x01(\x03\x12\x1b\n\x0e\x61nswered_at_ms\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12)\n\ncaller_leg\x18\x07 \x01(\x0b\x32\x15.pbx.signaling.v1.Leg\x12)\n\ncallee_leg\x18\x08 \x01(\x0b\x32\x15.pbx.signaling.v1.Leg\x12\x10\n\x08relay_id\x18\t \x01(\t\x12\x13\n\x0binstance_id\x18\n \x01(\tB\x11\n\x0f_answered_at_ms\"m\n\x03Leg\x12\x13\n\x0bsip_call_id\x18\x01 \x01(\t\x12\x11\n\tlocal_tag\x18\x02 \x01(\t\x12\x12\n\nremote_tag\x18\x03 \x01(\t\x12\x16\n\x0eremote_address\x18\x04 \x01(\t\x12\x12\n\nuser_agent\x18\x05 \x01(\t*\x9f\x01\n\tCallState\x12\x1a\n\x16\x43\x41LL_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43\x41LL_STATE_ROUTING\x10\x01\x12\x16\n\x12\x43\x41LL_STATE_DIALING\x10\x02\x12\x16\n\x12\x43\x41LL_STATE_RINGING\x10\x03\x12\x17\n\x13\x43\x41LL_STATE_ANSWERED\x10\x04\x12\x15\n\x11\x43\x41LL_STATE_ENDING\x10\x05\x32\x85\x02\n\x10SignalingService\x12T\n\tListCalls\x12\".pbx.signaling.v1.ListCallsRequest\x1a#.pbx.signaling.v1.ListCallsResponse\x12N\n\x07GetCall\x12 .pbx.signaling.v1.GetCallRequest\x1a!.pbx.signaling.v1.GetCallResponse\x12K\n\x06HangUp\x12\x1f.pbx.signaling.v1.HangUpRequest\x1a .pbx.signaling.v1.HangUpResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n pbx/signaling/v1/signaling.proto\x12\x10pbx.signaling.v1\"M\n\x0c\x43\x61rryRequest\x12\x13\n\x0binstance_id\x18\x01 \x01(\t\x12(\n\x05items\x18\x02 \x03(\x0b\x32\x19.pbx.signaling.v1.Carried\"\x0f\n\rCarryResponse\"\x9d\x01\n\x07\x43\x61rried\x12,\n\x08\x63\x61rriage\x18\x01 \x01(\x0e\x32\x1a.pbx.signaling.v1.Carriage\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x11\n\ttransport\x18\x03 \x01(\r\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\x0c\n\x04port\x18\x05 \x01(\r\x12\x15\n\rconnection_id\x18\x06 \x01(\x04\x12\x10\n\x08listener\x18\x07 \x01(\t\"G\n\x10ListCallsRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\r\x12\x12\n\npage_token\x18\x03 \x01(\t\"S\n\x11ListCallsResponse\x12%\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x16.pbx.signaling.v1.Call\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"!\n\x0eGetCallRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\"7\n\x0fGetCallResponse\x12$\n\x04\x63\x61ll\x18\x01 \x01(\x0b\x32\x16.pbx.signaling.v1.Call\"0\n\rHangUpRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x10\n\x0eHangUpResponse\"\xa7\x02\n\x04\x43\x61ll\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.pbx.signaling.v1.CallState\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\t\x12\x0e\n\x06\x63\x61llee\x18\x04 \x01(\t\x12\x15\n\rstarted_at_ms\x18\x05 \x01(\x03\x12\x1b\n\x0e\x61nswered_at_ms\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12)\n\ncaller_leg\x18\x07 \x01(\x0b\x32\x15.pbx.signaling.v1.Leg\x12)\n\ncallee_leg\x18\x08 \x01(\x0b\x32\x15.pbx.signaling.v1.Leg\x12\x10\n\x08relay_id\x18\t \x01(\t\x12\x13\n\x0binstance_id\x18\n \x01(\tB\x11\n\x0f_answered_at_ms\"m\n\x03Leg\x12\x13\n\x0bsip_call_id\x18\x01 \x01(\t\x12\x11\n\tlocal_tag\x18\x02 \x01(\t\x12\x12\n\nremote_tag\x18\x03 \x01(\t\x12\x16\n\x0eremote_address\x18\x04 \x01(\t\x12\x12\n\nuser_agent\x18\x05 \x01(\t*c\n\x08\x43\x61rriage\x12\x18\n\x14\x43\x41RRIAGE_UNSPECIFIED\x10\x00\x12\x11\n\rCARRIAGE_SEND\x10\x01\x12\x15\n\x11\x43\x41RRIAGE_RECEIVED\x10\x02\x12\x13\n\x0f\x43\x41RRIAGE_BROKEN\x10\x03*\x9f\x01\n\tCallState\x12\x1a\n\x16\x43\x41LL_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43\x41LL_STATE_ROUTING\x10\x01\x12\x16\n\x12\x43\x41LL_STATE_DIALING\x10\x02\x12\x16\n\x12\x43\x41LL_STATE_RINGING\x10\x03\x12\x17\n\x13\x43\x41LL_STATE_ANSWERED\x10\x04\x12\x15\n\x11\x43\x41LL_STATE_ENDING\x10\x05\x32\x85\x02\n\x10SignalingService\x12T\n\tListCalls\x12\".pbx.signaling.v1.ListCallsRequest\x1a#.pbx.signaling.v1.ListCallsResponse\x12N\n\x07GetCall\x12 .pbx.signaling.v1.GetCallRequest\x1a!.pbx.signaling.v1.GetCallResponse\x12K\n\x06HangUp\x12\x1f.pbx.signaling.v1.HangUpRequest\x1a .pbx.signaling.v1.HangUpResponse2]\n\x0fPeerLinkService\x12J\n\x05\x43\x61rry\x12\x1e.pbx.signaling.v1.CarryRequest\x1a\x1f.pbx.signaling.v1.CarryResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pbx.signaling.v1.signaling_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CALLSTATE']._serialized_start=782
-  _globals['_CALLSTATE']._serialized_end=941
-  _globals['_LISTCALLSREQUEST']._serialized_start=54
-  _globals['_LISTCALLSREQUEST']._serialized_end=125
-  _globals['_LISTCALLSRESPONSE']._serialized_start=127
-  _globals['_LISTCALLSRESPONSE']._serialized_end=210
-  _globals['_GETCALLREQUEST']._serialized_start=212
-  _globals['_GETCALLREQUEST']._serialized_end=245
-  _globals['_GETCALLRESPONSE']._serialized_start=247
-  _globals['_GETCALLRESPONSE']._serialized_end=302
-  _globals['_HANGUPREQUEST']._serialized_start=304
-  _globals['_HANGUPREQUEST']._serialized_end=352
-  _globals['_HANGUPRESPONSE']._serialized_start=354
-  _globals['_HANGUPRESPONSE']._serialized_end=370
-  _globals['_CALL']._serialized_start=373
-  _globals['_CALL']._serialized_end=668
-  _globals['_LEG']._serialized_start=670
-  _globals['_LEG']._serialized_end=779
-  _globals['_SIGNALINGSERVICE']._serialized_start=944
-  _globals['_SIGNALINGSERVICE']._serialized_end=1205
+  _globals['_CARRIAGE']._serialized_start=1037
+  _globals['_CARRIAGE']._serialized_end=1136
+  _globals['_CALLSTATE']._serialized_start=1139
+  _globals['_CALLSTATE']._serialized_end=1298
+  _globals['_CARRYREQUEST']._serialized_start=54
+  _globals['_CARRYREQUEST']._serialized_end=131
+  _globals['_CARRYRESPONSE']._serialized_start=133
+  _globals['_CARRYRESPONSE']._serialized_end=148
+  _globals['_CARRIED']._serialized_start=151
+  _globals['_CARRIED']._serialized_end=308
+  _globals['_LISTCALLSREQUEST']._serialized_start=310
+  _globals['_LISTCALLSREQUEST']._serialized_end=381
+  _globals['_LISTCALLSRESPONSE']._serialized_start=383
+  _globals['_LISTCALLSRESPONSE']._serialized_end=466
+  _globals['_GETCALLREQUEST']._serialized_start=468
+  _globals['_GETCALLREQUEST']._serialized_end=501
+  _globals['_GETCALLRESPONSE']._serialized_start=503
+  _globals['_GETCALLRESPONSE']._serialized_end=558
+  _globals['_HANGUPREQUEST']._serialized_start=560
+  _globals['_HANGUPREQUEST']._serialized_end=608
+  _globals['_HANGUPRESPONSE']._serialized_start=610
+  _globals['_HANGUPRESPONSE']._serialized_end=626
+  _globals['_CALL']._serialized_start=629
+  _globals['_CALL']._serialized_end=924
+  _globals['_LEG']._serialized_start=926
+  _globals['_LEG']._serialized_end=1035
+  _globals['_SIGNALINGSERVICE']._serialized_start=1301
+  _globals['_SIGNALINGSERVICE']._serialized_end=1562
+  _globals['_PEERLINKSERVICE']._serialized_start=1564
+  _globals['_PEERLINKSERVICE']._serialized_end=1657
 # @@protoc_insertion_point(module_scope)

@@ -19,6 +19,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Carriage:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CarriageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Carriage.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CARRIAGE_UNSPECIFIED: _Carriage.ValueType  # 0
+    """Not given."""
+    CARRIAGE_SEND: _Carriage.ValueType  # 1
+    """The receiver has the flow: send the message down it."""
+    CARRIAGE_RECEIVED: _Carriage.ValueType  # 2
+    """The sender has the flow: a message came up it whose dialog or transaction is the receiver's."""
+    CARRIAGE_BROKEN: _Carriage.ValueType  # 3
+    """The sender has, or had, the flow: it is gone."""
+
+class Carriage(_Carriage, metaclass=_CarriageEnumTypeWrapper):
+    """What is to be done with what is carried."""
+
+CARRIAGE_UNSPECIFIED: Carriage.ValueType  # 0
+"""Not given."""
+CARRIAGE_SEND: Carriage.ValueType  # 1
+"""The receiver has the flow: send the message down it."""
+CARRIAGE_RECEIVED: Carriage.ValueType  # 2
+"""The sender has the flow: a message came up it whose dialog or transaction is the receiver's."""
+CARRIAGE_BROKEN: Carriage.ValueType  # 3
+"""The sender has, or had, the flow: it is gone."""
+Global___Carriage: _TypeAlias = Carriage  # noqa: Y015
+
 class _CallState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -54,6 +82,97 @@ CALL_STATE_ANSWERED: CallState.ValueType  # 4
 CALL_STATE_ENDING: CallState.ValueType  # 5
 """It is being ended."""
 Global___CallState: _TypeAlias = CallState  # noqa: Y015
+
+@_typing.final
+class CarryRequest(_message.Message):
+    """What one instance has for another, in order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCE_ID_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    instance_id: _builtins.str
+    """The instance that sends this."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Carried]:
+        """What it has."""
+
+    def __init__(
+        self,
+        *,
+        instance_id: _builtins.str = ...,
+        items: _abc.Iterable[Global___Carried] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instance_id", b"instance_id", "items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CarryRequest: _TypeAlias = CarryRequest  # noqa: Y015
+
+@_typing.final
+class CarryResponse(_message.Message):
+    """The stream has ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CarryResponse: _TypeAlias = CarryResponse  # noqa: Y015
+
+@_typing.final
+class Carried(_message.Message):
+    """One SIP message, or news, about a flow of one of the two instances."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CARRIAGE_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    TRANSPORT_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    CONNECTION_ID_FIELD_NUMBER: _builtins.int
+    LISTENER_FIELD_NUMBER: _builtins.int
+    carriage: Global___Carriage.ValueType
+    """What is to be done with it."""
+    data: _builtins.bytes
+    """The SIP message as on the wire; empty for CARRIAGE_BROKEN."""
+    transport: _builtins.int
+    """SIP transport: 1 UDP, 2 TCP, 3 TLS, 4 WebSocket, 5 secure WebSocket."""
+    host: _builtins.str
+    """The phone's address as the instance that has the flow sees it: an IPv4 or IPv6 literal."""
+    port: _builtins.int
+    """The phone's port."""
+    connection_id: _builtins.int
+    """The connection at the instance that has the flow; 0 for UDP."""
+    listener: _builtins.str
+    """The listener on which the flow ends there, e.g. "udp4"."""
+    def __init__(
+        self,
+        *,
+        carriage: Global___Carriage.ValueType = ...,
+        data: _builtins.bytes = ...,
+        transport: _builtins.int = ...,
+        host: _builtins.str = ...,
+        port: _builtins.int = ...,
+        connection_id: _builtins.int = ...,
+        listener: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carriage", b"carriage", "connection_id", b"connection_id", "data", b"data", "host", b"host", "listener", b"listener", "port", b"port", "transport", b"transport"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Carried: _TypeAlias = Carried  # noqa: Y015
 
 @_typing.final
 class ListCallsRequest(_message.Message):

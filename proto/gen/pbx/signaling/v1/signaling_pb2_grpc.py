@@ -187,3 +187,79 @@ class SignalingService:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class PeerLinkServiceStub:
+    """Between replicas: SIP messages whose dialog, or whose phone's connection, is another instance's.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.Carry = channel.stream_unary(
+                '/pbx.signaling.v1.PeerLinkService/Carry',
+                request_serializer=pbx_dot_signaling_dot_v1_dot_signaling__pb2.CarryRequest.SerializeToString,
+                response_deserializer=pbx_dot_signaling_dot_v1_dot_signaling__pb2.CarryResponse.FromString,
+                _registered_method=True)
+
+
+class PeerLinkServiceServicer:
+    """Between replicas: SIP messages whose dialog, or whose phone's connection, is another instance's.
+    """
+
+    def Carry(self, request_iterator, context):
+        """One stream from each instance to each that it has something for; what it carries arrives in order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_PeerLinkServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'Carry': grpc.stream_unary_rpc_method_handler(
+                    servicer.Carry,
+                    request_deserializer=pbx_dot_signaling_dot_v1_dot_signaling__pb2.CarryRequest.FromString,
+                    response_serializer=pbx_dot_signaling_dot_v1_dot_signaling__pb2.CarryResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'pbx.signaling.v1.PeerLinkService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('pbx.signaling.v1.PeerLinkService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class PeerLinkService:
+    """Between replicas: SIP messages whose dialog, or whose phone's connection, is another instance's.
+    """
+
+    @staticmethod
+    def Carry(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/pbx.signaling.v1.PeerLinkService/Carry',
+            pbx_dot_signaling_dot_v1_dot_signaling__pb2.CarryRequest.SerializeToString,
+            pbx_dot_signaling_dot_v1_dot_signaling__pb2.CarryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

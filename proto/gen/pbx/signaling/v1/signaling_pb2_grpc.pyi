@@ -80,3 +80,34 @@ class SignalingServiceServicer(metaclass=_abc_1.ABCMeta):
         """Ends a call with BYE, CANCEL or a final response, whichever its legs need."""
 
 def add_SignalingServiceServicer_to_server(servicer: SignalingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class PeerLinkServiceStub:
+    """Between replicas: SIP messages whose dialog, or whose phone's connection, is another instance's."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> PeerLinkServiceAsyncStub: ...
+    Carry: _grpc.StreamUnaryMultiCallable[_signaling_pb2.CarryRequest, _signaling_pb2.CarryResponse]
+    """One stream from each instance to each that it has something for; what it carries arrives in order."""
+
+@_typing.type_check_only
+class PeerLinkServiceAsyncStub(PeerLinkServiceStub):
+    """Between replicas: SIP messages whose dialog, or whose phone's connection, is another instance's."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    Carry: _aio.StreamUnaryMultiCallable[_signaling_pb2.CarryRequest, _signaling_pb2.CarryResponse]  # type: ignore[assignment]
+    """One stream from each instance to each that it has something for; what it carries arrives in order."""
+
+class PeerLinkServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Between replicas: SIP messages whose dialog, or whose phone's connection, is another instance's."""
+
+    @_abc_1.abstractmethod
+    def Carry(
+        self,
+        request_iterator: _MaybeAsyncIterator[_signaling_pb2.CarryRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_signaling_pb2.CarryResponse, _abc.Awaitable[_signaling_pb2.CarryResponse]]:
+        """One stream from each instance to each that it has something for; what it carries arrives in order."""
+
+def add_PeerLinkServiceServicer_to_server(servicer: PeerLinkServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -12,15 +12,17 @@ from pbx_signaling.transport.stream import Closed, StreamListener
 
 if TYPE_CHECKING:
     from pbx_signaling.flows import RegisteredFlows
+    from pbx_signaling.peering import Peering
     from pbx_signaling.transport.listeners import Listeners
 
 
 class TransportCollector(Collector):
     """Per listener ("udp4", "tls6"); reasons are those of `Closed`."""
 
-    def __init__(self, listeners: Listeners, flows: RegisteredFlows) -> None:
+    def __init__(self, listeners: Listeners, flows: RegisteredFlows, peering: Peering | None = None) -> None:
         self._listeners = listeners
         self._flows = flows
+        self._peering = peering
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """All of them."""
@@ -29,6 +31,8 @@ class TransportCollector(Collector):
         yield self._udp("dropped_out", "Datagrams that the kernel did not take")
         yield self._udp("keepalives", "Keep-alive packets over UDP: empty datagrams and STUN")
         yield GaugeMetricFamily("pbx_signaling_registered_flows", "Connections that carry a registration", len(flows))
+        if self._peering is not None:
+            yield GaugeMetricFamily("pbx_signaling_peers", "Other replicas that live", len(self._peering.alive))
         certificates = listeners.certificates
         if certificates is not None:
             yield GaugeMetricFamily(

@@ -1,0 +1,136 @@
+"""Links to other replicas (pbx.signaling.v1.PeerLinkService): a bounded queue and one stream each, made when needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc.aio
+
+from pbx.signaling.v1 import signaling_pb2 as pb
+from pbx.signaling.v1 import signaling_pb2_grpc
+from pbx_runtime import logs
+from pbx_runtime.errors import ServiceError
+from pbx_runtime.grpc_channel import open_channel
+from pbx_runtime.redis_pipe import PipelinedRedis
+from pbx_signaling.peering import Carriage, at
+from pbx_sip.address import Flow, HostPort, Transport
+
+QUEUE_MAX: Final = 10_000
+"""Messages that wait for a peer: a second of its full load. Beyond, they are dropped; SIP repeats what matters."""
+BATCH_MAX: Final = 256
+IDLE_S: Final = 60.0
+"""A link that carries nothing for so long is closed."""
+CONNECT_S: Final = 2.0
+
+_log = logs.get_logger("peers")
+
+
+class Peers:
+    """Implements `peering.Carrier`."""
+
+    def __init__(
+        self, instance: str, redis: PipelinedRedis, broken: Callable[[Flow], None], start: Callable[[Any, str], Any]
+    ) -> None:
+        """`broken`: told of flows of a peer that cannot be reached; `start`: runs a coroutine by name."""
+        self.dropped = 0
+        """Messages that reached nobody."""
+        self.carried = 0
+        self._instance = instance
+        self._redis = redis
+        self._broken = broken
+        self._start = start
+        self._links: dict[str, _Link] = {}
+
+    def carry(self, instance: str, carriage: Carriage, data: bytes, flow: Flow) -> None:
+        """See Carrier."""
+        link = self._links.get(instance)
+        if link is None:
+            link = self._links[instance] = _Link(self._instance, instance)
+            self._start(self._run(link), f"peer {instance}")
+        if len(link.queue) >= QUEUE_MAX:
+            self.dropped += 1
+            return
+        self.carried += 1
+        link.queue.append(to_carried(carriage, data, flow))
+        link.wake.set()
+
+    async def _run(self, link: _Link) -> None:
+        try:
+            address = await self._redis.submit("GET", f"sig:inst:{link.peer}")
+            if address is None:
+                _log.info("peer has no lease", peer=link.peer)
+            else:
+                await link.run(address.decode())
+        except (ServiceError, grpc.RpcError, TimeoutError) as error:
+            _log.warning("link to peer lost", peer=link.peer, reason=str(error)[:200])
+        finally:
+            del self._links[link.peer]
+            self._give_up(link)
+
+    def _give_up(self, link: _Link) -> None:
+        """What could not be carried: the flows that it was for are broken, as far as this instance can tell."""
+        for item in (*link.under_way, *link.queue):
+            self.dropped += 1
+            if item.carriage == pb.CARRIAGE_SEND:
+                self._broken(at(link.peer, flow_of(item)))
+
+
+class _Link:
+    """One stream and what waits for it."""
+
+    def __init__(self, instance: str, peer: str) -> None:
+        self.peer = peer
+        self.queue: deque[pb.Carried] = deque()
+        self.under_way: list[pb.Carried] = []
+        self.wake = asyncio.Event()
+        self._instance = instance
+
+    async def run(self, address: str) -> None:
+        """Carries until there is nothing to carry for a while. Raises RpcError, TimeoutError."""
+        channel = open_channel(address)
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await channel.channel_ready()
+            open_stream: Any = signaling_pb2_grpc.PeerLinkServiceStub(channel).Carry
+            stream = open_stream()
+            while await self._wait():
+                while self.queue:
+                    self.under_way = [self.queue.popleft() for _ in range(min(len(self.queue), BATCH_MAX))]
+                    await stream.write(pb.CarryRequest(instance_id=self._instance, items=self.under_way))
+                    self.under_way = []
+            await stream.done_writing()
+        finally:
+            await channel.close(None)
+
+    async def _wait(self) -> bool:
+        """Until there is something to carry; False where nothing came for a while."""
+        if self.queue:
+            return True
+        self.wake.clear()
+        try:
+            async with asyncio.timeout(IDLE_S):
+                await self.wake.wait()
+        except TimeoutError:
+            return bool(self.queue)
+        return True
+
+
+def to_carried(carriage: Carriage, data: bytes, flow: Flow) -> pb.Carried:
+    """As the contract has it."""
+    return pb.Carried(
+        carriage=pb.Carriage.ValueType(carriage),
+        data=data,
+        transport=flow.transport,
+        host=flow.remote.host,
+        port=flow.remote.port,
+        connection_id=flow.connection,
+        listener=flow.listener,
+    )
+
+
+def flow_of(item: pb.Carried) -> Flow:
+    """The flow of what was carried, as the instance that has it names it. Raises ValueError for no transport."""
+    return Flow(Transport(item.transport), HostPort(item.host, item.port), item.listener, item.connection_id)

@@ -1,0 +1,95 @@
+"""Messages of other replicas: which are whose, and flows that end at another instance. Pure.
+
+A flow of another instance is an ordinary flow whose listener is named "tls4@INSTANCE". Every tag and branch that we
+mint names its instance, so that a message that lands here and is another's is known without a look-up.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Protocol
+
+from pbx_sip.message.message import Message, Request
+from pbx_sip.tokens import instance_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from pbx_sip.address import Flow
+
+FLOWS_MAX: Final = 20_000
+"""Connections remembered with the instances that use them. Beyond, the oldest is forgotten: that peer then learns of
+a break by its timers."""
+
+
+class Carriage(enum.IntEnum):
+    """What is to be done with what is carried; the numbers of the contract."""
+
+    SEND = 1
+    RECEIVED = 2
+    BROKEN = 3
+
+
+class Carrier(Protocol):
+    """Hands something to another instance; never blocks, never raises."""
+
+    def carry(self, instance: str, carriage: Carriage, data: bytes, flow: Flow) -> None:
+        """`flow` as the instance that has it names it."""
+
+
+@dataclass(slots=True)
+class Peering:
+    """The other replicas as the core sees them."""
+
+    instance: str
+    carrier: Carrier
+    alive: Collection[str] = ()
+    """Instances whose lease stands, without this one."""
+    _users: dict[Flow, set[str]] = field(default_factory=dict)
+    """Connections of ours that other instances have sent something down."""
+
+    def forward(self, message: Message, data: bytes, flow: Flow) -> bool:
+        """Hands a message that came up one of our flows to the instance whose dialog or transaction it belongs to."""
+        if not self.alive or is_remote(flow):
+            return False
+        token = message.to_tag if type(message) is Request else message.branch
+        owner = instance_of(token)
+        if owner == self.instance or owner not in self.alive:
+            return False
+        self.carrier.carry(owner, Carriage.RECEIVED, data, flow)
+        return True
+
+    def send(self, data: bytes, flow: Flow) -> bool:
+        """Sends a message down a flow of another instance; False where that is gone."""
+        listener, _, instance = flow.listener.partition("@")
+        if instance not in self.alive:
+            return False
+        self.carrier.carry(instance, Carriage.SEND, data, flow._replace(listener=listener))
+        return True
+
+    def used(self, flow: Flow, instance: str) -> None:
+        """Another instance sent something down a connection of ours: it wants to hear when that breaks."""
+        if not flow.connection:
+            return
+        users = self._users.get(flow)
+        if users is None:
+            if len(self._users) >= FLOWS_MAX:
+                del self._users[next(iter(self._users))]
+            users = self._users[flow] = set()
+        users.add(instance)
+
+    def broken(self, flow: Flow) -> None:
+        """A connection of ours is gone: tells those who used it."""
+        for instance in self._users.pop(flow, ()):
+            self.carrier.carry(instance, Carriage.BROKEN, b"", flow)
+
+
+def is_remote(flow: Flow) -> bool:
+    """Whether a flow ends at another instance."""
+    return "@" in flow.listener
+
+
+def at(instance: str, flow: Flow) -> Flow:
+    """A flow of another instance, as this one names it."""
+    return flow._replace(listener=f"{flow.listener}@{instance}")

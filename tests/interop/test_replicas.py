@@ -1,0 +1,93 @@
+"""Two signaling replicas: a phone is reached down the connection that it has to the other one, and heard through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.phone import Phone
+from support.ports import free_port
+from support.product import DOMAIN, Product, Settings, accounts
+from support.stream_phone import TcpPhone
+from support.waiting import until
+from support.wire import audio_sdp
+
+pytestmark = pytest.mark.interop
+
+
+@pytest.fixture(scope="module")
+def replicas() -> Iterator[Product]:
+    settings = Settings(
+        accounts(8), replicas=2, arguments=("--tls-self-signed", "--sip-tls", f"127.0.0.1:{free_port()}")
+    )
+    with Product(settings) as running:
+        yield running
+
+
+def at(product: Product, index: int) -> tuple[str, int]:
+    host, _, port = product.document["sip"][index].rpartition(":")
+    return host, int(port)
+
+
+def tcp_phone(product: Product, user: str, index: int) -> TcpPhone:
+    return TcpPhone(at(product, index), product.credentials(user), domain=DOMAIN)
+
+
+def udp_phone(product: Product, user: str, index: int) -> Phone:
+    return Phone(at(product, index), product.credentials(user), domain=DOMAIN)
+
+
+def reachable(product: Product) -> None:
+    """Until the replicas know of each other, which takes a turn of their leases."""
+    until(lambda: product.metrics("signaling-1").sum("pbx_signaling_peers"), timeout_s=10, what="a peer")
+
+
+def test_a_call_to_a_phone_on_the_other_replica(replicas: Product) -> None:
+    reachable(replicas)
+    with udp_phone(replicas, "2000", 0) as caller, tcp_phone(replicas, "2001", 1) as callee:
+        assert callee.register().status == 200
+        dialog = caller.dial("2001")
+        invite = callee.expect("INVITE")
+        assert invite.get("via").startswith("SIP/2.0/TCP ")
+        theirs = callee.answer(invite)
+        callee.reply(invite, 180, "Ringing", dialog=theirs)
+        assert caller.expect(180)
+        callee.reply(invite, 200, "OK", dialog=theirs, body=audio_sdp(41_000))
+        caller.ack(dialog, caller.expect(200))
+        callee.expect("ACK")
+        callee.request(theirs, "INVITE", body=audio_sdp(41_000, version=2, extra=("a=sendonly",)))
+        again = caller.expect("INVITE")
+        caller.reply(again, 200, "OK", dialog=dialog, body=audio_sdp(42_000, version=2, extra=("a=recvonly",)))
+        callee.ack(theirs, callee.expect(200))
+        caller.expect("ACK")
+        caller.request(dialog, "BYE")
+        callee.reply(callee.expect("BYE"), 200, "OK")
+        assert caller.expect(200)
+    assert replicas.cdr(caller="2000")["outcome"] == "answered"
+    replicas.assert_all_released()
+
+
+def test_a_cancelled_call_and_a_connection_that_breaks_while_it_rings(replicas: Product) -> None:
+    reachable(replicas)
+    with udp_phone(replicas, "2002", 0) as caller, tcp_phone(replicas, "2003", 1) as callee:
+        assert callee.register().status == 200
+        dialog = caller.dial("2003")
+        invite = callee.expect("INVITE")
+        theirs = callee.answer(invite)
+        callee.reply(invite, 180, "Ringing", dialog=theirs)
+        assert caller.expect(180)
+        caller.cancel(dialog)
+        cancel = callee.expect("CANCEL")
+        callee.reply(cancel, 200, "OK")
+        callee.reply(invite, 487, "Request Terminated", dialog=theirs)
+        callee.expect("ACK")
+        assert caller.expect(200, method="CANCEL")
+        caller.ack(dialog, caller.expect(487))
+        dialog = caller.dial("2003")
+        invite = callee.expect("INVITE")
+        callee.reply(invite, 180, "Ringing", dialog=callee.answer(invite))
+        assert caller.expect(180)
+        callee.close()
+        caller.ack(dialog, caller.expect(503))
+    replicas.assert_all_released()
