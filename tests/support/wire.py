@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 CRLF = "\r\n"
 _QUOTED = re.compile(r'(\w+)\s*=\s*(?:"([^"]*)"|([^,\s]+))')
@@ -25,7 +27,11 @@ _SHORT = {
     "l": "content-length",
     "c": "content-type",
 }
-_HASHES = {"md5": hashlib.md5, "sha-256": hashlib.sha256}
+_HASHES: dict[str, Callable[[bytes], Any]] = {
+    "md5": hashlib.md5,
+    "sha-256": hashlib.sha256,
+    "sha-512-256": partial(hashlib.new, "sha512_256"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +113,7 @@ class Credentials:
         digest = _HASHES[algorithm.lower()]
 
         def hashed(*parts: str) -> str:
-            return digest(":".join(parts).encode()).hexdigest()
+            return str(digest(":".join(parts).encode()).hexdigest())
 
         ha1, ha2 = hashed(self.user, asked["realm"], self.password), hashed(method, uri)
         fields = f'Digest username="{self.user}", realm="{asked["realm"]}", nonce="{asked["nonce"]}", uri="{uri}"'

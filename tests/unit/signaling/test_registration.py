@@ -36,6 +36,9 @@ class FakeCore:
     def settle(self) -> None:
         """Nothing to settle."""
 
+    def proved(self, source: object) -> None:
+        """Nobody is limited here."""
+
 
 class FakeGate:
     def aor_of(self, uri: object) -> str:

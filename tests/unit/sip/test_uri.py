@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pbx_sip.address import HostPort, Transport
-from pbx_sip.errors import RemoteError
+from pbx_sip.errors import ParseError, RemoteError
 from pbx_sip.message.uri import Uri
 
 GOOD = [
@@ -62,3 +62,11 @@ def test_any_text_is_read_or_refused(text: str):
     except RemoteError:
         return
     assert Uri.parse(str(uri)) == uri
+
+
+@pytest.mark.parametrize("code", [*range(0x00, 0x21), 0x7F, 0x85, 0x200E, 0x2028, 0xDC80])
+def test_control_characters_stand_nowhere_in_a_sip_uri(code: int):
+    bad = chr(code)
+    for text in (f"sip:al{bad}ice@pbx.local", f"sip:alice:se{bad}cret@pbx.local", f"sip:alice@pbx.local;x={bad}"):
+        with pytest.raises(ParseError):
+            Uri.parse(text)

@@ -81,6 +81,11 @@ class Signaling:
             sessions=SessionPolicy(settings.session_expires_s, settings.session_min_se_s),
             calls_max=settings.calls_max,
             transactions_max=settings.transactions_max,
+            calls_per_s=settings.calls_per_s,
+            source_requests_per_s=settings.source_requests_per_s,
+            source_burst=settings.source_burst,
+            algorithms=settings.digest_algorithms,
+            qop=settings.digest_qop,
             authenticate=settings.authenticate,
         )
         loop = asyncio.get_running_loop()

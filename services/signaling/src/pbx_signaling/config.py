@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pbx_signaling.call.state import CallPolicy
+from pbx_sip.auth.digest import STRONGEST_FIRST
 from pbx_sip.dialog.session_timer import SessionPolicy
 from pbx_sip.transaction.timers import Timers
 
@@ -24,6 +25,18 @@ class CoreConfig:
     """Transactions, lingering ones included: 32 s at 1 000 calls/s with six each."""
     authenticate: bool = True
     """Whether INVITE, MESSAGE and REGISTER need a digest; off only on closed networks."""
+    algorithms: tuple[str, ...] = STRONGEST_FIRST
+    """Digest algorithms offered, strongest first (RFC 8760 section 2.4)."""
+    qop: tuple[str, ...] = ("auth",)
+    """Qualities of protection offered; credentials with auth-int are verified though it be not among them."""
+    calls_per_s: float = 2_500.0
+    """INVITEs with credentials that may begin a call, per second, and at once. Twice what a core carries: beyond, a
+    call would only wait until its caller gives up. 0: no limit. Beyond: 503."""
+    source_requests_per_s: float = 200.0
+    """Requests outside of dialogs that prove nobody, per second and source (`sources`); a busy phone sends one in
+    some seconds. 0: no limit. Beyond: 503, then silence."""
+    source_burst: float = 2_000.0
+    """How many of them at once: an office whose power came back."""
     registrations_pending_max: int = 5_000
     """REGISTERs that wait for the registrar. Beyond: 503."""
     refused_records_per_s: float = 5.0

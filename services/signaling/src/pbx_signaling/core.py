@@ -18,7 +18,7 @@ from pbx_signaling.call import commands as c
 from pbx_signaling.call import wire
 from pbx_signaling.call.call import Call
 from pbx_signaling.call.entry import Entry
-from pbx_signaling.call.events import Deadline, Expired, Found, Ordered, Side, Signal
+from pbx_signaling.call.events import Authenticated, Deadline, Expired, Found, Ordered, Side, Signal
 from pbx_signaling.call.inbound import InboundLeg
 from pbx_signaling.call.leg import Leg
 from pbx_signaling.call.outbound import OutboundLeg
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from pbx_signaling.pager import Pager
     from pbx_signaling.peering import Peering
     from pbx_signaling.registration import Registration
-    from pbx_sip.address import Flow
+    from pbx_sip.address import Flow, HostPort
 
 
 class Core:
@@ -87,6 +87,10 @@ class Core:
         """Takes one message in; never raises for anything that a peer can send. `drain` next."""
         self.now = now
         self.counters.messages_in += 1
+        sources = self._gate.sources
+        if sources.unread and sources.is_unread(data, flow.remote, now):
+            self.counters.messages_unread += 1
+            return
         try:
             message = parse(data)
             if self.peering is not None and self.peering.forward(message, data, flow):
@@ -109,9 +113,15 @@ class Core:
         self.now = now
         if type(signal) is Found and entry.caller is not None and entry.caller.secure:
             signal = Found(signal.known, [target for target in signal.targets if wire.is_secure(target)])
+        elif type(signal) is Authenticated:
+            self.proved(entry.attempt.source)
         entry.call.receive(signal, now)
         self._perform(entry)
         self.settle()
+
+    def proved(self, source: HostPort) -> None:
+        """A request outside of a dialog proved its user."""
+        self._gate.sources.proved(source)
 
     def handle_timeout(self, now: float) -> None:
         """Lets everything happen that was due at `now`. `drain` next."""
@@ -173,16 +183,17 @@ class Core:
         counts = self.counters.requests
         method = request.method if request.method in wire.KNOWN_METHODS else "other"
         counts[method] = counts.get(method, 0) + 1
-        if method in ("INVITE", "REGISTER", "MESSAGE"):
-            answer = self._gate.first_look(request, flow, self)
-            if answer is not None:
-                self._send(answer, flow)
-                return
+        answer = self._gate.first_look(request, flow, self)
+        if answer is not None:
+            self._send(answer, flow)
+            return
         self.layer.receive(request, flow, self.now)
 
     def _reject_bytes(self, data: bytes, error: RemoteError, flow: Flow) -> None:
         """Answers what can be answered of a message that is none (RFC 3261 section 16.3, RFC 4475)."""
         self.counters.messages_rejected += 1
+        if not self._gate.sources.admits(flow.remote, self.now):
+            return
         answer = self._gate.answer_to_garbage(data, error)
         if answer is not None:
             self._send(answer, flow)
@@ -361,7 +372,7 @@ class Core:
             self._deadlines.cancel(handle)
 
     def _count(self, entry: Entry, command: c.Count) -> None:
-        if not self._gate.may_record_refusal(entry.attempt.source, self.now):
+        if not self._gate.may_record_refusal(entry.attempt.source.host, self.now):
             entry.suppressed = True
             self.counters.attempts_uncounted += 1
 

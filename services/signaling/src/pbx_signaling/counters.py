@@ -18,3 +18,7 @@ class Counters:
     attempts_uncounted: int = 0
     """Attempts with wrong credentials beyond the rate at which they get CDRs."""
     challenges: int = 0
+    requests_limited: int = 0
+    """Refused with 503 because their source asked for too much."""
+    messages_unread: int = 0
+    """Dropped as they were: their source went on after that."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from pbx_signaling.call import session, wire
 from pbx_signaling.call.entry import Attempt
-from pbx_signaling.quirk import knows_md5_alone
+from pbx_signaling.quirk import offered
+from pbx_signaling.sources import Bucket, Sources
 from pbx_sip.auth.digest import Challenge
 from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
@@ -28,29 +29,12 @@ if TYPE_CHECKING:
     from pbx_sip.address import Flow
     from pbx_sip.auth.nonce import NonceMinter
 
-ALGORITHMS: Final = ("SHA-256", "MD5")
-"""Offered strongest first (RFC 8760 section 2.4)."""
+CHALLENGED: Final = frozenset({"INVITE", "MESSAGE", "REGISTER"})
+"""What needs credentials outside of a dialog."""
 TAKES_SDP: Final = frozenset({"application/sdp", "application/*", "*/*"})
 """Accept values of a caller that an answer of ours fits."""
 MAX_BUCKETS: Final = 10_000
 """Sources remembered for rate limits. Threat: spoofed sources filling memory; the oldest are dropped."""
-
-
-@dataclass(slots=True)
-class Bucket:
-    """A token bucket on an external clock."""
-
-    tokens: float
-    at: float
-
-    def take(self, rate: float, burst: float, now: float) -> bool:
-        """Whether there is a token at `now`; takes it."""
-        self.tokens = min(burst, self.tokens + (now - self.at) * rate)
-        self.at = now
-        if self.tokens < 1.0:
-            return False
-        self.tokens -= 1.0
-        return True
 
 
 @dataclass(slots=True)
@@ -59,21 +43,34 @@ class Gate:
 
     config: CoreConfig
     nonces: NonceMinter
+    sources: Sources = field(init=False)
     _refusals: dict[str, Bucket] = field(default_factory=dict)
+    _calls: Bucket = field(init=False)
+    """Call attempts of all sources together."""
+
+    def __post_init__(self) -> None:
+        config = self.config
+        self.sources = Sources(config.source_requests_per_s, config.source_burst)
+        self._calls = Bucket(config.calls_per_s, 0.0)
 
     def first_look(self, request: Request, flow: Flow, core: Core) -> Response | None:
-        """A stateless answer to an INVITE, MESSAGE or REGISTER, before it gets a transaction; None: let it pass."""
-        if request.to_tag:
+        """A stateless answer to a request, before it gets a transaction; None: let it pass."""
+        if request.to_tag or request.method in ("ACK", "CANCEL"):
+            return None
+        if not self.sources.admits(flow.remote, core.now):
+            core.counters.requests_limited += 1
+            return self._unavailable(request)
+        if request.method not in CHALLENGED:
             return None
         invite = request.method != "REGISTER"
         if invite and (core.draining or not core.journal_ready or len(core.calls) >= self.config.calls_max):
             core.counters.calls_refused += 1
             return self._unavailable(request)
         if not self.config.authenticate:
-            return None
+            return self._beyond_rate(request, core)
         name, status = ("Proxy-Authorization", 407) if invite else ("Authorization", 401)
         if self.credentials(request, name):
-            return None
+            return self._beyond_rate(request, core)
         if invite and self._unusable(request) is not None:
             return None  # a transaction answers 420, 483, ... with its retransmissions
         core.counters.challenges += 1
@@ -82,6 +79,21 @@ class Gate:
         for value in self.challenge(core.wall_s, request.first("User-Agent") or ""):
             response.headers.append(header, value)
         return response
+
+    def _beyond_rate(self, request: Request, core: Core) -> Response | None:
+        """503 beyond what this instance takes of calls a second, or of REGISTERs that wait."""
+        if request.method == "INVITE":
+            rate = self.config.calls_per_s
+            if not rate or self._calls.take(rate, rate, core.now):
+                return None
+            core.counters.calls_refused += 1
+        elif (
+            request.method != "REGISTER"
+            or core.registration is None
+            or core.registration.pending < self.config.registrations_pending_max
+        ):
+            return None
+        return self._unavailable(request)
 
     def second_look(self, request: Request, flow: Flow, core: Core) -> Response | None:
         """The answer to a request outside of a dialog that goes no further; None: it goes on."""
@@ -106,16 +118,18 @@ class Gate:
         uri = Uri.parse(request.uri)
         caller = NameAddr.parse(request.first("From") or "")
         claimed = Uri.parse(caller.uri)
+        authorization = self.credentials(request, "Proxy-Authorization") if self.config.authenticate else ""
         return Attempt(
             call_id=identity.call_id(core.now),
             dialled=uri.user_unescaped or "",
             aor=self.aor_of(uri),
             claimed=self.aor_of(claimed),
             display_name=caller.display,
-            authorization=self.credentials(request, "Proxy-Authorization") if self.config.authenticate else "",
+            authorization=authorization,
             uri=request.uri,
             max_forwards=_max_forwards(request) - 1,
-            source=flow.remote.host,
+            source=flow.remote,
+            body=request.body if "auth-int" in authorization else b"",
         )
 
     def aor_of(self, uri: Uri) -> str:
@@ -130,8 +144,8 @@ class Gate:
         nonce = self.nonces.mint(now)
         realm = self.config.domain
         return [
-            str(Challenge(realm=realm, nonce=nonce, algorithm=algorithm, qop=("auth",), stale=stale))
-            for algorithm in (("MD5",) if knows_md5_alone(user_agent) else ALGORITHMS)
+            str(Challenge(realm=realm, nonce=nonce, algorithm=algorithm, qop=self.config.qop, stale=stale))
+            for algorithm in offered(user_agent, self.config.algorithms)
         ]
 
     def may_record_refusal(self, source: str, now: float) -> bool:

@@ -94,6 +94,8 @@ class CoreCollector(Collector):
             ("calls", "Call attempts that passed admission", counters.calls),
             ("calls_refused", "INVITEs refused by limit, drain or a dead Redis", counters.calls_refused),
             ("attempts_uncounted", "Attempts with wrong credentials without a CDR", counters.attempts_uncounted),
+            ("requests_limited", "Requests refused with 503: too many of one source", counters.requests_limited),
+            ("messages_unread", "Messages of such sources dropped unread", counters.messages_unread),
             ("challenges", "401 and 407 sent without state", counters.challenges),
             ("messages", "SIP messages received", counters.messages_in),
             ("messages_rejected", "SIP messages that could not be accepted", counters.messages_rejected),

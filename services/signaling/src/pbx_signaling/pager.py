@@ -119,6 +119,7 @@ class Pager:
 
     def _authenticated(self, message: PagerMessage, signal: Authenticated) -> None:
         message.caller, message.stage = signal.user, Stage.TARGETS
+        self._core.proved(message.attempt.source)
         self._ask(message)
 
     def _found(self, message: PagerMessage, signal: Found) -> None:

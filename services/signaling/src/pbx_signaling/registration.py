@@ -137,6 +137,7 @@ class Registration:
             return
         self._core.now = now
         if answer.status == 200:
+            self._core.proved(waiting.ask.flow.remote)
             self._note_flow(waiting, answer, now)
         self._respond(waiting.key, waiting.request, answer)
         self._core.settle()

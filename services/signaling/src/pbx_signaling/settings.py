@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from pbx_runtime.address import Listen
 from pbx_runtime.settings import CommaList, ServiceSettings
+from pbx_sip.auth.digest import HASHES, STRONGEST_FIRST
 
 
 def _listens(value: object) -> object:
@@ -66,6 +67,17 @@ class SignalingSettings(ServiceSettings):
     relays: CommaList = ()
     """gRPC addresses of relays; empty: found by their leases."""
     calls_max: int = Field(default=20_000, gt=0)
+    calls_per_s: float = Field(default=2_500.0, ge=0)
+    """Call attempts with credentials taken per second; 0: no limit. Beyond: 503."""
+    source_requests_per_s: float = Field(default=200.0, ge=0)
+    """Requests outside of calls that prove no user, per second and source address and port (five times that per
+    address); 0: no limit."""
+    source_burst: float = Field(default=2_000.0, ge=1)
+    """How many of them at once."""
+    digest_algorithms: CommaList = STRONGEST_FIRST
+    """Offered in challenges, in this order: `SHA-512-256`, `SHA-256`, `MD5`."""
+    digest_qop: CommaList = ("auth",)
+    """Offered in challenges: `auth`, `auth-int`."""
     transactions_max: int = Field(default=200_000, gt=0)
     no_answer_s: float = Field(default=120.0, gt=0)
     session_expires_s: int = Field(default=1800, ge=0, le=86_400)
@@ -81,6 +93,10 @@ class SignalingSettings(ServiceSettings):
         for listen in (*self.sip_listen, *self.sip_tls_listen, *self.sip_ws_listen, *self.sip_wss_listen):
             self.advertised_for(listen)
         self._complete_tls()
+        if not self.digest_algorithms or not HASHES.keys() >= set(self.digest_algorithms):
+            raise ValueError(f"PBX_DIGEST_ALGORITHMS: some of {', '.join(HASHES)}")
+        if not self.digest_qop or not {"auth", "auth-int"} >= set(self.digest_qop):
+            raise ValueError("PBX_DIGEST_QOP: auth, auth-int or both")
         if self.authenticate and self.nonce_key is None:
             raise ValueError("PBX_NONCE_KEY is needed: 32 random octets in hex, the same for registrar and signaling")
         if self.nonce_key is not None:

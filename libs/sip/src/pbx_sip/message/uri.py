@@ -16,6 +16,8 @@ MAX_URI: Final = 2_048
 """Characters. Threat: work per message; real URIs stay below 300."""
 SECURED: Final = {Transport.TCP: Transport.TLS, Transport.WS: Transport.WSS}
 """What a transport parameter means in a SIPS URI (RFC 3261 section 26.2.2, RFC 7118 section 5.1)."""
+_NEVER: Final = frozenset(' <>"')
+"""Not in a SIP URI but escaped (RFC 3261 section 25.1); nor is what cannot be printed."""
 _HOST: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._")
 _IPV6: Final = frozenset("0123456789abcdefABCDEF:.%")
 
@@ -46,8 +48,8 @@ class Uri:
             raise ParseError("URI without a scheme")
         if scheme not in ("sip", "sips"):
             return cls(scheme, opaque=rest)
-        if any(char in rest for char in ' \t<>"'):
-            raise ParseError("URI with white space or brackets")
+        if not rest.isprintable() or not _NEVER.isdisjoint(rest):
+            raise ParseError("URI with white space, brackets or control characters")
         rest, _, headers = rest.partition("?") if "@" not in rest.partition("?")[2] else (rest, "", "")
         userinfo, at, hostpart = rest.rpartition("@")
         user = password = None

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pbx_signaling.call.inbound import InboundLeg
     from pbx_signaling.call.leg import Leg
     from pbx_signaling.call.outbound import OutboundLeg
-    from pbx_sip.address import Flow
+    from pbx_sip.address import Flow, HostPort
 
 
 @dataclass(slots=True)
@@ -29,8 +29,10 @@ class Attempt:
     uri: str
     max_forwards: int
     """What the callee's leg gets."""
-    source: str
-    """Source address."""
+    source: HostPort
+    """Where it came from."""
+    body: bytes = b""
+    """What credentials with qop=auth-int protect; empty for others."""
 
     def __repr__(self) -> str:
         """Without the credentials."""

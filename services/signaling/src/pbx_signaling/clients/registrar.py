@@ -58,8 +58,9 @@ class GrpcRegistrar:
             authenticate=pb.AuthenticateRequest(
                 method=method,
                 authorization=attempt.authorization,
+                body=attempt.body,
                 aor=attempt.claimed,
-                source_host=attempt.source,
+                source_host=attempt.source.host,
             )
         )
 
