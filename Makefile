@@ -150,6 +150,11 @@ native-fuzz: ## Fuzz the native datapath's packet path with libFuzzer: ARGS=-max
 bench: setup setup-tools ## Measure calls, registrations and relaying; table and build/bench.json
 	@PYTHONPATH=tests $(BIN)/python -m load.bench $(ARGS)
 
+.PHONY: bench-media
+bench-media: setup ## The same RTP through every datapath, rtpengine and plain forwarding; table and build/bench-media.json
+	@command -v rtpengine >/dev/null && command -v clang >/dev/null || tools/install-debian rtpengine-daemon clang libbpf-dev || true
+	@PYTHONPATH=tests $(BIN)/python -m load.media.bench $(ARGS)
+
 .PHONY: soak
 soak: setup setup-tools ## 100 simultaneous calls with RTP for 60 s: nothing lost, nothing left over
 	@PYTHONPATH=tests $(BIN)/python -m load.soak $(ARGS)
