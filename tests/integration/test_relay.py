@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ import pytest
 
 from pbx.relay.v1 import relay_pb2 as pb
 from pbx.relay.v1 import relay_pb2_grpc
+from pbx_media_relay.endpoint import Endpoint
+from pbx_media_relay.rtp import header
 from support.ports import free_port
 from support.redis_server import RedisServer, redis_server
 from support.relay_process import RelayProcess, endpoint, instance, local, relay_process
@@ -22,6 +25,7 @@ from support.waiting import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("relay")]
 A, B = pb.SIDE_A, pb.SIDE_B
+RESTART_S = 10
 
 
 def _port_first(relay: RelayProcess) -> int:
@@ -188,6 +192,52 @@ async def test_killed_and_started_again_it_relays_the_same_calls(
             assert (await signaling.ask(allocate=allocate)).allocate == allocated
             a.rtp.send(rtp_packet(1), local(allocated, A))
             assert await b.rtp.receive() == (rtp_packet(1), local(allocated, B))
+
+
+async def test_killed_in_mid_stream_native_is_back_and_the_gap_is_told(
+    redis: RedisServer, phones: tuple[Phone, Phone]
+) -> None:
+    """A stream of 20 ms packets goes on while the relay is killed and started again: only its gap is missing."""
+    a, b = phones
+    with relay_process(redis, datapath="native") as relay:
+        async with instance(relay) as signaling:
+            allocate = pb.AllocateRequest(call_id="c1", endpoints=[endpoint(A, a), endpoint(B, b)])
+            allocated = (await signaling.ask(allocate=allocate)).allocate
+        talking = asyncio.create_task(_talk_on(a, local(allocated, A)))
+        assert (await b.rtp.receive())[1] == local(allocated, B)
+        relay.send(signal.SIGKILL)
+        killed = time.monotonic()
+        relay.wait()
+        starting = asyncio.create_task(asyncio.to_thread(relay.start))
+        before, after = await _gap(b, killed)
+        print(f"back {time.monotonic() - killed:.2f} s after the kill, {after - before - 1} packets of 20 ms lost")
+        await starting
+        for sequence in range(after + 1, after + 11):
+            packet, _ = await b.rtp.receive()
+            assert header(packet).sequence == sequence
+        talking.cancel()
+        assert time.monotonic() - killed < RESTART_S, "back within seconds, on a busy machine too"
+
+
+async def _talk_on(phone: Phone, to: Endpoint) -> None:
+    sequence = 0
+    while True:
+        phone.rtp.send(rtp_packet(sequence := sequence + 1), to)
+        await asyncio.sleep(0.02)
+
+
+async def _gap(phone: Phone, killed: float) -> tuple[int, int]:
+    """Sequence numbers of the last packet before the gap and of the first after it."""
+    last = 0
+    while True:
+        try:
+            packet, _ = await phone.rtp.receive()
+        except TimeoutError:
+            assert time.monotonic() - killed < RESTART_S, "it never came back"
+            continue
+        if header(packet).sequence > last + 5:
+            return last, header(packet).sequence
+        last = header(packet).sequence
 
 
 async def test_the_shard_changes_without_touching_live_calls(

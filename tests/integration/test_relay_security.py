@@ -10,6 +10,7 @@ import pytest
 
 from pbx.relay.v1 import relay_pb2 as pb
 from pbx_media_relay.endpoint import Endpoint
+from support.datapaths import FACTORIES, Unsupported
 from support.redis_server import redis_server
 from support.relay_process import Instance, RelayProcess, endpoint, instance, local, relay_process
 from support.relay_rig import Phone, Socket, receiver_report, rtp_packet
@@ -18,9 +19,16 @@ pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("relay")]
 A, B = pb.SIDE_A, pb.SIDE_B
 
 
-@pytest.fixture(scope="module")
-def relay() -> Iterator[RelayProcess]:
-    with redis_server() as redis, relay_process(redis) as process:
+@pytest.fixture(scope="module", params=FACTORIES)
+def relay(request: pytest.FixtureRequest) -> Iterator[RelayProcess]:
+    """The attacks are played against every datapath."""
+    try:
+        FACTORIES[request.param]()
+    except Unsupported as missing:
+        pytest.skip(str(missing))
+    with redis_server() as redis, relay_process(redis, datapath=request.param) as process:
+        assert (lease := process.lease()) is not None
+        assert lease.status.datapath == request.param
         yield process
 
 

@@ -1,4 +1,4 @@
-"""`make bench-media`: the same RTP streams through every relay, side by side in one run; table and build/bench-media.json.
+"""`make bench-media`: the same RTP streams through every relay, side by side; table and build/bench-media.json.
 
 Per relay: delay and CPU per packet at 100 and 1000 calls paced, the highest rate with less than 0.1 % lost (or later
 than 100 ms), memory and set-up cost per call; each as a ratio to rtpengine in user space. Needs root, ip and a C

@@ -1,4 +1,4 @@
-"""One of our datapaths under load, in a process and a namespace of its own: installs calls, reads counters, says its cost.
+"""One of our datapaths under load, in a process and a namespace of its own: installs calls, says what they cost.
 
 `python -m load.media.target NAME CALLS CORE`: prints one JSON line when all calls are installed; ends with its standard
 input, and prints the sum of what the datapath counted.

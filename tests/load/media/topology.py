@@ -1,4 +1,4 @@
-"""Three network namespaces on one machine: caller <-veth-> relay <-veth-> callee, with the relay's softirqs on one core.
+"""Three network namespaces on one machine: caller <-veth-> relay <-veth-> callee, the relay's softirqs on one core.
 
 The ends have no address: their kernels answer nothing, the load generator plays them with raw frames. Traffic never
 leaves the namespaces, whose names carry this process's id.
