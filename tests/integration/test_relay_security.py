@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from pbx.relay.v1 import relay_pb2 as pb
+from pbx_media_relay.datapath.select import FACTORIES as SELECTABLE
 from pbx_media_relay.endpoint import Endpoint
 from support.datapaths import FACTORIES, Unsupported
 from support.redis_server import redis_server
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("relay")]
 A, B = pb.SIDE_A, pb.SIDE_B
 
 
-@pytest.fixture(scope="module", params=FACTORIES)
+@pytest.fixture(scope="module", params=[name for name in FACTORIES if name in SELECTABLE])
 def relay(request: pytest.FixtureRequest) -> Iterator[RelayProcess]:
     """The attacks are played against every datapath."""
     try:

@@ -10,8 +10,7 @@ from pbx_media_relay.datapath import native as native_module
 from pbx_media_relay.datapath.base import Datapath
 from pbx_media_relay.datapath.ebpf import make_over
 from pbx_media_relay.datapath.python import PythonDatapath
-from pbx_media_relay.datapath.select import UnsupportedError, Wanted
-from pbx_media_relay.ports import Shard
+from pbx_media_relay.datapath.select import UnsupportedError
 from support.namespace import Namespace
 
 BIND_HOSTS = ("127.0.0.1", "::1")
@@ -26,12 +25,17 @@ def python() -> Datapath:
     return PythonDatapath(BIND_HOSTS)
 
 
-def native() -> Datapath:
-    """The C library, on one thread."""
+def native(steer: bool = True) -> Datapath:
+    """The C library, on one thread; all ports in one socket where the kernel allows it."""
     try:
-        return native_module.make(Wanted(BIND_HOSTS, Shard(41000, 60000), cores=(min(os.sched_getaffinity(0)),)))
+        return native_module.NativeDatapath(BIND_HOSTS, (min(os.sched_getaffinity(0)),), steer)
     except UnsupportedError as missing:
         raise Unsupported(str(missing)) from missing
+
+
+def native_sockets() -> Datapath:
+    """The same with a socket read per port, as without privileges."""
+    return native(steer=False)
 
 
 def ebpf() -> Datapath:
@@ -55,5 +59,10 @@ def ebpf() -> Datapath:
     return datapath
 
 
-FACTORIES: dict[str, Callable[[], Datapath]] = {"python": python, "native": native, "ebpf": ebpf}
+FACTORIES: dict[str, Callable[[], Datapath]] = {
+    "python": python,
+    "native": native,
+    "native-sockets": native_sockets,
+    "ebpf": ebpf,
+}
 """Each answers a new datapath bound to loopback in both families, or raises Unsupported."""

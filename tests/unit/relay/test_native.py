@@ -66,12 +66,13 @@ async def test_a_forward_outside_its_slot_is_refused() -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
-async def test_counts_a_random_stream_as_the_oracle_does(seed: int) -> None:
+@pytest.mark.parametrize("name", ["native", "native-sockets"])
+async def test_counts_a_random_stream_as_the_oracle_does(seed: int, name: str) -> None:
     """Losses, duplicates, reordering, restarts, SSRC changes, noise, reports: every count equal, clocks apart."""
     found = []
-    for name in ("python", "native"):
+    for each in ("python", name):
         try:
-            rig = Rig(FACTORIES[name]())
+            rig = Rig(FACTORIES[each]())
         except Unsupported as missing:
             pytest.skip(str(missing))
         found.append(await _play(rig, random.Random(seed)))

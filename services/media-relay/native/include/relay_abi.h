@@ -73,6 +73,6 @@ int pr_upsert(pr_relay *relay, const pr_forward *forward);     /* 0 or -EINVAL *
 int pr_remove(pr_relay *relay, uint32_t id, pr_counters *last);/* 1: there was one */
 void pr_read(const pr_relay *relay, const uint32_t *ids, uint32_t count, pr_counters *out, uint8_t *found);
 uint32_t pr_realtime(const pr_relay *relay);                   /* threads that run under SCHED_FIFO */
-uint32_t pr_steered(const pr_relay *relay);                    /* 1: one socket a thread takes all ports */
+int pr_steered(const pr_relay *relay);                         /* 0: one socket a thread takes all ports; else why not */
 uint64_t pr_taps_lost(const pr_relay *relay);                  /* copies that found the ring full */
 uint32_t pr_size(uint32_t which);                              /* sizeof: 0 endpoint 1 forward 2 counters 3 event */

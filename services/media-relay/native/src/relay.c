@@ -73,9 +73,13 @@ pr_relay *pr_open(const pr_options *options)
 	relay->ring.fd = relay->stop_fd = -1;
 	for (uint32_t i = 0; i < relay->worker_count; i++) {
 		relay->workers[i].epoll = -1;
+		relay->workers[i].steered[0] = relay->workers[i].steered[1] = -1;
 		relay->workers[i].core = options->cores[i];
 	}
 	relay->slots = slots_open();
+	relay->steer = (struct steer){-1, -1, -1, -1, NULL};
+	if (options->steer && 2 * relay->worker_count <= STEER_SOCKETS_MAX)
+		relay->steer_refused = -steer_open(&relay->steer, options->bind);
 	int error = !relay->worker_count ? -EINVAL : relay->slots ? ring_open(&relay->ring) : -ENOMEM;
 	if (!error)
 		error = workers_start(relay);
@@ -88,6 +92,7 @@ pr_relay *pr_open(const pr_options *options)
 
 void pr_close(pr_relay *relay)
 {
+	steer_close(&relay->steer);
 	workers_stop(relay);
 	for (uint32_t slot = 0; relay->slots && slot < SLOTS; slot++)
 		pr_unbind(relay, slot * PORTS_PER_SLOT);
@@ -177,6 +182,8 @@ int pr_bind(pr_relay *relay, uint32_t slot_port, uint32_t *refused)
 		slot_shut(slot);
 	slot->heard_ns = 0;
 	slot->bound = !error;
+	if (!error)
+		steer_slot(&relay->steer, slot_port / PORTS_PER_SLOT, slot_port / PORTS_PER_SLOT % relay->worker_count);
 	pthread_mutex_unlock(&slot->lock);
 	return error;
 }
@@ -187,6 +194,7 @@ void pr_unbind(pr_relay *relay, uint32_t slot_port)
 	if (!slot->bound)
 		return;
 	pthread_mutex_lock(&slot->lock);
+	steer_stop(&relay->steer, slot_port / PORTS_PER_SLOT);
 	slot_shut(slot);
 	slot->bound = false;
 	slot->heard_ns = 0;
@@ -242,10 +250,9 @@ uint32_t pr_realtime(const pr_relay *relay)
 	return relay->realtime;
 }
 
-uint32_t pr_steered(const pr_relay *relay)
+int pr_steered(const pr_relay *relay)
 {
-	(void)relay;
-	return 0;
+	return relay->steer.slots ? 0 : relay->steer_refused;
 }
 
 uint32_t pr_size(uint32_t which)

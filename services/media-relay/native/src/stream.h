@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "../include/relay_abi.h"
+#include "abi.h"
 
 enum {
 	PACKET_MAX = 2048, /* as in datapath/python.py: a packet that fills it was cut */

@@ -41,7 +41,7 @@ static bool send_on(const struct slot *slot, const struct packet *packet, const 
 	return sendto(fd, packet->data, packet->length, MSG_DONTWAIT | MSG_NOSIGNAL, (void *)&to, size) >= 0;
 }
 
-static void relay_packet(struct pr_relay *relay, struct slot *slot, uint32_t port, const struct packet *packet)
+void relay_packet(struct pr_relay *relay, struct slot *slot, uint32_t port, const struct packet *packet)
 {
 	struct onward onward;
 	struct stream *stream = stream_at(slot, port);
@@ -62,13 +62,14 @@ static void serve(struct worker *worker, uint32_t port, int family)
 	struct sockaddr_storage from;
 	socklen_t size = sizeof from;
 	struct slot *slot = slot_at(worker->relay, port);
-	struct packet packet = {.data = worker->buffer, .rtcp_port = port & 1};
+	uint8_t *buffer = worker->batch.packets[0];
+	struct packet packet = {.data = buffer, .rtcp_port = port & 1};
 
 	pthread_mutex_lock(&slot->lock);
 	int fd = slot->fd[port % PORTS_PER_SLOT][family];
 	ssize_t length = -1;
 	if (fd >= 0) /* closed since epoll told it */
-		length = recvfrom(fd, worker->buffer, sizeof worker->buffer, MSG_DONTWAIT, (void *)&from, &size);
+		length = recvfrom(fd, buffer, PACKET_MAX, MSG_DONTWAIT, (void *)&from, &size);
 	if (length >= 0) {
 		packet.length = (size_t)length;
 		packet.now_ns = now_ns();
@@ -76,6 +77,17 @@ static void serve(struct worker *worker, uint32_t port, int family)
 		relay_packet(worker->relay, slot, port, &packet);
 	}
 	pthread_mutex_unlock(&slot->lock);
+}
+
+/* In an event: a port with its family above it, port 0 for the steered socket of that family, or STOP. */
+static void serve_event(struct worker *worker, uint32_t event)
+{
+	if (event == STOP)
+		return;
+	if (event & 0xffff)
+		serve(worker, event & 0xffff, (int)(event >> 16));
+	else
+		steered_serve(worker, (int)(event >> 16));
 }
 
 static void *work(void *argument)
@@ -93,8 +105,7 @@ static void *work(void *argument)
 	while (!worker->relay->stopping) {
 		int count = epoll_wait(worker->epoll, ready, READY, -1);
 		for (int i = 0; i < count; i++)
-			if (ready[i].data.u32 != STOP)
-				serve(worker, ready[i].data.u32 & 0xffff, (int)(ready[i].data.u32 >> 16));
+			serve_event(worker, ready[i].data.u32);
 	}
 	return NULL;
 }
@@ -113,6 +124,11 @@ static int worker_start(struct pr_relay *relay, struct worker *worker)
 	worker->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (worker->epoll < 0 || epoll_ctl(worker->epoll, EPOLL_CTL_ADD, relay->stop_fd, &stop))
 		return -errno;
+	if (relay->steer.slots) {
+		int refused = steered_open(worker, (uint32_t)(worker - relay->workers));
+		if (refused)
+			return refused;
+	}
 	int error = pthread_create(&worker->thread, NULL, work, worker);
 	worker->running = !error;
 	return -error;
@@ -145,6 +161,9 @@ void workers_stop(struct pr_relay *relay)
 			pthread_join(relay->workers[i].thread, NULL);
 		if (relay->workers[i].epoll >= 0)
 			close(relay->workers[i].epoll);
+		for (int family = 0; family < FAMILIES; family++)
+			if (relay->workers[i].steered[family] >= 0)
+				close(relay->workers[i].steered[family]);
 	}
 	if (relay->stop_fd >= 0)
 		close(relay->stop_fd);

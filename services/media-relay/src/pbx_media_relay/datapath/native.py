@@ -21,7 +21,9 @@ from pbx_media_relay.datapath.base import ZEROS, Counters, DatapathError, Listen
 from pbx_media_relay.datapath.select import UnsupportedError, Wanted
 from pbx_media_relay.endpoint import Endpoint
 from pbx_media_relay.forward import Forward
+from pbx_runtime import logs
 
+_log = logs.get_logger("native")
 CORES_MAX: Final = 64
 """Of the library's table of threads."""
 EVENTS_PER_TURN: Final = 256
@@ -53,15 +55,16 @@ class NativeDatapath:
 
     name = "native"
 
-    def __init__(self, bind_hosts: tuple[str, ...], cores: tuple[int, ...]) -> None:
-        """Serve these local addresses, at most one per family, with one thread on each core. Raises
-        UnsupportedError."""
+    def __init__(self, bind_hosts: tuple[str, ...], cores: tuple[int, ...], steer: bool = True) -> None:
+        """Serve these local addresses, at most one per family, with one thread on each core. Without `steer`
+        each port's socket is read by itself, as where sk_lookup is not allowed. Raises UnsupportedError."""
         self._ffi, self._lib = library()
         self._options = self._ffi.new("pr_options *")
         for place, host in enumerate(bind_hosts):
             self._fill(self._options.bind[place], Endpoint(host, 1))
         self._options.cores[0 : len(cores)] = list(cores)
         self._options.core_count = len(cores)
+        self._options.steer = steer
         self._relay = self._ffi.NULL
         self._event = self._ffi.new("pr_event *")
         self._last = self._ffi.new("pr_counters *")
@@ -79,12 +82,19 @@ class NativeDatapath:
         if not self._relay:
             raise DatapathError(f"threads not started: {os.strerror(self._ffi.errno)}")
         self._loop.add_reader(self._lib.pr_event_fd(self._relay), self._told)
+        _log.info("native threads", threads=self._options.core_count, one_socket_refused=self.steering_refused)
         return frozenset()
 
     @property
     def realtime_threads(self) -> int:
         """How many of the threads run under SCHED_FIFO."""
         return int(self._lib.pr_realtime(self._relay))
+
+    @property
+    def steering_refused(self) -> str:
+        """Why not all ports end in one socket per thread; empty: they do."""
+        refused = self._lib.pr_steered(self._relay)
+        return os.strerror(refused) if refused else ""
 
     def bind(self, slot_port: int) -> None:
         """See `Datapath.bind`."""
