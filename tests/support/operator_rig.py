@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import random
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from prometheus_client import CollectorRegistry
 
-from pbx_operator.kube import Kinds, KubeError
+from pbx_operator.kube import Kinds, Kube, KubeError
 from pbx_operator.observe import Observer
 from pbx_operator.observed import Manifest, timestamp
 from pbx_operator.plan import Action
@@ -36,11 +37,15 @@ class QuietObserver(Observer):
 class Rig:
     """A cluster, an operator, and a watchful eye."""
 
+    door: ClassVar[Callable[[FakeKube], Kube]] = staticmethod(lambda kube: kube)
+    """How the operator gets to the cluster: directly, or over HTTP where a test says so."""
+
     def __init__(self, seed: int = 0, nodes: int = 3, **spec: Any) -> None:
         self.kube = FakeKube(rng=random.Random(seed))
         for number in range(1, nodes + 1):
             self.kube.put(Kinds.NODE, node(f"node-{number}", number, zone="ab"[number % 2]))
         self.kube.put(Kinds.POOL, pool(**spec))
+        self._client = type(self).door(self.kube)
         self.operator = self.new_operator()
         self.places: dict[str, tuple[str, str, str]] = {}
         self.dropped_early: list[str] = []
@@ -49,7 +54,7 @@ class Rig:
 
     def new_operator(self) -> Reconciler:
         """A fresh process: it knows nothing."""
-        return Reconciler(self.kube, self.kube, QuietObserver(CollectorRegistry()), lambda: self.kube.now)
+        return Reconciler(self._client, self.kube, QuietObserver(CollectorRegistry()), lambda: self.kube.now)
 
     async def settle(self, passes: int = 12, seconds: float = 1.0) -> None:
         """Passes and kubelet ticks in turn."""

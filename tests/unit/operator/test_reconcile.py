@@ -1,10 +1,38 @@
-"""What the operator does, one behaviour after the other, over the fake cluster."""
+"""What the operator does, one behaviour after the other: in memory, and over HTTP through kmock's server."""
 
 from __future__ import annotations
 
-from pbx_operator.kube import Kinds
-from support.fake_kube import merge, node
+import re
+from collections.abc import AsyncIterator
+
+import kmock as kmock_module
+import pytest
+
+from pbx_operator.apply import ApiServer
+from pbx_operator.kube import Kinds, Kube
+from support.fake_kube import FakeKube, merge, node
+from support.kube_over_http import Front
 from support.operator_rig import Rig
+
+
+@pytest.fixture(autouse=True, params=["memory", "http"])
+async def door(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Every behaviour goes through both doors."""
+    if request.param == "memory":
+        yield
+        return
+    async with kmock_module.RawHandler() as handler, kmock_module.Server(handler) as server:
+        front = Front()
+        handler[re.compile("/.*")] << front.answer
+        async with ApiServer(str(server.url), lambda: {"Authorization": "Bearer t"}) as api:
+
+            def through_http(kube: FakeKube) -> Kube:
+                front.kube = kube
+                return api
+
+            monkeypatch.setattr(Rig, "door", staticmethod(through_http))
+            yield
+        assert front.requests, "the operator did not come through this door"
 
 
 def places(rig: Rig) -> dict[str, tuple[str, int]]:
