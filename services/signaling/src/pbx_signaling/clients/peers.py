@@ -25,6 +25,9 @@ IDLE_S: Final = 60.0
 """A link that carries nothing for so long is closed."""
 CONNECT_S: Final = 2.0
 
+LOST: Final = (ServiceError, grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError, TimeoutError)
+"""What a peer that went shows itself as: grpc says InvalidStateError where its stream has ended meanwhile."""
+
 _log = logs.get_logger("peers")
 
 
@@ -64,7 +67,7 @@ class Peers:
                 _log.info("peer has no lease", peer=link.peer)
             else:
                 await link.run(address.decode())
-        except (ServiceError, grpc.RpcError, TimeoutError) as error:
+        except LOST as error:
             _log.warning("link to peer lost", peer=link.peer, reason=str(error)[:200])
         finally:
             del self._links[link.peer]

@@ -11,7 +11,7 @@ class Limits:
     """Limits of connections; times in seconds."""
 
     connections_max: int = 10_000
-    """Over all stream listeners. Threat: descriptors, memory (TLS holds some 40 KiB each)."""
+    """Over all stream listeners. Threat: descriptors, memory (TLS holds some 30 KiB each)."""
     per_source_max: int = 500
     """Of one address (IPv6: one /64): an office behind a NAT, but not a flood."""
     idle_s: float = 900.0
