@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 
 from pbx.events.v1 import events_pb2 as pb
 from pbx_events.cdr.builder import node_lost
 from pbx_events.envelope import Envelope, decode
-from pbx_events.storage.store import DEAD, DELIVERED, Outcome, Replay, Store, Webhook
+from pbx_events.storage.store import Store
+from pbx_events.storage.subscription import DEAD, DELIVERED, Outcome, Replay, Webhook
+from pbx_events.storage.tables import metadata
 from pbx_runtime.errors import NotFound
 from support.call_events import answered_call, cancelled_call
 from support.postgres_server import postgres_server, program
@@ -72,15 +78,16 @@ async def test_deliveries_keep_the_order_of_a_call_and_are_replayed(store: Store
     await store.add_webhook(HOOK)
     heard = decoded(answered_call())
     await store.take(heard, [HOOK])
+    assert [due.event for due in await store.due("w1", 1000, 10)] == heard
     for expected in heard:
-        (due,) = await store.due("w1", 1000, 10)
+        due = (await store.due("w1", 1000, 10))[0]
         assert due.event == expected
         await store.settle([Outcome("w1", due, DELIVERED, 0, 5, 7, 204, "thanks")])
     assert await store.due("w1", 1000, 10) == []
     assert await store.backlog() == {("w1", DELIVERED): 5}
     assert (await store.list_attempts("w1", None, 10))[0]["excerpt"] == "thanks"
     assert await store.replay(HOOK, Replay(event_ids=(heard[0].id, heard[4].id))) == 2
-    (due,) = await store.due("w1", 1000, 10)
+    due = (await store.due("w1", 1000, 10))[0]
     assert due.event == heard[0]
     await store.settle([Outcome("w1", due, DEAD, 0, 5, 7, 500, "no")])
     assert [again.event for again in await store.due("w1", 1000, 10)] == [heard[4]]
@@ -89,7 +96,7 @@ async def test_deliveries_keep_the_order_of_a_call_and_are_replayed(store: Store
 async def test_a_delivery_that_waits_is_hastened(store: Store):
     await store.add_webhook(HOOK)
     await store.take(decoded(answered_call()), [HOOK])
-    (due,) = await store.due("w1", 1000, 10)
+    due = (await store.due("w1", 1000, 10))[0]
     await store.settle([Outcome("w1", due, "pending", 9000, 5, 7, 500, "no")])
     assert await store.due("w1", 1000, 10) == []
     await store.hasten("w1")
@@ -105,3 +112,35 @@ async def test_a_secret_is_rotated(store: Store):
     await store.remove_webhook("w1")
     with pytest.raises(NotFound):
         await store.rotate("w1", "whsec_c", 100)
+
+
+async def test_one_replica_at_a_time_serves_an_endpoint(store: Store):
+    await store.add_webhook(HOOK)
+    assert await store.lease("w1", "a", 1000, 5000)
+    assert not await store.lease("w1", "b", 2000, 6000)
+    assert await store.lease("w1", "a", 2000, 6000), "renewed"
+    assert await store.lease("w1", "b", 6001, 9000), "it ran out"
+    await store.release("b")
+    assert await store.lease("w1", "a", 6002, 9000), "given up"
+
+
+async def test_a_subscription_of_one_user(store: Store):
+    hooks = [
+        Webhook("w2", "http://x", "whsec_a", (), True, 1, user="1004"),
+        Webhook("w3", "http://x", "whsec_a", (), True, 1, user="1004", direction="to"),
+        Webhook("w4", "http://x", "whsec_a", (), True, 1, user="1008", direction="to"),
+    ]
+    for hook in hooks:
+        await store.add_webhook(hook)
+    heard = decoded(answered_call())
+    for event in heard:
+        await store.take([event], hooks)
+    assert await store.backlog() == {("w2", "pending"): 5, ("w4", "pending"): 5}
+
+
+async def test_the_migrations_make_what_the_code_knows(store: Store):
+    def differences(connection: sa.Connection) -> list[Any]:
+        context = MigrationContext.configure(connection, opts={"version_table": "events_schema"})
+        return [found for found in compare_metadata(context, metadata) if "events_schema" not in str(found)]
+
+    assert await store.read(differences) == []

@@ -16,9 +16,11 @@ from standardwebhooks import Webhook as Verifier
 from pbx.events.v1 import events_pb2 as pb
 from pbx_events.dispatch import GROUP, STREAM, Dispatch
 from pbx_events.envelope import decode
-from pbx_events.storage.store import Store, Webhook
+from pbx_events.storage.store import Store
+from pbx_events.storage.subscription import Webhook
 from pbx_events.webhook import signing
 from pbx_events.webhook.delivery import Deliveries
+from pbx_runtime.redis_pipe import PipelinedRedis
 from support.call_events import answered_call, cancelled_call
 from support.redis_server import RedisServer, redis_server
 
@@ -30,13 +32,15 @@ async def running(server: RedisServer, path: Path, consumer: str = "c1") -> Asyn
     store = Store(f"sqlite+aiosqlite:///{path}/events.sqlite")
     await store.migrate()
     client = redis.asyncio.Redis.from_url(server.url)
-    dispatch = Dispatch(client, consumer, store)
-    task = asyncio.create_task(dispatch.run())
+    outbox = PipelinedRedis(server.url)
+    dispatch = Dispatch(outbox, consumer, store)
+    tasks = {asyncio.create_task(outbox.run()), asyncio.create_task(dispatch.run())}
     try:
         yield dispatch, store, client
     finally:
-        task.cancel()
-        await asyncio.wait({task})
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         await client.aclose()
         await store.close()
 
@@ -127,6 +131,7 @@ async def test_a_webhook_gets_each_event_of_a_call_in_order_and_signed(tmp_path:
             await store.add_webhook(hook)
             dispatch.hooks = [hook]
             deliveries = Deliveries(store, lambda coro, name: asyncio.create_task(coro, name=name), allow_private=True)
+            dispatch.on_batch = lambda batch: deliveries.wake()
             deliveries.serve([hook])
             await write(client, answered_call())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from pbx_events.api.feed import feed
 from pbx_events.api.http import make_app
 from pbx_events.api.values import Ports
 from pbx_events.clients import Bindings, Calls
-from pbx_events.envelope import Envelope, decode
-from pbx_events.storage.store import Store, Webhook
+from pbx_events.envelope import decode
+from pbx_events.storage.store import Store
+from pbx_events.storage.subscription import Webhook
+from pbx_events.webhook.sender import Answer
 from pbx_runtime.health import Health
 from pbx_runtime.metrics import Registry
 from support.call_events import answered_call, cancelled_call
@@ -25,8 +28,9 @@ async def _nothing() -> None:
     return
 
 
-async def _post(hook: Webhook, event: Envelope) -> tuple[int, int, str]:
-    return 204, 0, f"{event.type} for {hook.id}"
+async def _post(hook: Webhook, message_id: str, body: bytes) -> Answer:
+    assert json.loads(body)["id"] == message_id
+    return Answer(204, 0, f"{json.loads(body)['type']} for {hook.id}")
 
 
 @pytest.fixture
@@ -71,7 +75,7 @@ async def test_a_webhook_from_making_to_removing(api: httpx.AsyncClient):
     assert (await api.post(f"{path}/replay", json={"since": "2023-01-01T00:00:00Z"})).json()["events"] == 9
     (shown,) = (await api.get("/v1/webhooks")).json()["items"]
     assert (shown["deliveries"]["pending"], "secret" in shown) == (9, False)
-    assert (await api.post(f"{path}/test")).json()["excerpt"] == f"webhook.test for {made['id']}"
+    assert (await api.post(f"{path}/test")).json()["excerpt"] == f"io.pbx.webhook.test.v1 for {made['id']}"
     rotated = (await api.post(f"{path}/rotate-secret")).json()
     assert rotated["secret"] != made["secret"]
     assert (await api.get(f"{path}/attempts")).json() == {"items": [], "next": None}

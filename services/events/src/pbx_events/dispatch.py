@@ -2,6 +2,9 @@
 
 What a reader that died had taken and not acknowledged is claimed by the others. The stream is trimmed behind what all
 have acknowledged, never before it.
+
+Theory of operation. An idle reader waits in one blocking read. Once there is work it reads every GATHER_S: one
+read, one transaction in SQL, one acknowledgement that leaves with the next read, however many events that are.
 """
 
 from __future__ import annotations
@@ -10,34 +13,42 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-import redis.asyncio
-from redis.exceptions import RedisError, ResponseError
-
 from pbx_events.envelope import Envelope, decode
-from pbx_events.storage.store import Store, Webhook
+from pbx_events.storage.store import Store
+from pbx_events.storage.subscription import Webhook
 from pbx_runtime import logs
-from pbx_runtime.errors import Unavailable
+from pbx_runtime.errors import ServiceError
+from pbx_runtime.redis_pipe import PipelinedRedis, RedisError
 
 STREAM: Final = "evt:outbox"
 GROUP: Final = "events"
-BATCH: Final = 500
-BLOCK_MS: Final = 1000
+BATCH: Final = 1000
+"""Events of one transaction: some MiB at the most."""
+BLOCK_MS: Final = 2000
+READ_S: Final = 5.0
+"""Longer than a read that blocks: no answer by then means that Redis hangs."""
 CLAIM_AFTER_MS: Final = 30_000
 """What a reader has held so long it will not acknowledge any more: it is dead, or its batch failed."""
+CLAIM_EVERY_S: Final = 10.0
 GATHER_S: Final = 0.1
-"""A batch waits this long for company: a commit (with its fsync) costs more than many events."""
+"""Between two reads: a commit (with its fsync) costs more than many events."""
 RETRY_S: Final = 0.5
+
+Entries = list[tuple[bytes, bytes]]
+"""Ids of the stream, and the event of each."""
 
 _log = logs.get_logger("dispatch")
 
 
 class Dispatch:
-    """The one loop from the outbox to the store."""
+    """The one loop from the outbox to the store. `redis` is this loop's own: its reads block."""
 
-    def __init__(self, client: redis.asyncio.Redis, consumer: str, store: Store) -> None:
-        self._redis = client
+    def __init__(self, redis: PipelinedRedis, consumer: str, store: Store) -> None:
+        self._redis = redis
         self._consumer = consumer
         self._store = store
+        self._loop = asyncio.get_running_loop()
+        self._claim_at = 0.0
         self.hooks: list[Webhook] = []
         self.taken = 0
         self.unreadable = 0
@@ -56,51 +67,44 @@ class Dispatch:
                     ready = True
                     self.on_state(True, "")
                 await self._turn()
-            except (RedisError, OSError, Unavailable) as error:
+            except ServiceError as error:
                 if ready:
-                    _log.warning("the outbox cannot be read", reason=str(error) or type(error).__name__)
+                    _log.warning("the outbox cannot be read", reason=error.detail)
                     self.on_state(False, type(error).__name__)
                 ready = self.is_current = False
                 await asyncio.sleep(RETRY_S)
 
     async def _create_group(self) -> None:
         try:
-            await self._redis.xgroup_create(STREAM, GROUP, id="0", mkstream=True)
-        except ResponseError as error:
-            if "BUSYGROUP" not in str(error):
+            await self._redis.submit("XGROUP", "CREATE", STREAM, GROUP, "0", "MKSTREAM")
+        except RedisError as error:
+            if error.code != "BUSYGROUP":
                 raise
         # What this consumer had taken before it was restarted is taken first.
         while entries := await self._read("0"):
             await self._take(entries)
 
     async def _turn(self) -> None:
-        entries = await self._read(">")
+        started = self._loop.time()
+        entries = await self._read(">", block_ms=BLOCK_MS if self.is_current else 0)
         self.is_current = not entries
-        if not entries:
+        if entries:
+            await self._take(entries)
+        if started >= self._claim_at:
+            self._claim_at = started + CLAIM_EVERY_S
             await self._claim()
-            return
-        if len(entries) < BATCH:
-            await asyncio.sleep(GATHER_S)
-            entries += await self._read(">", block=False)
-        await self._take(entries)
+        if entries and len(entries) < BATCH:
+            await asyncio.sleep(started + GATHER_S - self._loop.time())
 
-    async def _read(self, start: str, *, block: bool = True) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        wait = BLOCK_MS if block and start == ">" else None
-        reply: Any = await self._redis.xreadgroup(GROUP, self._consumer, {STREAM: start}, count=BATCH, block=wait)
-        if not reply:
-            return []
-        streams = reply.values() if isinstance(reply, dict) else (entries for _, entries in reply)
-        found: list[tuple[bytes, dict[bytes, bytes]]] = []
-        for entries in streams:
-            if entries and isinstance(entries[0], list):
-                entries = entries[0]
-            found += entries
-        return found
+    async def _read(self, start: str, *, block_ms: int = 0) -> Entries:
+        wait = ("BLOCK", block_ms) if block_ms else ()
+        group = ("XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", BATCH)
+        reply = await self._redis.submit(*group, *wait, "STREAMS", STREAM, start, timeout_s=READ_S)
+        return _entries(reply[0][1]) if reply else []
 
     async def _claim(self) -> None:
-        _, entries, *_ = await self._redis.xautoclaim(
-            STREAM, GROUP, self._consumer, CLAIM_AFTER_MS, start_id="0-0", count=BATCH
-        )
+        asked = ("XAUTOCLAIM", STREAM, GROUP, self._consumer, CLAIM_AFTER_MS, "0-0", "COUNT", BATCH)
+        entries = _entries((await self._redis.submit(*asked))[1])
         if entries:
             _log.info("events of another reader claimed", count=len(entries))
             await self._take(entries)
@@ -110,21 +114,30 @@ class Dispatch:
         await self._store.take(batch, self.hooks)
         self.on_batch(batch)
 
-    async def _take(self, entries: list[tuple[bytes, dict[bytes, bytes]]]) -> None:
+    async def _take(self, entries: Entries) -> None:
         """Stores, then acknowledges, then forgets."""
-        batch: list[Envelope] = []
-        for _, fields in entries:
-            event = decode(fields.get(b"e", b"")) if fields else None
-            if event is not None:
-                batch.append(event)
-            else:
-                self.unreadable += 1
+        batch = [event for _, raw in entries if (event := decode(raw)) is not None]
+        self.unreadable += len(entries) - len(batch)
         if batch:
             await self._store.take(batch, self.hooks)
+            self.taken += len(batch)
+            self.on_batch(batch)
         ids = [entry_id for entry_id, _ in entries]
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.xack(STREAM, GROUP, *ids)
-            pipe.xdel(STREAM, *ids)
-            await pipe.execute()
-        self.taken += len(batch)
-        self.on_batch(batch)
+        # Not waited for: it leaves before the next read, and where it fails that read fails as well. What is read
+        # again then is known by its id.
+        self._redis.transaction([("XACK", STREAM, GROUP, *ids), ("XDEL", STREAM, *ids)], _acknowledged)
+
+
+def _acknowledged(_: Any, error: ServiceError | None) -> None:
+    if error is not None:
+        _log.warning("events stay in the outbox", reason=error.detail)
+
+
+def _entries(found: list[Any]) -> Entries:
+    """Entries as (id, event); one that was deleted meanwhile has no fields."""
+    return [(entry_id, _event_in(fields or ())) for entry_id, fields in found if entry_id is not None]
+
+
+def _event_in(fields: Any) -> bytes:
+    pairs = dict(zip(fields[::2], fields[1::2], strict=False))
+    return bytes(pairs.get(b"e", b""))

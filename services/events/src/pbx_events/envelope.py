@@ -1,8 +1,7 @@
-"""An event as this service handles it: the contract's message read once into plain values, ready for JSON."""
+"""An event as this service handles it: the head read once, the payload as plain values, ready for JSON, on demand."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError, Message
@@ -10,41 +9,68 @@ from google.protobuf.message import DecodeError, Message
 from pbx.events.v1 import events_pb2 as pb
 
 
-@dataclass(frozen=True, slots=True)
 class Envelope:
-    """One event."""
+    """One event. What the payload says is read when it is asked for: most events are stored and sent as they came."""
 
-    id: str
-    type: str
-    """ "call.initiated", "registration.added", ..."""
-    at_ms: int
-    call_id: str
-    sequence: int
-    elapsed_ms: int
-    source: str
-    data: dict[str, Any]
-    """The payload: proto field names, enums as lower-case words, fields that were not measured as None."""
+    __slots__ = ("_data", "at_ms", "call_id", "elapsed_ms", "id", "raw", "sequence", "source", "traceparent", "type")
+
+    def __init__(self, message: pb.Event, kind: str, raw: bytes) -> None:
+        self.id = message.id
+        self.type = kind.replace("_", ".", 1)
+        """ "call.initiated", "registration.added", ..."""
+        self.at_ms = message.at_ms
+        self.call_id = message.call_id
+        self.sequence = message.sequence
+        self.elapsed_ms = message.elapsed_ms
+        self.source = message.source
+        self.traceparent = message.traceparent
+        self.raw = raw
+        """The serialised message, as it stood in the stream."""
+        self._data: dict[str, Any] | None = None
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The payload: proto field names, enums as lower-case words, fields that were not measured as None."""
+        if self._data is None:
+            message = pb.Event.FromString(self.raw)
+            self._data = plain(getattr(message, self.type.replace(".", "_", 1)))
+        return self._data
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Envelope) and (self.id, self.raw) == (other.id, other.raw)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"<Envelope {self.id} {self.type} {self.call_id} #{self.sequence}>"
+
+
+def encode(message: pb.Event) -> Envelope:
+    """An event that this service itself makes."""
+    kind = message.WhichOneof("payload")
+    assert kind is not None
+    return Envelope(message, kind, message.SerializeToString())
 
 
 def decode(raw: bytes) -> Envelope | None:
     """Reads what stands in the stream; None where it is no event of the contract that this version knows."""
     try:
-        event = pb.Event.FromString(raw)
+        message = pb.Event.FromString(raw)
     except DecodeError:
         return None
-    kind = event.WhichOneof("payload")
-    if kind is None or not event.id:
-        return None
-    return Envelope(
-        id=event.id,
-        type=kind.replace("_", ".", 1),
-        at_ms=event.at_ms,
-        call_id=event.call_id,
-        sequence=event.sequence,
-        elapsed_ms=event.elapsed_ms,
-        source=event.source,
-        data=plain(getattr(event, kind)),
-    )
+    kind = message.WhichOneof("payload")
+    return Envelope(message, kind, raw) if kind is not None and message.id else None
+
+
+def holder_of(source: str) -> str:
+    """Who lives or vanishes: "signaling/s1.m3x9" is "s1.m3x9", the instance s1 in its incarnation m3x9."""
+    return source.rpartition("/")[2]
+
+
+def instance_of(source: str) -> str:
+    """The source without its incarnation: "signaling/s1.m3x9" is "signaling/s1"."""
+    return source.partition(".")[0]
 
 
 def plain(message: Message) -> dict[str, Any]:

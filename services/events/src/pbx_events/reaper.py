@@ -1,8 +1,9 @@
 """The reaper: closes the CDR of a call whose owner vanished, as `node_lost`.
 
-A signaling instance keeps a lease in Redis (key `sig:inst:<instance>`, a contract that this service only reads). Once
-it has been gone for GRACE_S, nobody will write the end of its calls any more: the reaper does, through the same door
-as every event, so that CDR and webhooks tell of it. An owner that speaks again after all corrects the CDR.
+A signaling instance keeps a lease in Redis (key `sig:inst:<instance>`) and says there which of its incarnations lives
+(`sig:run:<instance>`); both are contracts that this service only reads. Once the incarnation that held a call has
+been gone for GRACE_S, nobody will write the end of that call any more: the reaper does, through the same door as every
+event, so that CDR and webhooks tell of it. An owner that speaks again after all corrects the CDR.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-import redis.asyncio
-from redis.exceptions import RedisError
 from ulid import ULID
 
 from pbx_events.cdr.builder import node_lost
 from pbx_events.envelope import Envelope
 from pbx_events.storage.store import Store
 from pbx_runtime import logs
-from pbx_runtime.errors import Unavailable
+from pbx_runtime.errors import ServiceError
+from pbx_runtime.redis_pipe import PipelinedRedis
 
 LEASE: Final = "sig:inst:"
+RUN: Final = "sig:run:"
 PERIOD_S: Final = 5.0
 GRACE_S: Final = 45.0
 """Longer than a lease and than a restart of Redis takes, within the minute in which a CDR is expected."""
@@ -62,13 +63,13 @@ class Reaper:
 
     def __init__(
         self,
-        client: redis.asyncio.Redis,
+        redis: PipelinedRedis,
         store: Store,
         take: Callable[[list[Envelope]], Awaitable[None]],
         is_current: Callable[[], bool],
         absence: Absence | None = None,
     ) -> None:
-        self._redis = client
+        self._redis = redis
         self._store = store
         self._take = take
         self._is_current = is_current
@@ -81,9 +82,9 @@ class Reaper:
             await asyncio.sleep(PERIOD_S)
             try:
                 await self.look(time.monotonic())
-            except (RedisError, OSError, Unavailable) as error:
+            except ServiceError as error:
                 self._absence.forget()
-                _log.warning("the reaper cannot look", reason=str(error) or type(error).__name__)
+                _log.warning("the reaper cannot look", reason=error.detail)
 
     async def look(self, now: float) -> None:
         """Closes the calls of every instance that is gone."""
@@ -94,11 +95,18 @@ class Reaper:
         for instance in self._absence.gone(holding, await self._alive(holding), now):
             await self._close(instance)
 
-    async def _alive(self, instances: Sequence[str]) -> set[str]:
-        if not instances:
+    async def _alive(self, holding: Sequence[str]) -> set[str]:
+        """Of those that hold calls ("s1.m3x9": instance and incarnation) who lives."""
+        if not holding:
             return set()
-        leases = await self._redis.mget([LEASE + name for name in instances])
-        return {name for name, lease in zip(instances, leases, strict=True) if lease is not None}
+        names = [holder.partition(".") for holder in holding]
+        keys = [key for name, _, _ in names for key in (LEASE + name, RUN + name)]
+        found = await self._redis.submit("MGET", *keys)
+        return {
+            holder
+            for holder, (_, _, run), lease, now in zip(holding, names, found[::2], found[1::2], strict=True)
+            if lease is not None and (not run or now is None or now.decode() == run)
+        }
 
     async def _close(self, instance: str) -> None:
         while lost := await self._store.open_calls(instance, BATCH):

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from pbx_events.storage.store import Store
-from pbx_events.webhook.delivery import cloud_event
+from pbx_events.webhook.cloudevent import cloud_event
 from pbx_runtime.errors import Unavailable
 
 POLL_S: Final = 0.5

@@ -13,7 +13,7 @@ from pbx_events.api.export import csv_of
 from pbx_events.api.feed import MEDIA_TYPE, feed
 from pbx_events.api.values import Cursor, Limit, Page, Ports, Word, unix_ms
 from pbx_events.api.webhooks import webhook_routes
-from pbx_events.webhook.delivery import cloud_event
+from pbx_events.webhook.cloudevent import cloud_event
 from pbx_runtime.health import Health
 from pbx_runtime.http import system_routes
 from pbx_runtime.metrics import Registry

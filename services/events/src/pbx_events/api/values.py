@@ -11,8 +11,9 @@ from fastapi import Query
 from pydantic import BaseModel, Field
 
 from pbx_events.clients import Bindings, Calls
-from pbx_events.envelope import Envelope
-from pbx_events.storage.store import Store, Webhook
+from pbx_events.storage.store import Store
+from pbx_events.storage.subscription import Webhook
+from pbx_events.webhook.sender import Answer
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="At most so many items")]
 Cursor = Annotated[str, Query(max_length=256, description="`next` of the page before")]
@@ -34,8 +35,8 @@ class Ports:
     bindings: Bindings
     calls: Calls
     hooks_changed: Callable[[], Awaitable[None]]
-    post: Callable[[Webhook, Envelope], Awaitable[tuple[int, int, str]]]
-    """One attempt to deliver."""
+    post: Callable[[Webhook, str, bytes], Awaitable[Answer]]
+    """One attempt to deliver a body under a message id."""
     wake: Callable[[], None]
     """There may be something to deliver."""
     allow_private: bool = False

@@ -10,52 +10,79 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pbx.events.v1 import events_pb2 as pb
-from pbx_events.envelope import Envelope
+from pbx_events.envelope import Envelope, encode, instance_of
 
 Cdr = dict[str, Any]
 
 
 def build(events: Iterable[Envelope]) -> Cdr | None:
     """The CDR of a call; None where its first event is missing. `ended_at` is None while it lives."""
-    by_type: dict[str, Envelope] = {}
-    for event in sorted({event.id: event for event in events}.values(), key=lambda e: e.sequence):
-        by_type[event.type] = event
-    first = by_type.get("call.initiated")
+    ordered = sorted({event.id: event for event in events}.values(), key=lambda e: e.sequence)
+    last_of = {event.type: event for event in ordered}
+    first = last_of.get("call.initiated")
     if first is None:
         return None
-    ended = by_type.get("call.ended")
+    ended, dialing = last_of.get("call.ended"), last_of.get("call.dialing")
+    answered = _first(ordered, "call.answered")
     data = ended.data if ended is not None else {}
-    dialing = by_type.get("call.dialing")
-    answered = by_type.get("call.answered")
-    caller, dialled = first.data["caller"], first.data["dialled"]
-    duration_ms = ended.elapsed_ms - first.elapsed_ms if ended is not None else None
+    begun, dialled = first.data, first.data["dialled"]
     return {
         "id": first.call_id,
         "call_id": first.call_id,
         "revision": 1,
-        "caller": caller,
-        "caller_name": first.data["caller_name"] or None,
+        "caller": begun["caller"],
+        "caller_name": begun["caller_name"] or None,
         "callee": dialled,
         "dialled": dialled,
-        "domain": first.data["domain"],
+        "domain": begun["domain"],
         "connected": answered.data["connected"] if answered is not None else None,
         "started_at": iso(first.at_ms),
-        "ringing_at": _at(by_type.get("call.ringing")),
+        "ringing_at": _at(_first(ordered, "call.ringing")),
         "answered_at": _at(answered),
         "ended_at": _at(ended),
-        "duration_ms": duration_ms,
-        "talk_ms": (data["duration_ms"] if answered is not None else 0) if ended is not None else None,
+        "duration_ms": ended.elapsed_ms - first.elapsed_ms if ended is not None else None,
+        "talk_ms": _talk_ms(data, answered),
         "outcome": _outcome(data, answered),
         "origin": data.get("origin"),
         "hung_up_by": data.get("by"),
-        "sip_status": data.get("sip_status"),
+        "sip_status": data.get("sip_status") or None,
         "sip_reason": data.get("sip_reason") or None,
         "q850_cause": data.get("q850_cause") or None,
         "cause": data.get("cause"),
-        "relay_id": (dialing.data["relay_id"] or None) if dialing is not None else None,
-        "instance": first.source,
+        "relay_id": _relay_id(dialing, last_of.get("call.media_migrated")),
+        "instance": instance_of(first.source),
         "legs": _legs(first, dialing, answered, data),
+        "migrations": [_migration(event) for event in ordered if event.type in _MIGRATIONS],
+        "traceparent": first.traceparent or None,
     }
+
+
+_MIGRATIONS = ("call.media_migrated", "call.adopted")
+
+
+def _first(ordered: list[Envelope], kind: str) -> Envelope | None:
+    return next((event for event in ordered if event.type == kind), None)
+
+
+def _talk_ms(data: dict[str, Any], answered: Envelope | None) -> int | None:
+    """From the answer to the end; None while it lives, and where it was lost and nobody measured."""
+    if not data:
+        return None
+    if answered is None:
+        return 0
+    return None if data["origin"] == "node_lost" else int(data["duration_ms"])
+
+
+def _relay_id(dialing: Envelope | None, migrated: Envelope | None) -> str | None:
+    """The relay that carried the media last."""
+    if migrated is not None:
+        return migrated.data["to_relay_id"] or None
+    return (dialing.data["relay_id"] or None) if dialing is not None else None
+
+
+def _migration(event: Envelope) -> dict[str, Any]:
+    what, key = ("media", "relay_id") if event.type == "call.media_migrated" else ("call", "instance_id")
+    return {"at": iso(event.at_ms), "what": what, "from": event.data[f"from_{key}"], "to": event.data[f"to_{key}"]}
 
 
 def node_lost(last: Envelope, event_id: str, at_ms: int) -> Envelope:
@@ -64,12 +91,19 @@ def node_lost(last: Envelope, event_id: str, at_ms: int) -> Envelope:
     It has the sequence of that event: should the owner speak again after all, its own end stands behind this one and
     wins. When exactly the call ended nobody measured: durations end with the last event.
     """
-    data = dict.fromkeys(_ENDED) | {"origin": "node_lost", "outcome": "failed", "cause": "node_lost", "media": []}
-    source, elapsed_ms = "events/reaper", last.elapsed_ms
-    return Envelope(event_id, "call.ended", at_ms, last.call_id, last.sequence, elapsed_ms, source, data)
-
-
-_ENDED = [field.name for field in pb.CallEnded.DESCRIPTOR.fields]
+    ended = pb.CallEnded(origin=pb.ORIGIN_NODE_LOST, outcome=pb.OUTCOME_FAILED, cause="node_lost")
+    return encode(
+        pb.Event(
+            id=event_id,
+            at_ms=at_ms,
+            call_id=last.call_id,
+            sequence=last.sequence,
+            elapsed_ms=last.elapsed_ms,
+            source="events/reaper",
+            traceparent=last.traceparent,
+            call_ended=ended,
+        )
+    )
 
 
 def _legs(

@@ -1,173 +1,220 @@
-"""Sends what is due, endpoint by endpoint: a slow one delays no other, and of a call the oldest event goes first."""
+"""Sends what is due, endpoint by endpoint: a slow one delays no other, and of a call the oldest event goes first.
+
+Theory of operation. A turn of an endpoint takes a window of what is due, sorts it into chains (the events of one
+call, in order), and lets a few workers send chain after chain; a failure ends its chain: what stands behind it waits
+with it. All outcomes of a turn are noted in one transaction. A crash before that repeats them: at least once.
+
+Of several replicas one serves an endpoint: it holds the endpoint's lease, renewed in time, given up at the end.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-import httpx
-
-from pbx_events.cdr.builder import iso
 from pbx_events.envelope import Envelope
-from pbx_events.storage.store import DEAD, DELIVERED, EXCERPT_MAX, Delivery, Outcome, Store, Webhook
-from pbx_events.webhook import policy, signing
+from pbx_events.storage.store import Store
+from pbx_events.storage.subscription import DEAD, DELIVERED, Delivery, Outcome, Webhook
+from pbx_events.webhook import policy
 from pbx_events.webhook.policy import Breaker
-from pbx_events.webhook.target import resolve
+from pbx_events.webhook.sender import Answer, Sender
 from pbx_runtime import logs
-from pbx_runtime.errors import ServiceError, Unavailable
+from pbx_runtime.errors import Unavailable
 
-TIMEOUT_S: Final = 10.0
 CONCURRENT: Final = 32
 """Deliveries of one endpoint at once, each of another call."""
-IDLE_S: Final = 0.5
-ANSWER_MAX: Final = 65_536
-"""Octets of an answer that are read. Threat: an endpoint that answers without end."""
+WINDOW: Final = 1024
+"""Deliveries of one turn: some hundred KiB in memory, and a transaction of a few milliseconds."""
+TURN_S: Final = 2.0
+"""After this a turn begins no further delivery, so that what was delivered is noted."""
+IDLE_S: Final = 1.0
+"""How long an endpoint without work sleeps at the most, where another replica may have stored something for it."""
+IDLE_ALONE_S: Final = 30.0
+"""The same on SQLite: whatever is stored wakes it."""
+LEASE_MS: Final = 45_000
+LEASE_MARGIN_MS: Final = 20_000
+"""A turn needs so much of a lease: its time and that of the attempts under way."""
 
 _log = logs.get_logger("webhook")
-
-
-def cloud_event(event: Envelope) -> dict[str, Any]:
-    """CloudEvents 1.0, structured JSON."""
-    return {
-        "specversion": "1.0",
-        "id": event.id,
-        "source": f"sip-pbx/{event.source}",
-        "type": f"io.pbx.{event.type}.v1",
-        "subject": event.call_id or event.data.get("aor", ""),
-        "time": iso(event.at_ms),
-        "datacontenttype": "application/json",
-        "data": {"call_id": event.call_id or None, "sequence": event.sequence or None, **event.data},
-    }
 
 
 async def _nothing() -> None:
     return
 
 
+@dataclass(slots=True)
+class Endpoint:
+    """What is known of an endpoint while it is served; the counters are its metrics."""
+
+    hook: Webhook
+    breaker: Breaker = field(default_factory=Breaker)
+    wakeup: asyncio.Event = field(default_factory=asyncio.Event)
+    leased_until_ms: int = 0
+    delivered: int = 0
+    failed: int = 0
+    dead: int = 0
+    is_back: bool = False
+    """It was down, and has just taken a delivery."""
+    seconds: float = 0.0
+    """Spent on attempts."""
+
+
 class Deliveries:
     """One task per endpoint."""
 
     def __init__(
-        self, store: Store, start: Callable[[Any, str], asyncio.Task[None]], *, allow_private: bool = False
+        self,
+        store: Store,
+        start: Callable[[Any, str], asyncio.Task[None]],
+        *,
+        allow_private: bool = False,
+        holder: str = "alone",
+        sender: Sender | None = None,
     ) -> None:
-        self._allow_private = allow_private
         self._store = store
         self._start = start
-        self._hooks: dict[str, Webhook] = {}
+        self._holder = holder
+        self.sender = sender or Sender(allow_private=allow_private)
+        self.endpoints: dict[str, Endpoint] = {}
         self.on_gone: Callable[[], Awaitable[None]] = _nothing
         """Awaited when an endpoint was disabled."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._wakeups: dict[str, asyncio.Event] = {}
-        self._client = httpx.AsyncClient(timeout=TIMEOUT_S, follow_redirects=False, trust_env=False)
-        self.delivered = 0
-        self.failed = 0
 
     async def close(self) -> None:
-        """Closes connections."""
-        await self._client.aclose()
+        """Closes connections and gives the leases up."""
+        await self.sender.close()
+        await self._store.release(self._holder)
 
-    def serve(self, hooks: list[Webhook]) -> None:
+    def serve(self, hooks: Sequence[Webhook]) -> None:
         """Takes the list of endpoints over."""
         wanted = {hook.id: hook for hook in hooks if hook.enabled}
         for hook_id in [known for known in self._tasks if known not in wanted]:
             self._tasks.pop(hook_id).cancel()
-            del self._wakeups[hook_id]
-        self._hooks = wanted
+            del self.endpoints[hook_id]
         for hook in wanted.values():
-            if hook.id not in self._tasks:
-                self._wakeups[hook.id] = asyncio.Event()
-                self._tasks[hook.id] = self._start(self._run(hook.id, self._wakeups[hook.id]), f"webhook {hook.id}")
+            if hook.id in self.endpoints:
+                self.endpoints[hook.id].hook = hook
+            else:
+                endpoint = self.endpoints[hook.id] = Endpoint(hook)
+                self._tasks[hook.id] = self._start(self._run(endpoint), f"webhook {hook.id}")
 
     def wake(self) -> None:
         """There may be something to send."""
-        for event in self._wakeups.values():
-            event.set()
+        for endpoint in self.endpoints.values():
+            endpoint.wakeup.set()
 
-    async def _run(self, hook_id: str, wakeup: asyncio.Event) -> None:
-        breaker = Breaker()
+    async def _run(self, endpoint: Endpoint) -> None:
         while True:
+            endpoint.wakeup.clear()
+            pause_s = IDLE_S
             try:
-                if await self._turn(hook_id, breaker):
+                if await self._turn(endpoint):
                     continue
+                pause_s = await self._pause_s(endpoint)
             except Unavailable as error:
-                _log.warning("deliveries wait for the store", reason=str(error))
-            wakeup.clear()
+                _log.warning("deliveries wait for the store", reason=error.detail)
             try:
-                async with asyncio.timeout(IDLE_S):
-                    await wakeup.wait()
+                async with asyncio.timeout(pause_s):
+                    await endpoint.wakeup.wait()
             except TimeoutError:
                 pass
 
-    async def _turn(self, hook_id: str, breaker: Breaker) -> bool:
+    async def _pause_s(self, endpoint: Endpoint) -> float:
+        """Until the next attempt of what waits, or the breaker's next probe."""
+        probe_s = endpoint.breaker.pause_s(time.monotonic())
+        if probe_s > 0:
+            await asyncio.sleep(min(probe_s, IDLE_ALONE_S))
+            return 0.0
+        if not self._store.is_sqlite:
+            return IDLE_S
+        due_ms = await self._store.next_due_ms(endpoint.hook.id)
+        if due_ms is None:
+            return IDLE_ALONE_S
+        return min(max(due_ms / 1000 - time.time(), 0.01), IDLE_ALONE_S)
+
+    async def _turn(self, endpoint: Endpoint) -> bool:
         """Tries what is due. Returns whether there was anything."""
-        room = breaker.allowance(time.monotonic(), CONCURRENT)
-        due = await self._store.due(hook_id, int(time.time() * 1000), room) if room else []
+        room = endpoint.breaker.allowance(time.monotonic(), CONCURRENT)
+        now_ms = int(time.time() * 1000)
+        if not room or not await self._has_lease(endpoint, now_ms):
+            return False
+        due = await self._store.due(endpoint.hook.id, now_ms, WINDOW if room > 1 else 1)
         if not due:
             return False
-        hook = self._hooks[hook_id]
-        outcomes = await asyncio.gather(*(self._send(hook, delivery) for delivery in due))
+        outcomes = await self._send_all(endpoint, _chains(due), room)
         await self._store.settle(outcomes)
-        for outcome in outcomes:
-            if outcome.state == DELIVERED:
-                if breaker.succeeded():
-                    _log.info("endpoint is back", webhook=hook_id)
-                    await self._store.hasten(hook_id)
-            else:
-                breaker.failed(time.monotonic())
+        if endpoint.is_back:
+            _log.info("endpoint is back", webhook=endpoint.hook.id)
+            await self._store.hasten(endpoint.hook.id)
+            endpoint.is_back = False
         if any(outcome.status == policy.GONE_STATUS for outcome in outcomes):
-            _log.warning("endpoint says that it is gone; disabled", webhook=hook_id)
-            await self._store.disable_webhook(hook_id)
+            _log.warning("endpoint says that it is gone; disabled", webhook=endpoint.hook.id)
+            await self._store.enable_webhook(endpoint.hook.id, enabled=False)
             await self.on_gone()
         return True
 
-    async def _send(self, hook: Webhook, delivery: Delivery) -> Outcome:
+    async def _has_lease(self, endpoint: Endpoint, now_ms: int) -> bool:
+        if endpoint.leased_until_ms - now_ms >= LEASE_MARGIN_MS:
+            return True
+        until_ms = now_ms + LEASE_MS
+        if not await self._store.lease(endpoint.hook.id, self._holder, now_ms, until_ms):
+            return False
+        endpoint.leased_until_ms = until_ms
+        return True
+
+    async def _send_all(self, endpoint: Endpoint, chains: deque[deque[Delivery]], room: int) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        ends_at = time.monotonic() + TURN_S
+
+        async def work() -> None:
+            while chains:
+                chain = chains.popleft()
+                while chain and time.monotonic() < ends_at and endpoint.breaker.allowance(time.monotonic(), room):
+                    outcome = await self._send(endpoint, chain.popleft())
+                    outcomes.append(outcome)
+                    if outcome.state != DELIVERED:
+                        break
+                    if endpoint.breaker.succeeded():
+                        endpoint.is_back = True
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(room, len(chains))):
+                group.create_task(work())
+        return outcomes
+
+    async def _send(self, endpoint: Endpoint, delivery: Delivery) -> Outcome:
         at_ms, started = int(time.time() * 1000), time.monotonic()
-        status, retry_after_s, excerpt = await self.post(hook, delivery.event)
-        step = policy.decide(status, delivery.attempts, retry_after_s, random.random())  # noqa: S311  # spreads retries
-        if step.next is policy.Next.DONE:
-            self.delivered += 1
-        else:
-            self.failed += 1
-            _log.warning("delivery failed", webhook=hook.id, event_id=delivery.event.id, status=status)
+        answer = await self.sender.send(endpoint.hook, delivery.event)
+        took_s = time.monotonic() - started
+        endpoint.seconds += took_s
+        step = _decide(answer, delivery)
         state = DEAD if step.next is policy.Next.GONE else step.next.value
+        if state == DELIVERED:
+            endpoint.delivered += 1
+        else:
+            endpoint.failed += 1
+            endpoint.dead += state == DEAD
+            endpoint.breaker.failed(time.monotonic())
+            _log.warning("delivery failed", webhook=endpoint.hook.id, event_id=delivery.event.id, status=answer.status)
         next_at_ms = int((time.time() + step.after_s) * 1000)
-        duration_ms = int((time.monotonic() - started) * 1000)
-        return Outcome(hook.id, delivery, state, next_at_ms, at_ms, duration_ms, status, excerpt)
-
-    async def post(self, hook: Webhook, event: Envelope) -> tuple[int, int, str]:
-        """One attempt: status (0 for no answer), Retry-After in seconds, the first of the answer or the error."""
-        body = json.dumps(cloud_event(event), separators=(",", ":")).encode()
-        now_s = time.time()
-        head = signing.headers(hook.secrets(int(now_s * 1000)), event.id, int(now_s), body)
-        head["content-type"] = "application/cloudevents+json"
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                target = await resolve(hook.url, allow_private=self._allow_private)
-                head["host"] = target.host_header
-                named = {"sni_hostname": target.server_name}
-                request = self._client.stream("POST", target.url, content=body, headers=head, extensions=named)
-                async with request as response:
-                    return response.status_code, _retry_after(response), await _excerpt(response)
-        except ServiceError as error:
-            return 0, 0, error.detail
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            return 0, 0, type(error).__name__
+        took_ms = int(took_s * 1000)
+        return Outcome(endpoint.hook.id, delivery, state, next_at_ms, at_ms, took_ms, answer.status, answer.excerpt)
 
 
-def _retry_after(response: httpx.Response) -> int:
-    after = response.headers.get("retry-after", "")
-    return int(after) if after.isascii() and after.isdecimal() and len(after) < 10 else 0
+def _decide(answer: Answer, delivery: Delivery) -> policy.Step:
+    jitter = random.random()  # noqa: S311  # spreads retries, guards nothing
+    return policy.decide(answer.status, delivery.attempts, answer.retry_after_s, jitter)
 
 
-async def _excerpt(response: httpx.Response) -> str:
-    kept, read = b"", 0
-    async for chunk in response.aiter_raw():
-        read += len(chunk)
-        kept = (kept + chunk)[:EXCERPT_MAX]
-        if read > ANSWER_MAX:
-            break
-    return kept.decode("utf-8", "replace").replace("\0", "\ufffd")
+def _chains(due: Sequence[Delivery]) -> deque[deque[Delivery]]:
+    """The deliveries of each call in order; what belongs to no call is a chain of its own."""
+    chains: dict[str, deque[Delivery]] = {}
+    for delivery in due:
+        event: Envelope = delivery.event
+        chains.setdefault(event.call_id or event.id, deque()).append(delivery)
+    return deque(chains.values())

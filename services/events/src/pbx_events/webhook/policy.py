@@ -62,6 +62,10 @@ class Breaker:
             return most
         return 1 if now >= self._closed_at else 0
 
+    def pause_s(self, now: float) -> float:
+        """Until the next probe; 0 where the endpoint does not count as down."""
+        return max(self._closed_at - now, 0.0) if self._failures >= BREAK_AFTER else 0.0
+
     def failed(self, now: float) -> None:
         """An attempt failed."""
         self._failures += 1

@@ -1,0 +1,210 @@
+"""The way of an event into SQL: stored once, put on its way to the endpoints, folded into the CDR when its call ends.
+
+One transaction for a batch, a handful of statements however large it is. The payload is stored as it came; it is read
+where it must be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from pbx_events.cdr.builder import Cdr, build
+from pbx_events.envelope import Envelope, decode, holder_of
+from pbx_events.storage.database import Database
+from pbx_events.storage.hooks import read_hooks
+from pbx_events.storage.subscription import PENDING, Webhook
+from pbx_events.storage.tables import cdrs, deliveries, events, open_calls
+
+BEGUN: Final = "call.initiated"
+ENDED: Final = "call.ended"
+ADOPTED: Final = "call.adopted"
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a batch came to."""
+
+    fresh: list[Envelope]
+    """Those that were not stored before."""
+    cdrs: list[Cdr]
+    """The CDRs that were written or corrected."""
+
+
+class Ledger(Database):
+    """Events and what is made of them."""
+
+    async def take(self, batch: Sequence[Envelope], hooks: Sequence[Webhook]) -> Taken:
+        """Stores events, the CDRs of calls that ended with them, and their deliveries; all or nothing.
+
+        Events that were stored before are passed over.
+        """
+        return await self.write(lambda connection: self._take(connection, batch, hooks))
+
+    def _take(self, connection: sa.Connection, batch: Sequence[Envelope], hooks: Sequence[Webhook]) -> Taken:
+        fresh = self._store(connection, batch)
+        if not fresh:
+            return Taken([], [])
+        self._subscribe(connection, fresh, hooks)
+        over = self._over(connection, fresh)
+        self._track(connection, fresh, over)
+        return Taken(fresh, self._fold(connection, fresh, over))
+
+    def _store(self, connection: sa.Connection, batch: Sequence[Envelope]) -> list[Envelope]:
+        unique = {event.id: event for event in batch}
+        for known in connection.execute(_KNOWN, {"ids": list(unique)}).scalars():
+            del unique[known]
+        if unique:
+            connection.execute(_STORE, [_event_row(event) for event in unique.values()])
+        return list(unique.values())
+
+    def _subscribe(self, connection: sa.Connection, fresh: Sequence[Envelope], hooks: Sequence[Webhook]) -> None:
+        if not self.is_sqlite:
+            hooks = read_hooks(connection)  # another replica may have made one since
+        if not hooks:
+            return
+        known = self._parties(connection, fresh) if any(hook.user for hook in hooks) else {}
+        rows = [
+            {"webhook_id": hook.id, "event_id": event.id, "call_id": event.call_id}
+            for event in fresh
+            for hook in hooks
+            if hook.wants(event) and (not hook.user or hook.concerns(*_ends(event, known)))
+        ]
+        if rows:
+            connection.execute(_SUBSCRIBE, rows)
+
+    def _parties(self, connection: sa.Connection, fresh: Sequence[Envelope]) -> dict[str, tuple[str, str]]:
+        """Who calls whom, by call: the first event of a call tells it for all of them."""
+        calls = list({event.call_id for event in fresh if event.call_id})
+        rows = connection.execute(_EVENTS_OF.where(events.c.type == BEGUN), {"calls": calls})
+        first = (event for row in rows if (event := decode(row.payload)) is not None)
+        return {event.call_id: (event.data["caller"], event.data["dialled"]) for event in first}
+
+    def _over(self, connection: sa.Connection, fresh: Sequence[Envelope]) -> set[str]:
+        """The calls of a batch that have ended, with it or before: what came late corrects the CDR."""
+        over = {event.call_id for event in fresh if event.type == ENDED}
+        rest = {event.call_id for event in fresh if event.call_id} - over
+        if rest:
+            over.update(connection.execute(_OVER, {"calls": list(rest)}).scalars())
+        return over
+
+    def _track(self, connection: sa.Connection, fresh: Sequence[Envelope], over: set[str]) -> None:
+        """Keeps the list of calls that live, for the reaper."""
+        begun = {event.call_id: event for event in fresh if event.type == BEGUN}
+        rows = [
+            {"call_id": call_id, "instance": holder_of(event.source), "started_at_ms": event.at_ms}
+            for call_id, event in begun.items()
+            if call_id not in over
+        ]
+        if rows:
+            connection.execute(self.insert(open_calls).on_conflict_do_nothing(), rows)
+        for event in fresh:
+            if event.type == ADOPTED and event.call_id not in over:
+                moved = open_calls.update().where(open_calls.c.call_id == event.call_id)
+                connection.execute(moved.values(instance=holder_of(event.source)))
+        gone = [{"call": call_id} for call_id in over - begun.keys()]
+        if gone:
+            connection.execute(_CLOSE, gone)
+
+    def _fold(self, connection: sa.Connection, fresh: Sequence[Envelope], over: set[str]) -> list[Cdr]:
+        if not over:
+            return []
+        by_call = _whole(fresh, over)
+        rest = [call_id for call_id in over if call_id not in by_call]
+        if rest:
+            for row in connection.execute(_EVENTS_OF, {"calls": rest}):
+                event = decode(row.payload)
+                if event is not None:
+                    by_call.setdefault(row.call_id, []).append(event)
+        built = [cdr for cdr in map(build, by_call.values()) if cdr is not None]
+        if built:
+            rows = [_cdr_row(cdr, min(e.at_ms for e in by_call[cdr["id"]])) for cdr in built]
+            connection.execute(self._upsert(), rows)
+        return built
+
+    def _upsert(self) -> Any:
+        insert = self.insert(cdrs)
+        newer = {
+            column.name: insert.excluded[column.name] for column in cdrs.c if column.name not in ("id", "revision")
+        }
+        newer["revision"] = cdrs.c.revision + 1
+        differs = cdrs.c.document != insert.excluded.document
+        return insert.on_conflict_do_update(index_elements=["id"], set_=newer, where=differs)
+
+    # --- calls that live, as far as their events tell
+
+    async def open_instances(self) -> list[str]:
+        """Who holds calls: signaling instances, each with its incarnation where that is known."""
+        return [name for (name,) in await self.rows(sa.select(open_calls.c.instance).distinct())]
+
+    async def open_calls(self, instance: str, limit: int) -> list[Envelope]:
+        """The last event of calls that an instance holds."""
+        mine = sa.select(open_calls.c.call_id).where(open_calls.c.instance == instance)
+        mine = mine.order_by(open_calls.c.call_id).limit(limit)
+        query = sa.select(events.c.payload).where(events.c.call_id.in_(mine.scalar_subquery()))
+        last: dict[str, Envelope] = {}
+        for (payload,) in await self.rows(query.order_by(events.c.sequence)):
+            event = decode(payload)
+            if event is not None:
+                last[event.call_id] = event
+        return list(last.values())
+
+
+def _ends(event: Envelope, calls: dict[str, tuple[str, str]]) -> tuple[str, str]:
+    """From whom and to whom an event is; both are the user of a registration."""
+    if event.call_id:
+        return calls.get(event.call_id, ("", ""))
+    user = str(event.data.get("aor") or event.data.get("user") or "").partition("@")[0]
+    return user, user
+
+
+def _whole(fresh: Iterable[Envelope], over: set[str]) -> dict[str, list[Envelope]]:
+    """The calls that came as a whole in this batch: their events need not be read back."""
+    found: dict[str, list[Envelope]] = {}
+    for event in fresh:
+        if event.call_id in over:
+            found.setdefault(event.call_id, []).append(event)
+    return {call_id: heard for call_id, heard in found.items() if _is_whole(heard)}
+
+
+def _is_whole(heard: Sequence[Envelope]) -> bool:
+    ends = [event.sequence for event in heard if event.type == ENDED]
+    return len(ends) == 1 and {event.sequence for event in heard} == set(range(1, ends[0] + 1))
+
+
+_KNOWN = sa.select(events.c.id).where(events.c.id.in_(sa.bindparam("ids", expanding=True)))
+_STORE = events.insert()
+_SUBSCRIBE = deliveries.insert().values(state=PENDING, attempts=0, next_at_ms=0, last_error="")
+_OVER = sa.select(events.c.call_id).where(
+    events.c.call_id.in_(sa.bindparam("calls", expanding=True)), events.c.type == ENDED
+)
+_CLOSE = open_calls.delete().where(open_calls.c.call_id == sa.bindparam("call"))
+_EVENTS_OF = sa.select(events.c.call_id, events.c.payload).where(
+    events.c.call_id.in_(sa.bindparam("calls", expanding=True))
+)
+
+
+def _event_row(event: Envelope) -> dict[str, Any]:
+    return {
+        "id": event.id,
+        "type": event.type,
+        "at_ms": event.at_ms,
+        "call_id": event.call_id,
+        "sequence": event.sequence,
+        "payload": event.raw,
+    }
+
+
+def _cdr_row(cdr: Cdr, started_at_ms: int) -> dict[str, Any]:
+    return {
+        "id": cdr["id"],
+        "caller": cdr["caller"],
+        "callee": cdr["callee"],
+        "outcome": cdr["outcome"] or "",
+        "started_at_ms": started_at_ms,
+        "document": json.dumps(cdr, separators=(",", ":")),
+    }
