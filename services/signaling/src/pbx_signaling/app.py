@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 
 LEASE_S: Final = 5
 """How long this instance counts as alive without a sign of it (key sig:inst:<id>)."""
+INCARNATION: Final = f"{time.time_ns() // 1_000_000:x}"
+"""Tells this process from the one before it of the same id: in the source of its events, and in key sig:run:<id>."""
 LAST_WORDS_S: Final = 5.0
 """How long BYEs and events may take when the process ends."""
 INDEX: Final = "sig:index"
@@ -96,7 +98,9 @@ class Signaling:
         self.core = Core(config, self.addressing, identity, gate)
         self.redis = PipelinedRedis(settings.redis_url, on_state=partial(self._health_of, "redis"))
         self.observer = Observer(lifecycle.registry)
-        self.journal = Journal(RedisOutbox(self.redis), self._transmit, partial(self._encode, f"signaling/{instance}"))
+        self.journal = Journal(
+            RedisOutbox(self.redis), self._transmit, partial(self._encode, f"signaling/{instance}.{INCARNATION}")
+        )
         self.journal.on_ready = self._journal_ready
         self.registrar = GrpcRegistrar(settings.registrar_address, instance, partial(self._health_of, "registrar"))
         self.relays = Relays(instance, self._signal, self._relays_ready)
@@ -191,12 +195,14 @@ class Signaling:
     async def _keep_lease(self) -> None:
         instance = self._settings.instance_id
         key = f"sig:inst:{instance}"
+        run = f"sig:run:{instance}"
         while True:
             now_ms = int(time.time() * 1000)
             self.redis.submit("SET", key, str(self._settings.grpc_listen), "EX", LEASE_S, callback=_ignore)
             self.redis.submit("ZADD", INDEX, now_ms + LEASE_S * 1000, instance, callback=_ignore)
             self.redis.submit("ZREMRANGEBYSCORE", INDEX, "-inf", now_ms - INDEX_KEPT_MS, callback=_ignore)
             self.redis.submit("ZRANGEBYSCORE", INDEX, now_ms, "+inf", callback=self._replicas_seen)
+            self.redis.submit("SET", run, INCARNATION, "EX", LEASE_S, callback=_ignore)
             await asyncio.sleep(LEASE_S / 3)
 
     def _replicas_seen(self, reply: Any, error: object) -> None:

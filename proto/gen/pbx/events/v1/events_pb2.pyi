@@ -175,7 +175,7 @@ class Event(_message.Message):
     sequence: _builtins.int
     """Counts the events of one call from 1, without gaps; 0 for other events."""
     source: _builtins.str
-    """Who wrote it: service/instance, e.g. "signaling/s1"."""
+    """Who wrote it: service/instance, e.g. "registrar/r1"; with the incarnation where that matters: "signaling/s1.18c2f"."""
     traceparent: _builtins.str
     """W3C trace context of the call; may be empty."""
     elapsed_ms: _builtins.int
