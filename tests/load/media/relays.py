@@ -56,7 +56,7 @@ def ours(name: str) -> Callable[[int], AbstractContextManager[Running]]:
         process = _start([*prefix, *module], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             assert process.stdout is not None
-            told = process.stdout.readline()
+            told = next((line for line in process.stdout if line.startswith(b"{")), b"")  # log lines come before
             if not told:
                 raise Missing(f"{name} does not start here")
             said = json.loads(told)
