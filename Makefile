@@ -131,6 +131,10 @@ images: ## Build the images of all services with docker, or with buildah where t
 	command -v $${builder%% *} >/dev/null || { echo "images not built: neither a docker daemon nor buildah here"; exit 1; }; \
 	for target in $(IMAGES); do $$builder --target $$target --tag $(IMAGE)-$$target:$(TAG) . || exit 1; done
 
+.PHONY: fuzz-service
+fuzz-service: setup ## Fuzz the running product with mutated messages: FOR=1800 seconds, SEED=1
+	@FOR=$(or $(FOR),1800) SEED=$(or $(SEED),1) PYTHONPATH=tests $(BIN)/python tests/fuzz/service.py
+
 .PHONY: fuzz
 fuzz: setup ## Fuzz a parser with atheris: TARGET=message|stream|description, ARGS=-max_total_time=60
 	@test -x build/fuzz/bin/python || $(PYTHON) -m venv build/fuzz
