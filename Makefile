@@ -175,6 +175,10 @@ newcomer: setup setup-tools ## A fresh clone in a scratch directory: make run, t
 bench-runtime: setup ## Measure CPU per command of the batched stream and of the Redis pipeline
 	@PYTHONPATH=tests $(BIN)/python -m load.micro_runtime
 
+.PHONY: bench-events
+bench-events: setup ## Measure events per second into CDRs and a webhook; ARGS="--pages 1000000" times the filters of the API
+	@PYTHONPATH=tests $(BIN)/python -m load.micro_events $(ARGS)
+
 .PHONY: clean
 clean: ## Remove what can be made again
 	@rm -rf .venv build var .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -208,6 +208,27 @@ def test_lists(
     assert json.loads(as_json.output) == [item]
 
 
+@pytest.mark.parametrize(
+    ("argv", "path", "body"),
+    [
+        (["webhook", "test", "w1"], "/v1/webhooks/w1/test", {}),
+        (["webhook", "replay", "w1", "--event", "E1"], "/v1/webhooks/w1/replay", {"event_ids": ["E1"]}),
+        (["webhook", "add", "https://x", "--user", "1004"], "/v1/webhooks", {"url": "https://x", "user": "1004"}),
+    ],
+)
+def test_posts_of_webhooks(
+    argv: list[str], path: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[tuple[str, Any]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append((request.url.path, json.loads(request.content)))
+        return httpx.Response(200, json={"id": "w1"})
+
+    assert invoke(*argv, "--data", str(tmp_path), monkeypatch=monkeypatch, answer=answer).exit_code == 0
+    assert seen == [(path, body)]
+
+
 def test_hangup_is_a_delete_of_the_call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: list[tuple[str, str]] = []
 

@@ -1,4 +1,4 @@
-"""`sip-pbx webhook add|list|remove`."""
+"""`sip-pbx webhook add|list|remove|test|replay`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ _COLUMNS = (
     Column("PENDING", "deliveries.pending"),
     Column("DELIVERED", "deliveries.delivered"),
     Column("DEAD", "deliveries.dead"),
+    Column("LAST ERROR", "last_error"),
 )
 IdArgument = Annotated[str, typer.Argument(metavar="WEBHOOK", help="Id, as `sip-pbx webhook list` shows it.")]
 
@@ -35,13 +36,17 @@ def add(
     types: Annotated[
         list[str] | None, typer.Option("--type", help="Event type; may be repeated; default: all.")
     ] = None,
+    user: Annotated[str, typer.Option(help="Only events of this user.")] = "",
+    direction: Annotated[str, typer.Option(help="Only calls from or to that user: from, to.")] = "",
     http: HttpOption = "",
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
     """Subscribe a URL. The signing secret is shown once."""
     with Api(Places(http, data).api) as api:
-        show_one(api.post("/v1/webhooks", {"url": url} | ({"types": types} if types else {})), as_json=json)
+        filters = {"types": types, "user": user, "direction": direction}
+        wanted = {name: value for name, value in filters.items() if value}
+        show_one(api.post("/v1/webhooks", {"url": url} | wanted), as_json=json)
 
 
 @app.command("list")
@@ -57,3 +62,28 @@ def remove(webhook: IdArgument, http: HttpOption = "", data: DataOption = DEFAUL
     with Api(Places(http, data).api) as api:
         api.delete(_path(webhook))
     typer.echo(f"removed {webhook}")
+
+
+@app.command("test")
+def send_test(
+    webhook: IdArgument, http: HttpOption = "", data: DataOption = DEFAULT_DATA, json: JsonOption = False
+) -> None:
+    """Send a test event now, once, and show the answer."""
+    with Api(Places(http, data).api) as api:
+        show_one(api.post(_path(webhook, "test"), {}), as_json=json)
+
+
+@app.command()
+def replay(
+    webhook: IdArgument,
+    events: Annotated[list[str] | None, typer.Option("--event", help="Event id; may be repeated.")] = None,
+    since: Annotated[str | None, typer.Option(help="Events since then, RFC 3339.")] = None,
+    until: Annotated[str | None, typer.Option(help="Events before then, RFC 3339.")] = None,
+    http: HttpOption = "",
+    data: DataOption = DEFAULT_DATA,
+    json: JsonOption = False,
+) -> None:
+    """Send events again: those named, or those of a time; at most 10000 in one go."""
+    asked = {"event_ids": events, "since": since, "until": until}
+    with Api(Places(http, data).api) as api:
+        show_one(api.post(_path(webhook, "replay"), {k: v for k, v in asked.items() if v}), as_json=json)

@@ -73,11 +73,11 @@ def _subscriptions(router: APIRouter, ports: Ports) -> None:
     @router.get("")
     async def list_webhooks() -> Page:
         """All subscriptions, with what is on its way."""
-        backlog = await store.backlog()
+        backlog, errors = await store.backlog(), await store.last_errors()
         items = []
         for hook in await store.list_webhooks():
             counts = {state: backlog.get((hook.id, state), 0) for state in ("pending", "delivered", "dead")}
-            items.append(_shown(hook) | {"deliveries": counts})
+            items.append(_shown(hook) | {"deliveries": counts, "last_error": errors.get(hook.id)})
         return Page(items=items, next=None)
 
     @router.delete("/{hook_id}", status_code=204)
@@ -109,6 +109,20 @@ def _deliveries(router: APIRouter, ports: Ports) -> None:
         items = [
             {"id": row["id"], "event_id": row["event_id"], "at": iso(row["at_ms"]), "status": row["status"]}
             | {"duration_ms": row["duration_ms"], "excerpt": row["excerpt"]}
+            for row in rows[:limit]
+        ]
+        return Page(items=items, next=str(items[-1]["id"]) if len(rows) > limit else None)
+
+    @router.get("/{hook_id}/dead-letters")
+    async def list_dead(
+        hook_id: str, limit: Limit = 50, cursor: Annotated[int | None, Query(ge=0, le=2**62)] = None
+    ) -> Page:
+        """Deliveries that were given up, newest first; a replay sends them again."""
+        await store.webhook(hook_id)
+        rows = await store.list_dead(hook_id, cursor, limit + 1)
+        items = [
+            {"id": row["id"], "event_id": row["event_id"], "call_id": row["call_id"] or None}
+            | {"attempts": row["attempts"], "last_error": row["last_error"]}
             for row in rows[:limit]
         ]
         return Page(items=items, next=str(items[-1]["id"]) if len(rows) > limit else None)

@@ -122,7 +122,7 @@ class Ledger(Database):
                     by_call.setdefault(row.call_id, []).append(event)
         built = [cdr for cdr in map(build, by_call.values()) if cdr is not None]
         if built:
-            rows = [_cdr_row(cdr, min(e.at_ms for e in by_call[cdr["id"]])) for cdr in built]
+            rows = [cdr_row(cdr, min(e.at_ms for e in by_call[cdr["id"]])) for cdr in built]
             connection.execute(self._upsert(), rows)
         return built
 
@@ -199,7 +199,8 @@ def _event_row(event: Envelope) -> dict[str, Any]:
     }
 
 
-def _cdr_row(cdr: Cdr, started_at_ms: int) -> dict[str, Any]:
+def cdr_row(cdr: Cdr, started_at_ms: int) -> dict[str, Any]:
+    """A CDR as it stands in its table."""
     return {
         "id": cdr["id"],
         "caller": cdr["caller"],

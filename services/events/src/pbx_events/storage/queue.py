@@ -113,6 +113,13 @@ class Queue(Database):
             await self.write(lambda connection: connection.execute(insert, rows))
         return len(rows)
 
+    async def last_errors(self) -> dict[str, str]:
+        """Why the last attempt of an endpoint failed, where it did."""
+        newest = sa.select(sa.func.max(attempts.c.id)).group_by(attempts.c.webhook_id)
+        query = sa.select(attempts).where(attempts.c.id.in_(newest))
+        failed = (row for row in await self.rows(query) if not 200 <= row.status < 300)
+        return {row.webhook_id: f"{row.status} {row.excerpt}".strip()[:ERROR_MAX] for row in failed}
+
     async def backlog(self) -> dict[tuple[str, str], int]:
         """(webhook, state) to its count."""
         group = (deliveries.c.webhook_id, deliveries.c.state)

@@ -1,0 +1,112 @@
+"""The deliveries of an endpoint over a real store, with an endpoint that is a list of answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from pbx_events.envelope import Envelope, decode
+from pbx_events.storage.store import Store
+from pbx_events.storage.subscription import DEAD, DELIVERED, PENDING, Webhook
+from pbx_events.webhook.delivery import Deliveries
+from pbx_events.webhook.sender import Answer, Sender
+from support.call_events import answered_call
+
+HOOK = Webhook("w1", "http://127.0.0.1:9/x", "whsec_YQ==", (), True, 1)
+
+
+class Scripted(Sender):
+    """Answers with the statuses that it was given, then with 204."""
+
+    def __init__(self, *statuses: int) -> None:
+        super().__init__(allow_private=True)
+        self._statuses: Iterator[int] = iter(statuses)
+        self.taken: list[Envelope] = []
+
+    async def send(self, hook: Webhook, event: Envelope) -> Answer:
+        status = next(self._statuses, 204)
+        if status == 204:
+            self.taken.append(event)
+        return Answer(status, 0, "scripted")
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    made = Store(f"sqlite+aiosqlite:///{tmp_path}/e.sqlite")
+    await made.migrate()
+    await made.add_webhook(HOOK)
+    yield made
+    await made.close()
+
+
+def calls(count: int) -> list[Envelope]:
+    made = [event for number in range(count) for event in answered_call(f"01CALL{number:03d}")]
+    return [event for one in made if (event := decode(one.SerializeToString())) is not None]
+
+
+async def served(store: Store, sender: Scripted, count: int, *, gone: bool = False) -> Deliveries:
+    """Serves the endpoint until it has taken so many, and is disabled where it is `gone`."""
+    deliveries = Deliveries(store, lambda work, name: asyncio.create_task(work, name=name), sender=sender)
+    deliveries.serve([HOOK])
+    async with asyncio.timeout(20):
+        while len(sender.taken) < count:
+            await asyncio.sleep(0.01)
+        while (await store.backlog()).get(("w1", DELIVERED), 0) < count:
+            await asyncio.sleep(0.01)
+        while gone and (await store.webhook("w1")).enabled:
+            await asyncio.sleep(0.01)
+    tasks = [task for task in asyncio.all_tasks() if task.get_name() == "webhook w1"]
+    deliveries.serve([])
+    await asyncio.wait(tasks)
+    return deliveries
+
+
+async def test_each_call_arrives_whole_and_in_order(store: Store):
+    await store.take(calls(40), [HOOK])
+    sender = Scripted()
+    await served(store, sender, 200)
+    by_call: dict[str, list[int]] = {}
+    for event in sender.taken:
+        by_call.setdefault(event.call_id, []).append(event.sequence)
+    assert len(by_call) == 40
+    assert all(sequence == [1, 2, 3, 4, 5] for sequence in by_call.values())
+    assert len(await store.list_attempts("w1", None, 1000)) == 200
+
+
+async def test_a_failure_holds_up_its_own_call_alone(store: Store):
+    await store.take(calls(3), [HOOK])
+    sender = Scripted(500)
+    await served(store, sender, 10)
+    assert {event.call_id for event in sender.taken} == {"01CALL001", "01CALL002"}
+    assert (await store.backlog())["w1", PENDING] == 5
+    assert (await store.last_errors()) == {}, "the newest attempt succeeded"
+
+
+async def test_an_endpoint_that_is_gone_is_disabled_and_its_event_dead(store: Store):
+    await store.take(calls(2), [HOOK])
+    sender = Scripted(410)
+    await served(store, sender, 5, gone=True)
+    (dead,) = await store.list_dead("w1", None, 10)
+    assert (dead["state"], dead["last_error"], dead["attempts"]) == (DEAD, "scripted", 1)
+
+
+async def test_two_replicas_send_nothing_twice(store: Store):
+    await store.take(calls(20), [HOOK])
+    sender = Scripted()
+    both = [
+        Deliveries(store, lambda work, name: asyncio.create_task(work, name=name), holder=holder, sender=sender)
+        for holder in ("a", "b")
+    ]
+    for deliveries in both:
+        deliveries.serve([HOOK])
+    async with asyncio.timeout(20):
+        while (await store.backlog()).get(("w1", DELIVERED), 0) < 100:
+            await asyncio.sleep(0.01)
+    tasks = [task for task in asyncio.all_tasks() if task.get_name() == "webhook w1"]
+    for deliveries in both:
+        deliveries.serve([])
+    await asyncio.wait(tasks)
+    assert len(sender.taken) == 100
