@@ -36,7 +36,9 @@ def test_a_pod_is_valid_and_gets_exactly_what_its_datapath_needs(datapath: str) 
     assert context["allowPrivilegeEscalation"] is False
     assert context["readOnlyRootFilesystem"] is True
     kernel = datapath in ("auto", "ebpf")
-    assert context["capabilities"] == ({"drop": ["ALL"], "add": ["BPF", "NET_ADMIN"]} if kernel else {"drop": ["ALL"]})
+    assert context["capabilities"] == (
+        {"drop": ["ALL"], "add": ["BPF", "NET_ADMIN", "PERFMON"]} if kernel else {"drop": ["ALL"]}
+    )
     assert any("hostPath" in volume for volume in pod["spec"]["volumes"]) is kernel
     assert pod["spec"]["securityContext"].get("runAsNonRoot", False) is not kernel
     assert pod["spec"]["automountServiceAccountToken"] is False

@@ -174,7 +174,8 @@ def raise_descriptor_limit() -> int:
 async def service_main(lifecycle: Lifecycle, settings: RelaySettings) -> None:
     """Start everything."""
     _log.info("descriptors", limit=raise_descriptor_limit())
-    wanted = Wanted(settings.relay_bind, settings.relay_ports, settings.cores, settings.relay_id)
+    pins = settings.relay_pins if settings.relay_id else None
+    wanted = Wanted(settings.relay_bind, settings.relay_ports, settings.cores, settings.relay_id, pins)
     selection = select(settings.datapath, wanted)
     _log.info("datapath selected", datapath=selection.datapath.name, reason=selection.reason)
     app = App(settings, lifecycle, selection)

@@ -55,6 +55,9 @@ class RelaySettings(ServiceSettings):
     relay_cores: CommaList = ()
     """Cores on which the native datapath runs a thread each; empty: all that the process may use."""
 
+    relay_pins: Path = Path("/sys/fs/bpf/sip-pbx")
+    """Directory on a bpf file system where the ebpf datapath keeps what is to outlive the process."""
+
     @model_validator(mode="after")
     def _addresses_fit(self) -> Self:
         """A family that is announced must be bound, and an announced address must be a real one."""

@@ -307,7 +307,7 @@ def make(wanted: Wanted) -> Datapath:
     """See `select.FACTORIES`. Raises UnsupportedError."""
     lower = best_of(("native", "python"), wanted).datapath
     slots = (wanted.shard.last - wanted.shard.first + 1) // PORTS_PER_SLOT
-    return make_over(lower, wanted.bind_hosts, slots * FORWARDS_PER_SLOT, pin_directory(wanted.name))
+    return make_over(lower, wanted.bind_hosts, slots * FORWARDS_PER_SLOT, pin_directory(wanted.name, wanted.pins))
 
 
 def _open(forwards: int, pins: Path | None) -> tuple[Maps, int]:
@@ -327,7 +327,7 @@ def _open(forwards: int, pins: Path | None) -> tuple[Maps, int]:
             maps.close(not maps.is_taken_over)
             raise
     except PermissionError as error:
-        raise UnsupportedError(f"CAP_BPF and CAP_NET_ADMIN are needed ({error.strerror})") from error
+        raise UnsupportedError("CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are needed") from error
     except (OSError, ObjectError) as error:
         raise UnsupportedError(f"the kernel does not take the program: {error}") from error
     return maps, program

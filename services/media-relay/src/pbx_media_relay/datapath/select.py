@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from pbx_media_relay.datapath.base import Datapath
@@ -31,6 +32,8 @@ class Wanted:
     """Where a datapath with threads of its own runs them; empty: on every core that the process may use."""
     name: str = ""
     """The relay's fixed id, under which what outlives the process is kept; empty: nothing does."""
+    pins: Path | None = None
+    """Where the kernel's objects are kept, on a bpf file system; None: nowhere."""
 
 
 class UnsupportedError(Exception):

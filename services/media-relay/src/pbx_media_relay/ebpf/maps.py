@@ -1,6 +1,6 @@
 """The program and its maps: made, or taken over from the pins of a former process; and the links that attach it.
 
-    <bpffs>/sip-pbx/v<layout>/<relay>-<network namespace>/{places,forwards,streams,locals,control,link-<ifindex>}
+    <PBX_RELAY_PINS>/v<layout>/<relay>-<network namespace>/{places,forwards,streams,locals,control,link-<ifindex>}
 
 A program is loaded anew at every start, over the maps that are there, and put into the links that are there: between
 two packets, not between two breaths. Without a name nothing is pinned, and all ends with the process.
@@ -23,7 +23,6 @@ from typing import Final
 
 from pbx_media_relay.ebpf import abi, clsact, elf, syscall
 
-BPFFS: Final = Path("/sys/fs/bpf")
 BPF_MAGIC: Final = "bpf"
 OBJECT: Final = "relay.bpf.elf"
 
@@ -50,18 +49,22 @@ def shapes(forwards: int) -> dict[str, Shape]:
     }
 
 
-def pin_directory(name: str, root: Path = BPFFS) -> Path | None:
-    """Where a relay of that name keeps its objects; None where there is no bpffs."""
-    if not name or not is_bpffs(root):
+def pin_directory(name: str, root: Path | None) -> Path | None:
+    """Where a relay of that name keeps its objects; None where there is no bpf file system for them."""
+    if not name or root is None or not is_bpffs(root):
         return None
     namespace = os.stat("/proc/thread-self/ns/net").st_ino
-    return root / "sip-pbx" / f"v{abi.ABI_VERSION}" / f"{name}-{namespace}"
+    return root / f"v{abi.ABI_VERSION}" / f"{name}-{namespace}"
 
 
-def is_bpffs(root: Path) -> bool:
-    """Whether a bpf file system is mounted there."""
-    with Path("/proc/self/mounts").open(encoding="utf-8") as mounts:
-        return any(line.split()[1:3] == [str(root), BPF_MAGIC] for line in mounts)
+def is_bpffs(path: Path) -> bool:
+    """Whether a path is, or would be, on a bpf file system."""
+    best, kind = "", ""
+    for line in Path("/proc/self/mounts").read_text("utf-8").splitlines():
+        mounted, file_system = line.split()[1:3]
+        if (path == Path(mounted) or Path(mounted) in path.parents) and len(mounted) >= len(best):
+            best, kind = mounted, file_system
+    return kind == BPF_MAGIC
 
 
 class Maps:

@@ -1,7 +1,7 @@
 """The relay's pod. Pure.
 
 It shares the node's network: media of thousands of ports cannot go through a Service. Everything else of the
-restricted Pod Security level holds, but for what the kernel datapath needs (CAP_BPF and CAP_NET_ADMIN, and the
+restricted Pod Security level holds, but for what the kernel datapath needs (CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and the
 directory of pinned maps), and it gets exactly that.
 """
 
@@ -26,15 +26,16 @@ from pbx_operator.observed import (
 from pbx_operator.ports import markers
 from pbx_operator.render.common import labels, owned_by_shard
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Part of the template's digest: raise it when this file renders the same template differently, so that a new
 operator replaces relays one by one instead of leaving two kinds side by side."""
 GRACE_SPARE_S: Final = 15
 """What the kubelet waits beyond the relay's own deadline before SIGKILL."""
 PIN_DIRECTORY: Final = "/sys/fs/bpf/sip-pbx"
 KERNEL_DATAPATHS: Final = frozenset({"auto", "ebpf"})
-CAPABILITIES: Final = ("BPF", "NET_ADMIN")
-"""Load programs and maps; attach them to the node's interfaces."""
+CAPABILITIES: Final = ("BPF", "NET_ADMIN", "PERFMON")
+"""Load programs and maps; attach them to the node's interfaces; let the verifier take a program of that size (without
+CAP_PERFMON it refuses what compilers make of pointers on the stack)."""
 UNPRIVILEGED_UID: Final = 10001
 
 
