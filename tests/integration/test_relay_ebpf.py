@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
