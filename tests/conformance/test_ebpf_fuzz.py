@@ -181,6 +181,7 @@ async def test_no_frame_whatever_it_holds_is_more_than_passed_on_or_dropped(kern
         try:
             verdict, _ = syscall.run_once(kernel._links._program, bytes(data))
         except OSError as error:  # the test run itself refuses frames that are cut within their IP header
-            assert error.errno == errno.EINVAL
+            if error.errno != errno.EINVAL:
+                raise
             continue
         assert verdict in (NEXT, DROP, REDIRECT)
