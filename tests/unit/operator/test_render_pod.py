@@ -35,7 +35,7 @@ def test_a_pod_is_valid_and_gets_exactly_what_its_datapath_needs(datapath: str) 
     assert context["privileged"] is False
     assert context["allowPrivilegeEscalation"] is False
     assert context["readOnlyRootFilesystem"] is True
-    kernel = datapath in ("auto", "ebpf")
+    kernel = datapath == "ebpf"
     assert context["capabilities"] == (
         {"drop": ["ALL"], "add": ["BPF", "NET_ADMIN", "PERFMON"]} if kernel else {"drop": ["ALL"]}
     )

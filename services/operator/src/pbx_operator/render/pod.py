@@ -26,13 +26,14 @@ from pbx_operator.observed import (
 from pbx_operator.ports import markers
 from pbx_operator.render.common import labels, owned_by_shard
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Part of the template's digest: raise it when this file renders the same template differently, so that a new
 operator replaces relays one by one instead of leaving two kinds side by side."""
 GRACE_SPARE_S: Final = 15
 """What the kubelet waits beyond the relay's own deadline before SIGKILL."""
 PIN_DIRECTORY: Final = "/sys/fs/bpf/sip-pbx"
-KERNEL_DATAPATHS: Final = frozenset({"auto", "ebpf"})
+KERNEL_DATAPATHS: Final = frozenset({"ebpf"})
+"""What goes into the kernel. `auto` is native, else python: it gets no privilege that it does not need."""
 CAPABILITIES: Final = ("BPF", "NET_ADMIN", "PERFMON")
 """Load programs and maps; attach them to the node's interfaces; let the verifier take a program of that size (without
 CAP_PERFMON it refuses what compilers make of pointers on the stack)."""
