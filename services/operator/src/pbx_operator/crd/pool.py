@@ -115,7 +115,7 @@ class RelayTemplate(Spec):
     image_pull_secrets: tuple[str, ...] = Field(default=(), description="Names of Secrets.")
     datapath: Literal["auto", "ebpf", "native", "python", "null"] = Field(
         default="auto",
-        description="ebpf gets CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, the others nothing; auto is native, else python.",
+        description="ebpf gets CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, others nothing; auto is native, else python.",
     )
     redis: SecretKey = Field(description="Where the Redis URL is.")
     resources: Resources = Field(default_factory=Resources, description="Of the relay's container.")
