@@ -112,3 +112,22 @@ def test_the_c_code_under_the_sanitizers(tmp_path: Path) -> None:
         ["make", "-C", str(HERE), "check", f"OUT={tmp_path}"], capture_output=True, text=True, timeout=110
     )
     assert made.returncode == 0, made.stdout + made.stderr
+
+
+@pytest.mark.usefixtures("built")
+async def test_what_comes_after_the_close_is_harmless() -> None:
+    """The relay's ticks and metrics may look once more while the process ends; C must not follow a null pointer."""
+    datapath = native.NativeDatapath(("127.0.0.1",), (min(os.sched_getaffinity(0)),))
+    datapath.start(Told())
+    datapath.close()
+    datapath.close()
+    datapath.unbind(41000)
+    assert datapath.last_heard_ns(41000) == 0
+    assert datapath.counters([20500, 20502]) == [Counters(), Counters()]
+    assert datapath.remove(20500) == Counters()
+    assert (datapath.realtime_threads, datapath.steering_refused) == (0, "")
+    with pytest.raises(DatapathError):
+        datapath.bind(41000)
+    phone = Endpoint("127.0.0.1", 9)
+    with pytest.raises(DatapathError):
+        datapath.upsert(Forward(id=20500, peer=20502, port=41000, rtp=phone, rtcp=phone))

@@ -88,16 +88,22 @@ class NativeDatapath:
     @property
     def realtime_threads(self) -> int:
         """How many of the threads run under SCHED_FIFO."""
+        if not self._relay:
+            return 0
         return int(self._lib.pr_realtime(self._relay))
 
     @property
     def steering_refused(self) -> str:
         """Why not all ports end in one socket per thread; empty: they do."""
+        if not self._relay:
+            return ""
         refused = self._lib.pr_steered(self._relay)
         return os.strerror(refused) if refused else ""
 
     def bind(self, slot_port: int) -> None:
         """See `Datapath.bind`."""
+        if not self._relay:
+            raise DatapathError("closed")
         error = -self._lib.pr_bind(self._relay, slot_port, self._refused)
         if error == errno.EADDRINUSE:
             raise PortInUseError(self._refused[0])
@@ -105,27 +111,35 @@ class NativeDatapath:
             raise OSError(error, f"port {self._refused[0]}: {os.strerror(error)}")
 
     def unbind(self, slot_port: int) -> None:
-        """See `Datapath.unbind`."""
+        """See `Datapath.unbind`. Nothing after `close`: what looks at rests may do so once more."""
+        if not self._relay:
+            return
         self._lib.pr_unbind(self._relay, slot_port)
 
     def last_heard_ns(self, slot_port: int) -> int:
-        """See `Datapath.last_heard_ns`."""
+        """See `Datapath.last_heard_ns`; 0 after `close`."""
+        if not self._relay:
+            return 0
         return int(self._lib.pr_last_heard_ns(self._relay, slot_port))
 
     def upsert(self, forward: Forward) -> None:
         """See `Datapath.upsert`. The slot must be bound, the peer of the same slot."""
+        if not self._relay:
+            raise DatapathError("closed")
         if self._lib.pr_upsert(self._relay, self._packed(forward)):
             raise DatapathError(f"forward {forward.id}: its slot is not bound, or its peer is of another slot")
 
     def remove(self, forward: int) -> Counters:
         """See `Datapath.remove`."""
-        if not self._lib.pr_remove(self._relay, forward, self._last):
+        if not self._relay or not self._lib.pr_remove(self._relay, forward, self._last):
             return ZEROS
         return _counters(self._last)
 
     def counters(self, forwards: Iterable[int]) -> list[Counters]:
         """See `Datapath.counters`. Reads memory that the threads write, without a lock."""
         numbers = list(forwards)
+        if not self._relay:
+            return [ZEROS] * len(numbers)
         read = self._ffi.new("pr_counters[]", len(numbers))
         found = self._ffi.new("uint8_t[]", len(numbers))
         self._lib.pr_read(self._relay, numbers, len(numbers), read, found)
