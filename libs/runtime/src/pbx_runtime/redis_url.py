@@ -6,7 +6,7 @@
 
 The last names Sentinels and what they watch; user and password are those of the server itself. A Redis Cluster is
 deliberately not among them: the events of a call and its state are written in one transaction, whose keys would have
-to lie in one slot, and with them every call of the installation (docs/operations.md).
+to lie in one slot, and with them every call of the installation (docs/adr/0010).
 """
 
 from __future__ import annotations
