@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,8 +17,8 @@ from pbx_runtime.address import Listen
 from pbx_runtime.health import Health
 from pbx_runtime.lifecycle import Lifecycle
 from pbx_runtime.metrics import Registry
+from pbx_runtime.tcp import listening
 
-BACKLOG = 512
 KEEP_ALIVE_S = 5
 GRACE_S = 3
 """How long open requests may take once the process stops."""
@@ -62,34 +61,12 @@ class _Server(uvicorn.Server):
         yield
 
 
-def bind(listen: Listen) -> socket.socket:
-    """A listening TCP socket. Raises OSError whose message names the address."""
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        bound = socket.socket(family, kind, proto)
-        try:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            bound.bind(address)
-            bound.listen(BACKLOG)
-            bound.setblocking(False)
-        except OSError:
-            bound.close()
-            raise
-    except OSError as error:
-        raise OSError(error.errno, f"cannot listen on {listen}: {error.strerror or error}") from error
-    return bound
-
-
 async def serve_http(lifecycle: Lifecycle, app: Any, listen: Listen) -> Listen:
     """Serve an ASGI app until the process stops. Returns where it listens (port 0 resolved).
 
     Raises OSError that names the address where it cannot listen.
     """
-    bound = bind(listen)
+    bound = listening(listen)
     config = uvicorn.Config(
         app,
         log_config=None,

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from pbx_runtime import logs
+from pbx_runtime.tcp import listening
 from pbx_sip.address import Flow, HostPort, Transport
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from pbx_signaling.transport.limits import Budget
     from pbx_signaling.transport.pipe import Pipe
 
-BACKLOG: Final = 512
 KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3))
 """Seconds: a phone that vanished without a word is found within a minute and a half, and its binding goes."""
 USER_TIMEOUT_MS: Final = 20_000
@@ -209,7 +209,7 @@ class StreamListener:
 
     async def start(self) -> None:
         """Begins to listen. Raises OSError."""
-        self._server = await self._loop.create_server(self._accept, sock=_listening(self._listen))
+        self._server = await self._loop.create_server(self._accept, sock=listening(self._listen))
         self._sweeper = self._loop.call_later(self.budget.limits.sweep_s, self._sweep)
 
     def _accept(self) -> Connection:
@@ -326,22 +326,3 @@ class StreamListener:
             task.cancel()
         for connection in list(self._connections.values()):
             connection.close()
-
-
-def _listening(listen: Listen) -> socket.socket:
-    """A bound socket; one of IPv6 takes IPv6 alone, so that both families may have the same port. Raises OSError."""
-    family, kind, proto, _, address = socket.getaddrinfo(
-        listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    bound = socket.socket(family, kind, proto)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        bound.setblocking(False)
-        bound.bind(address)
-        bound.listen(BACKLOG)
-    except OSError:
-        bound.close()
-        raise
-    return bound
