@@ -58,6 +58,15 @@ def test_what_was_carried_here_is_not_carried_on(peering: Peering, carrier: Fake
     assert carrier.carried == []
 
 
+def test_an_instance_that_speaks_lives(peering: Peering, carrier: FakeCarrier) -> None:
+    """It knew of us before we read of it: what it carried here must find its way back."""
+    assert not peering.send(b"raw", at("s3", TLS))
+    peering.met("s3")
+    assert peering.send(b"raw", at("s3", TLS))
+    assert carrier.carried == [("s3", Carriage.SEND, b"raw", TLS)]
+    assert set(peering.alive) == {"s2", "s3"}
+
+
 def test_sending_down_a_flow_of_another_instance(peering: Peering, carrier: FakeCarrier) -> None:
     assert is_remote(at("s2", TLS))
     assert not is_remote(TLS)

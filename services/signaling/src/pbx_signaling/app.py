@@ -152,6 +152,8 @@ class Signaling:
 
     def _carried(self, instance: str, carriage: Carriage, data: bytes, flow: Flow) -> None:
         """What another replica handed over."""
+        self.peering.met(instance)
+        self.addressing.peers = self.peering.alive
         if carriage is Carriage.RECEIVED:
             self.driver.received(data, self.addressing.take(instance, flow))
         elif carriage is Carriage.BROKEN:

@@ -49,6 +49,11 @@ class Peering:
     _users: dict[Flow, set[str]] = field(default_factory=dict)
     """Connections of ours that other instances have sent something down."""
 
+    def met(self, instance: str) -> None:
+        """An instance that speaks lives, though its lease may not have been read yet."""
+        if instance not in self.alive:
+            self.alive = frozenset((*self.alive, instance))
+
     def forward(self, message: Message, data: bytes, flow: Flow) -> bool:
         """Hands a message that came up one of our flows to the instance whose dialog or transaction it belongs to."""
         if not self.alive or is_remote(flow):
