@@ -65,7 +65,14 @@ class Baresip:
             stderr=subprocess.STDOUT,
             cwd=self.directory,
         )
-        self._control = self._connect()
+        try:
+            self._control = self._connect()
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            self._log.close()
+            self._scratch.cleanup()
+            raise
 
     def __enter__(self) -> Baresip:
         return self

@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 import random
 import socket
 from pathlib import Path
 
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_RANGE_LOWEST = 10_000
+_SERVERS = (10_000, 20_000)
+"""Below the kernel's ephemeral ports: no connection that is made meanwhile takes a port that was found free."""
+_RANGE_LOWEST = 20_000
 _RANGE_ATTEMPTS = 200
-_DEFAULT_RELAY_PORTS = range(30_000, 40_000)
-"""`sip-pbx up` relays on these unless told otherwise, and refuses any other listener among them."""
+_given: set[int] = set()
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that is free for UDP and TCP now, and none of the relay's by default.
+    """An even port that is free for UDP and TCP now, and so is the next one, which phones take for TLS.
 
-    Another process may still take it first.
+    Parallel test processes choose from ranges of their own, and none is given twice in a process.
     """
-    for _ in range(100):
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp:
-            tcp.bind((host, 0))
-            port = int(tcp.getsockname()[1])
-            if port in _DEFAULT_RELAY_PORTS:
-                continue
-            with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-                udp.bind((host, port))
-                return port
-    raise OSError("no port is free for both UDP and TCP")
+    low, high = _share(_SERVERS)
+    candidates = [port for port in range(low, high, 2) if port not in _given]
+    random.shuffle(candidates)
+    for port in candidates:
+        if all(_bindable(host, each, kind) for each in (port, port + 1) for kind in _KINDS):
+            _given.add(port)
+            return port
+    raise OSError(f"no port between {low} and {high} is free for both UDP and TCP")
+
+
+def _share(ports: tuple[int, int]) -> tuple[int, int]:
+    """The part of a range that belongs to this worker of pytest-xdist; all of it outside."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    index = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    size = (ports[1] - ports[0]) // workers // 2 * 2
+    return ports[0] + index * size, ports[0] + (index + 1) * size
 
 
 def free_block(size: int, *, align: int = 8, host: str = "127.0.0.1") -> tuple[int, int]:
@@ -40,15 +47,18 @@ def free_block(size: int, *, align: int = 8, host: str = "127.0.0.1") -> tuple[i
     highest = int(_EPHEMERAL.read_text().split()[0]) - size
     for _ in range(_RANGE_ATTEMPTS):
         first = random.randrange(_RANGE_LOWEST, highest) // align * align
-        if all(_bindable(host, port) for port in range(first, first + size)):
+        if all(_bindable(host, port, socket.SOCK_DGRAM) for port in range(first, first + size)):
             return first, first + size - 1
     raise OSError(f"no block of {size} free ports between {_RANGE_LOWEST} and {highest}")
 
 
-def _bindable(host: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+_KINDS = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+
+
+def _bindable(host: str, port: int, kind: socket.SocketKind) -> bool:
+    with socket.socket(socket.AF_INET, kind) as probe:
         try:
-            udp.bind((host, port))
+            probe.bind((host, port))
         except OSError:
             return False
     return True

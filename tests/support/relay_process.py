@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,10 +93,11 @@ class RelayProcess:
         return self.process.wait(timeout_s)
 
     def stop(self) -> None:
-        """End it whatever it does."""
+        """End it whatever it does, and remove what it wrote."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait(10)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 @contextlib.contextmanager
