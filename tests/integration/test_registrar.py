@@ -13,7 +13,7 @@ import grpc.aio
 import pytest
 
 from pbx.registrar.v1 import registrar_pb2 as pb
-from support.redis_server import RedisServer, redis_server
+from support.redis_server import RedisServer
 from support.registrar_process import (
     DOMAIN,
     KEY,
@@ -25,16 +25,11 @@ from support.registrar_process import (
     outbox,
     register_request,
     registrar_process,
+    told,
 )
 from support.waiting import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("registrar")]
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +42,6 @@ def replica(redis: RedisServer) -> Iterator[RegistrarProcess]:
 async def signaling(replica: RegistrarProcess) -> AsyncIterator[Caller]:
     async with caller(replica) as made:
         yield made
-
-
-def told(redis: RedisServer, kind: str, aor: str) -> int:
-    """How often an event was told of an address-of-record."""
-    events = [event for event in outbox(redis) if event.WhichOneof("payload") == kind]
-    return sum(getattr(event, kind).aor == aor for event in events)
 
 
 async def test_register_look_up_and_remove_over_the_stream(signaling: Caller, redis: RedisServer) -> None:

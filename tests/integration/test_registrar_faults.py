@@ -20,19 +20,13 @@ from support.registrar_process import (
     RegistrarProcess,
     caller,
     credentials,
-    outbox,
     register_request,
     registrar_process,
+    told,
 )
 from support.waiting import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("registrar")]
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +45,6 @@ def replicas(redis: RedisServer) -> Iterator[tuple[RegistrarProcess, RegistrarPr
 async def callers(replicas: tuple[RegistrarProcess, RegistrarProcess]) -> AsyncIterator[tuple[Caller, Caller]]:
     async with caller(replicas[0]) as one, caller(replicas[1]) as other:
         yield one, other
-
-
-def told(redis: RedisServer, kind: str, aor: str) -> int:
-    return sum(getattr(event, kind).aor == aor for event in outbox(redis) if event.WhichOneof("payload") == kind)
 
 
 async def test_what_one_replica_stored_the_other_finds(callers: tuple[Caller, Caller]) -> None:

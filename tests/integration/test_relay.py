@@ -33,12 +33,6 @@ def _port_first(relay: RelayProcess) -> int:
     return lease.status.port_first if lease else 0
 
 
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
-
-
 @pytest.fixture
 def relay(redis: RedisServer) -> Iterator[RelayProcess]:
     with relay_process(redis) as process:

@@ -16,19 +16,13 @@ import pytest
 
 from pbx.relay.v1 import relay_pb2 as pb
 from pbx_media_relay.datapath.ebpf import unsupported
-from support.redis_server import RedisServer, redis_server
+from support.redis_server import RedisServer
 from support.relay_process import RelayProcess, endpoint, instance, local, relay_process
 from support.relay_rig import Phone, rtp_packet
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("relay")]
 A, B = pb.SIDE_A, pb.SIDE_B
 PERIOD_S = 0.002
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    with redis_server() as server:
-        yield server
 
 
 @pytest.fixture

@@ -225,3 +225,9 @@ def outbox(redis: RedisServer) -> list[events_pb2.Event]:
     with redis_py.Redis(unix_socket_path=str(redis.socket_path)) as client:
         entries: Any = client.xrange("evt:outbox")
         return [events_pb2.Event.FromString(fields[b"e"]) for _, fields in entries]
+
+
+def told(redis: RedisServer, kind: str, aor: str) -> int:
+    """How often an event was told of an address-of-record."""
+    events = [event for event in outbox(redis) if event.WhichOneof("payload") == kind]
+    return sum(getattr(event, kind).aor == aor for event in events)
