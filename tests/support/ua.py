@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pbx_sip import endpoint as ep
+from pbx_sip import endpoint_events as ev
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.auth.digest import Challenge, respond
 from pbx_sip.dialog.offer_answer import glare_wait_s
@@ -57,10 +58,10 @@ class UaCall:
     """One call as its phone sees it."""
 
     stage: Stage
-    received: ep.Received | None = None
+    received: ev.Received | None = None
     """The INVITE, on the called side."""
     key: ClientKey | None = None
-    live: ep.LiveDialog | None = None
+    live: ev.LiveDialog | None = None
     status: int = 0
     """Final status of the INVITE; 0: none came."""
     ended_by: str = ""
@@ -68,7 +69,7 @@ class UaCall:
     modifying: bool = False
     """A re-INVITE or UPDATE of ours is under way."""
     hold: bool = False
-    early: ep.LiveDialog | None = None
+    early: ev.LiveDialog | None = None
     """The last early dialog that a provisional response made."""
     cancelled: bool = False
     attempts: int = 1
@@ -237,19 +238,19 @@ class Ua:
     def _transmit(self, event: Transmit) -> None:
         self._sent.append((event.data, event.flow.remote))
 
-    def _acknowledged(self, event: ep.Acknowledged) -> None:
+    def _acknowledged(self, event: ev.Acknowledged) -> None:
         self.notes.acks += 1
         self.notes.seen.append("ACK")
         if event.request.body:
             self.notes.bodies.append(event.request.body)
 
-    def _stray(self, event: ep.Stray) -> None:
+    def _stray(self, event: ev.Stray) -> None:
         self.notes.strays += 1
 
-    def _call_of(self, live: ep.LiveDialog | None) -> UaCall | None:
+    def _call_of(self, live: ev.LiveDialog | None) -> UaCall | None:
         return next((call for call in self.calls if live is not None and call.live is live), None)
 
-    def _received(self, event: ep.Received) -> None:
+    def _received(self, event: ev.Received) -> None:
         request = event.request
         self.notes.seen.append(request.method)
         if request.body:
@@ -270,12 +271,12 @@ class Ua:
         else:
             self._respond(event, 200)
 
-    def _respond(self, event: ep.Received, status: int, body: bytes = b"", rseq: int = 0) -> ep.LiveDialog | None:
+    def _respond(self, event: ev.Received, status: int, body: bytes = b"", rseq: int = 0) -> ev.LiveDialog | None:
         return self.endpoint.send_response(
             event, status, self.now, headers=SDP_TYPE if body else (), body=body, rseq=rseq
         )
 
-    def _invited(self, event: ep.Received) -> None:
+    def _invited(self, event: ev.Received) -> None:
         if any(call.stage is not Stage.OVER for call in self.calls):
             self._respond(event, 486)
             return
@@ -314,7 +315,7 @@ class Ua:
             self._respond(call.received, 480)
             self._over(call, "self")
 
-    def _modified(self, event: ep.Received, call: UaCall) -> None:
+    def _modified(self, event: ev.Received, call: UaCall) -> None:
         unanswered = call.live is not None and call.live.answer is not None
         if call.modifying or (unanswered and event.request.method == "INVITE"):
             self._respond(event, 491)
@@ -324,7 +325,7 @@ class Ua:
             wants = event.request.method == "INVITE" or event.request.body
             self._respond(event, self.plan.reply_inside, self.sdp() if wants else b"")
 
-    def _cancelled(self, event: ep.Cancelled) -> None:
+    def _cancelled(self, event: ev.Cancelled) -> None:
         self.notes.seen.append("CANCEL")
         for call in self.calls:
             received = call.received
@@ -333,17 +334,17 @@ class Ua:
                 self._respond(received, 487)
                 self._over(call, "cancelled")
 
-    def _unconfirmed(self, event: ep.Unconfirmed) -> None:
+    def _unconfirmed(self, event: ev.Unconfirmed) -> None:
         call = self._call_of(event.live)
         if call is None:
             return
-        if event.waits is ep.Waits.ANSWER:
+        if event.waits is ev.Waits.ANSWER:
             self._within(call, "BYE")
         elif call.received is not None and call.stage is Stage.ALERTING:
             self._respond(call.received, 504)
         self._over(call, f"unconfirmed {event.waits.name.lower()}")
 
-    def _responded(self, event: ep.Responded) -> None:
+    def _responded(self, event: ev.Responded) -> None:
         request, response = event.request, event.response
         self.notes.seen.append(f"{response.status} {request.method}")
         if response.body:
@@ -368,7 +369,7 @@ class Ua:
             self._within(call, "BYE")
             self._over(call, "lost")
 
-    def _ack(self, event: ep.Responded) -> None:
+    def _ack(self, event: ev.Responded) -> None:
         assert event.live is not None
         answers = bool(event.response.body) and not event.request.body
         body = self.sdp() if answers else b""
@@ -376,7 +377,7 @@ class Ua:
             event.live, event.request.cseq_number, self.now, headers=SDP_TYPE if body else (), body=body
         )
 
-    def _invite_responded(self, event: ep.Responded) -> None:
+    def _invite_responded(self, event: ev.Responded) -> None:
         response, live = event.response, event.live
         call = next((call for call in self.calls if call.key == event.key), None)
         if call is None:
@@ -403,7 +404,7 @@ class Ua:
             return
         call.live, call.status, call.stage = live, response.status, Stage.UP
 
-    def _authenticated(self, event: ep.Responded, call: UaCall | None = None) -> bool:
+    def _authenticated(self, event: ev.Responded, call: UaCall | None = None) -> bool:
         """Sends the request again with credentials; False where that was tried, or there are none."""
         name = {401: ("WWW-Authenticate", "Authorization"), 407: ("Proxy-Authenticate", "Proxy-Authorization")}
         old, response = event.request, event.response
@@ -422,7 +423,7 @@ class Ua:
                 self.endpoint.send_cancel(key, self.now)
         return True
 
-    def _failed(self, event: ep.Failed) -> None:
+    def _failed(self, event: ev.Failed) -> None:
         for call in self.calls:
             if call.key == event.key:
                 call.status = call.status or 408
@@ -447,13 +448,13 @@ class Ua:
 
 REACTIONS: dict[type, Callable[[Ua, Any], None]] = {
     Transmit: Ua._transmit,
-    ep.Received: Ua._received,
-    ep.Responded: Ua._responded,
-    ep.Cancelled: Ua._cancelled,
-    ep.Acknowledged: Ua._acknowledged,
-    ep.Unconfirmed: Ua._unconfirmed,
-    ep.Failed: Ua._failed,
-    ep.Stray: Ua._stray,
+    ev.Received: Ua._received,
+    ev.Responded: Ua._responded,
+    ev.Cancelled: Ua._cancelled,
+    ev.Acknowledged: Ua._acknowledged,
+    ev.Unconfirmed: Ua._unconfirmed,
+    ev.Failed: Ua._failed,
+    ev.Stray: Ua._stray,
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pbx_sip import endpoint as ep
+from pbx_sip import endpoint_events as ev
 from pbx_sip.endpoint import Endpoint
 from pbx_sip.errors import LocalError
 from pbx_sip.message.message import Message, Request, Response
@@ -49,12 +50,12 @@ class Rig:
         assert isinstance(sent, Request)
         return sent
 
-    def invited(self, **extra: Any) -> ep.Received:
+    def invited(self, **extra: Any) -> ev.Received:
         """The peer's INVITE, as it was told."""
         [trying], [event] = self.receive(request(**extra))
         assert isinstance(trying, Response)
         assert trying.status == 100
-        assert isinstance(event, ep.Received)
+        assert isinstance(event, ev.Received)
         return event
 
     def run_out(self) -> list[Any]:
@@ -105,7 +106,7 @@ def test_contact_of_the_caller_is_kept() -> None:
     [sent], _ = rig.take()
     assert sent.headers.all("Contact") == ["<sip:own>"]
     [failed] = rig.run_out()
-    assert isinstance(failed, ep.Failed)
+    assert isinstance(failed, ev.Failed)
 
 
 def test_a_second_reliable_response_waits_for_the_first() -> None:
@@ -130,7 +131,7 @@ def test_progress_that_is_repeated_and_never_confirmed() -> None:
         rig.endpoint.handle_timeout(rig.now)
         repeated += sum(isinstance(e, Transmit) for e in rig.endpoint._output)
     assert repeated == 6
-    assert said == [ep.Unconfirmed(live, ep.Waits.PROGRESS)]
+    assert said == [ev.Unconfirmed(live, ev.Waits.PROGRESS)]
     rig.endpoint.send_response(event, 504, rig.now)
     assert rig.endpoint.dialogs == {}
     rig.run_out()
@@ -198,7 +199,7 @@ def test_acks_that_confirm_nothing_are_dropped() -> None:
     assert rig.receive(request("ACK", branch="z9hG4bKk1", to_tag="nobody")) == ([], [])
     assert rig.receive(request("ACK", branch="z9hG4bKk2", to_tag=tag, cseq=7)) == ([], [])
     [], [acknowledged] = rig.receive(request("ACK", branch="z9hG4bKk3", to_tag=tag))
-    assert isinstance(acknowledged, ep.Acknowledged)
+    assert isinstance(acknowledged, ev.Acknowledged)
     assert rig.receive(request("ACK", branch="z9hG4bKk3", to_tag=tag)) == ([], [])
     rig.endpoint.forget(live)
     rig.run_out()
@@ -239,7 +240,7 @@ def test_a_2xx_that_comes_after_its_transaction_is_confirmed_again() -> None:
     assert isinstance(ack, Request)
     assert (ack.method, said) == ("ACK", [])
     _, [stray] = rig.receive(response(invite, 200, "other"))
-    assert isinstance(stray, ep.Stray)
+    assert isinstance(stray, ev.Stray)
     rig.endpoint.forget(answered.live)
 
 
@@ -257,7 +258,7 @@ def test_an_invite_that_nobody_answers_fails_with_its_early_dialogs() -> None:
     rig.receive(response(invite, 180))
     assert rig.endpoint.dialogs
     said = rig.run_out()
-    assert isinstance(said[-1], ep.Failed)
+    assert isinstance(said[-1], ev.Failed)
     assert rig.endpoint.dialogs == {}
 
 
@@ -274,7 +275,7 @@ def test_an_answer_that_is_never_confirmed() -> None:
     live = rig.endpoint.send_response(rig.invited(), 200, 0.0)
     assert live is not None
     said = rig.run_out()
-    assert said == [ep.Unconfirmed(live, ep.Waits.ANSWER)]
+    assert said == [ev.Unconfirmed(live, ev.Waits.ANSWER)]
     rig.endpoint.send_within(live, "BYE", rig.now)
     assert rig.endpoint.dialogs == {}
     rig.run_out()
