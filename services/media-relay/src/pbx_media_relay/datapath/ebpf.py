@@ -25,7 +25,7 @@ from pbx_media_relay.datapath.select import UnsupportedError, Wanted, best_of
 from pbx_media_relay.ebpf import abi, syscall, values
 from pbx_media_relay.ebpf.elf import ObjectError
 from pbx_media_relay.ebpf.maps import Links, Maps, load, pin_directory
-from pbx_media_relay.ebpf.table import Installed, Table
+from pbx_media_relay.ebpf.table import Glance, Installed, Table
 from pbx_media_relay.ebpf.ways import Ways
 from pbx_media_relay.endpoint import Endpoint
 from pbx_media_relay.forward import PORTS_PER_SLOT, Forward
@@ -41,6 +41,10 @@ LOOK_NS: Final = 5_000_000_000
 """How often addresses, interfaces and routes are looked at again."""
 RENEWED_PER_TICK: Final = 50
 """Forwards whose routes are compared per tick: 250 a second, some milliseconds of work."""
+SETTLED_PER_TURN: Final = 50
+"""Forwards that are told of in a row, 2 ms of work: the kernel relays on this core too."""
+PAUSE_S: Final = 0.01
+"""Until the next turn where more have changed."""
 FORWARDS_MIN: Final = 8192
 """Two maps of about 0.5 and 0.6 KiB per forward: 9 MiB. Larger shards get more."""
 FORWARDS_PER_SLOT: Final = 4
@@ -48,6 +52,7 @@ PORTS_PER_FORWARD: Final = 2
 LOOPBACK: Final = 1
 """The same number in every network namespace."""
 _log = logs.get_logger("ebpf")
+Seen = tuple[Glance, Endpoint | None, Endpoint | None]
 
 
 class EbpfDatapath:
@@ -64,6 +69,8 @@ class EbpfDatapath:
         self._forwards: dict[int, Forward] = {}
         self._slow: set[int] = set()
         self._unsettled: set[int] = set()
+        self._glances: dict[int, Seen] = {}
+        """What was seen of them last."""
         self._told: set[int] = set()
         self._below: dict[int, Forward] = {}
         """What the lower datapath was told last."""
@@ -126,6 +133,7 @@ class EbpfDatapath:
             _log.warning("no room in the kernel, relayed in user space", forward=forward.id)
             self._mark(self._slow, forward.id, True)
         self._unsettled.add(forward.id)
+        self._glances.pop(forward.id, None)
         self._tell_lower(forward.id)
 
     def remove(self, forward: int) -> Counters:
@@ -133,6 +141,7 @@ class EbpfDatapath:
         stream = self._table.remove(forward)
         self._forwards.pop(forward, None)
         self._below.pop(forward, None)
+        self._glances.pop(forward, None)
         for known in (self._slow, self._unsettled, self._told):
             known.discard(forward)
         below = self.lower.remove(forward)
@@ -213,23 +222,41 @@ class EbpfDatapath:
 
     def _tick(self) -> None:
         assert self._loop is not None
-        self._timer = self._loop.call_later(TICK_S, self._tick)
         now_ns = time.monotonic_ns()
         self._maps.live_until(now_ns + ALIVE_NS)
-        for number in list(self._unsettled):
-            self._settle(number, now_ns)
+        changed = [number for number in list(self._unsettled) if self._has_changed(number, now_ns)]
+        for number in changed[:SETTLED_PER_TURN]:
+            self._settle(number)
         if now_ns - self._looked_ns > LOOK_NS:
             self._look(now_ns)
         for number in self._renewing[-RENEWED_PER_TICK:]:
             self._renew(number)
         del self._renewing[-RENEWED_PER_TICK:]
+        pause_s = TICK_S if len(changed) <= SETTLED_PER_TURN else PAUSE_S
+        self._timer = self._loop.call_later(pause_s, self._tick)
 
-    def _settle(self, number: int, now_ns: int) -> None:
-        """Hear of first packets and latches until nothing more can change by itself."""
-        forward, each = self._forwards[number], self._table.get(number)
+    def _has_changed(self, number: int, now_ns: int) -> bool:
+        """Whether the program heard or latched something new; where nothing can change by itself, it is settled."""
+        each = self._table.get(number)
         if each is None:
             self._unsettled.discard(number)
-            return
+            return False
+        if self._glance(number, each) != self._glances.get(number):
+            return True
+        if number in self._told and now_ns > self._forwards[number].latch_until_ns + SETTLE_NS:
+            self._unsettled.discard(number)
+        return False
+
+    def _glance(self, number: int, each: Installed) -> Seen:
+        """What is to be compared; of a slow forward also what user space latched."""
+        below = self.lower.counters([number])[0] if number in self._slow else ZEROS
+        return self._table.glance(each), below.source, below.source_rtcp
+
+    def _settle(self, number: int) -> None:
+        """Hear of a first packet and of latches."""
+        each = self._table.get(number)
+        assert each is not None, "it was there a moment ago"
+        self._glances[number] = self._glance(number, each)
         stream = self._table.stream(each)
         source = values.last_source(stream, 0)
         if stream.first_ns and source is not None:
@@ -238,8 +265,6 @@ class EbpfDatapath:
             self._take_back(each, number)
         self._tell_lower(number)
         self._renew(number)
-        if number in self._told and now_ns > forward.latch_until_ns + SETTLE_NS:
-            self._unsettled.discard(number)
 
     def _renew(self, number: int) -> None:
         """Say anew how a forward's hosts are reached, where that changed or another host was latched."""

@@ -17,6 +17,12 @@ from pbx_media_relay.ebpf.maps import Maps
 STREAM_SIZE: Final = ctypes.sizeof(abi.StreamC)
 FORWARD_SIZE: Final = ctypes.sizeof(abi.ForwardC)
 PLACE: Final = struct.Struct("=II")
+LATCH_HEAD: Final = struct.Struct("=4I")
+"""word, lock, epoch and aim of a struct latch: `word` counts what was learned."""
+NEVER: Final = bytes(8)
+FIRST_NS_AT: Final = abi.StreamC.first_ns.offset
+LATCHES_AT: Final = tuple(abi.StreamC.latch.offset + index * ctypes.sizeof(abi.LatchC) for index in range(2))
+Glance = tuple[bool, tuple[int, ...], tuple[int, ...]]
 
 
 class Installed:
@@ -86,6 +92,12 @@ class Table:
         """What the program wrote about a forward: a copy."""
         at = each.index * STREAM_SIZE
         return abi.StreamC.from_buffer_copy(self._maps.streams[at : at + STREAM_SIZE])
+
+    def glance(self, each: Installed) -> Glance:
+        """What changes when the program hears or latches a source, without the copy of all the rest."""
+        at, streams = each.index * STREAM_SIZE, self._maps.streams
+        first, second = (LATCH_HEAD.unpack_from(streams, at + latch) for latch in LATCHES_AT)
+        return streams[at + FIRST_NS_AT : at + FIRST_NS_AT + 8] != NEVER, first, second
 
     def write_stream(self, each: Installed, data: bytes) -> None:
         """Replace it: only while the program does not touch the forward (not in place, or slow)."""
