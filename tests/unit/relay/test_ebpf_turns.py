@@ -1,14 +1,20 @@
-"""What the kernel's datapath does in user space at each tick: only what changed, and never much in a row."""
+"""What the kernel's datapath does in user space at each tick: only what changed, little in a row, no half values."""
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import os
+import signal
+import sys
 from collections.abc import AsyncIterator
 
 import pytest
 
 from pbx_media_relay.datapath import ebpf
 from pbx_media_relay.datapath.ebpf import EbpfDatapath
+from pbx_media_relay.ebpf import abi
+from pbx_media_relay.ebpf.maps import Maps
 from pbx_media_relay.forward import Side
 from support.datapaths import FACTORIES, Unsupported
 from support.relay_rig import Rig, rtp_packet
@@ -68,3 +74,26 @@ async def test_many_that_change_at_once_are_taken_up_in_turns(
     await talk(rig)
     assert max(map(len, settled)) == 1
     assert {number for tick in settled for number in tick} == {rig.id(Side.A), rig.id(Side.B)}
+
+
+def test_the_kernel_never_sees_a_moment_that_was_not_set() -> None:
+    """It reads while we write; a value of 0 in between sends every packet to user space."""
+    try:
+        maps = Maps(8, None)
+    except PermissionError as error:
+        pytest.skip(f"CAP_BPF is needed: {error}")
+    moment_ns = 1 << 50
+    maps.live_until(moment_ns)
+    writer = os.fork()
+    if not writer:
+        while True:
+            maps.live_until(moment_ns)
+            maps.live_until(moment_ns + 0xFFFFFFFF)
+    try:
+        size = ctypes.sizeof(abi.ControlC)
+        read = {int.from_bytes(maps.lookup("control", 0, size)[:8], sys.byteorder) for _ in range(20_000)}
+    finally:
+        os.kill(writer, signal.SIGKILL)
+        os.waitpid(writer, 0)
+        maps.close(True)
+    assert read == {moment_ns, moment_ns + 0xFFFFFFFF}

@@ -25,7 +25,7 @@ from pbx_media_relay.datapath.select import UnsupportedError, Wanted, best_of
 from pbx_media_relay.ebpf import abi, syscall, values
 from pbx_media_relay.ebpf.elf import ObjectError
 from pbx_media_relay.ebpf.maps import Links, Maps, load, pin_directory
-from pbx_media_relay.ebpf.table import Glance, Installed, Table
+from pbx_media_relay.ebpf.table import UNHEARD, Glance, Installed, Table
 from pbx_media_relay.ebpf.ways import Ways
 from pbx_media_relay.endpoint import Endpoint
 from pbx_media_relay.forward import PORTS_PER_SLOT, Forward
@@ -71,6 +71,8 @@ class EbpfDatapath:
         self._unsettled: set[int] = set()
         self._glances: dict[int, Seen] = {}
         """What was seen of them last."""
+        self._changed: list[int] = []
+        """Those whose turn has not come yet."""
         self._told: set[int] = set()
         self._below: dict[int, Forward] = {}
         """What the lower datapath was told last."""
@@ -133,7 +135,11 @@ class EbpfDatapath:
             _log.warning("no room in the kernel, relayed in user space", forward=forward.id)
             self._mark(self._slow, forward.id, True)
         self._unsettled.add(forward.id)
-        self._glances.pop(forward.id, None)
+        each = self._table.get(forward.id)
+        if each is not None and self._table.glance(each) == UNHEARD:
+            self._glances[forward.id] = self._glance(forward.id, each)
+        else:
+            self._glances.pop(forward.id, None)
         self._tell_lower(forward.id)
 
     def remove(self, forward: int) -> Counters:
@@ -224,16 +230,17 @@ class EbpfDatapath:
         assert self._loop is not None
         now_ns = time.monotonic_ns()
         self._maps.live_until(now_ns + ALIVE_NS)
-        changed = [number for number in list(self._unsettled) if self._has_changed(number, now_ns)]
-        for number in changed[:SETTLED_PER_TURN]:
+        if not self._changed:
+            self._changed = [number for number in list(self._unsettled) if self._has_changed(number, now_ns)]
+        for number in self._changed[-SETTLED_PER_TURN:]:
             self._settle(number)
+        del self._changed[-SETTLED_PER_TURN:]
         if now_ns - self._looked_ns > LOOK_NS:
             self._look(now_ns)
         for number in self._renewing[-RENEWED_PER_TICK:]:
             self._renew(number)
         del self._renewing[-RENEWED_PER_TICK:]
-        pause_s = TICK_S if len(changed) <= SETTLED_PER_TURN else PAUSE_S
-        self._timer = self._loop.call_later(pause_s, self._tick)
+        self._timer = self._loop.call_later(PAUSE_S if self._changed else TICK_S, self._tick)
 
     def _has_changed(self, number: int, now_ns: int) -> bool:
         """Whether the program heard or latched something new; where nothing can change by itself, it is settled."""
@@ -255,7 +262,8 @@ class EbpfDatapath:
     def _settle(self, number: int) -> None:
         """Hear of a first packet and of latches."""
         each = self._table.get(number)
-        assert each is not None, "it was there a moment ago"
+        if each is None:
+            return  # removed, before its turn came
         self._glances[number] = self._glance(number, each)
         stream = self._table.stream(each)
         source = values.last_source(stream, 0)

@@ -13,7 +13,6 @@ import ctypes
 import errno
 import mmap
 import os
-import struct
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -82,7 +81,8 @@ class Maps:
             self._make(wanted)
         stream_bytes = ctypes.sizeof(abi.StreamC) * self.forwards
         self.streams = mmap.mmap(self.fds["streams"], _pages(stream_bytes))
-        self.control = mmap.mmap(self.fds["control"], mmap.PAGESIZE)
+        self._control = mmap.mmap(self.fds["control"], mmap.PAGESIZE)
+        self.control = abi.ControlC.from_buffer(self._control)
 
     def _take_over(self, directory: Path, wanted: dict[str, Shape]) -> None:
         try:
@@ -128,13 +128,18 @@ class Maps:
             self.update("locals", key, bytes(4))
 
     def live_until(self, moment_ns: int) -> None:
-        """Let the program relay until then."""
-        struct.pack_into("=Q", self.control, 0, moment_ns)
+        """Let the program relay until then: one store, for the program reads at any moment.
+
+        (struct.pack_into clears the bytes first; a softirq between the two found a process that was long gone, and
+        left the whole load to user space.)
+        """
+        self.control.alive_until_ns = moment_ns
 
     def close(self, forget: bool) -> None:
         """Close; `forget` takes the pins away too."""
         self.streams.close()
-        self.control.close()
+        del self.control  # it holds the mapping
+        self._control.close()
         self._close_fds()
         if forget and self.directory is not None:
             for name in shapes(1):

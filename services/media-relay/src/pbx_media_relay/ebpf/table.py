@@ -20,9 +20,11 @@ PLACE: Final = struct.Struct("=II")
 LATCH_HEAD: Final = struct.Struct("=4I")
 """word, lock, epoch and aim of a struct latch: `word` counts what was learned."""
 NEVER: Final = bytes(8)
+assert abi.StreamC.heard_ns.offset == 0
 FIRST_NS_AT: Final = abi.StreamC.first_ns.offset
 LATCHES_AT: Final = tuple(abi.StreamC.latch.offset + index * ctypes.sizeof(abi.LatchC) for index in range(2))
 Glance = tuple[bool, tuple[int, ...], tuple[int, ...]]
+UNHEARD: Final[Glance] = (False, (), ())
 
 
 class Installed:
@@ -96,6 +98,8 @@ class Table:
     def glance(self, each: Installed) -> Glance:
         """What changes when the program hears or latches a source, without the copy of all the rest."""
         at, streams = each.index * STREAM_SIZE, self._maps.streams
+        if streams[at : at + 8] == NEVER:
+            return UNHEARD
         first, second = (LATCH_HEAD.unpack_from(streams, at + latch) for latch in LATCHES_AT)
         return streams[at + FIRST_NS_AT : at + FIRST_NS_AT + 8] != NEVER, first, second
 
