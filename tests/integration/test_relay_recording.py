@@ -40,6 +40,7 @@ def store() -> Iterator[RedisServer]:
 def relay(store: RedisServer) -> Iterator[RelayProcess]:
     with relay_process(store) as process:
         yield process
+        print(process.log)  # shown where the test failed
 
 
 @pytest.fixture
