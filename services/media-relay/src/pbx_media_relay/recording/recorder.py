@@ -67,6 +67,7 @@ class Recorder:
         self._next_key = 1
         self._link: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
+        self._starting = asyncio.Lock()
         self._unsent: deque[bytes] = deque()
         self.packets_dropped = 0
         """Copies that the worker could not take; they are missing in files, not in calls."""
@@ -79,13 +80,14 @@ class Recorder:
 
         Raises ResourceExhausted.
         """
-        known = self._by_call.get(call.id)
-        if known is not None:
-            return known.path
-        if len(self._by_call) >= RECORDINGS_MAX:
-            raise errors.ResourceExhausted(f"{RECORDINGS_MAX} recordings at once")
-        await self._ensure_worker()
-        taped = self._register(call)
+        async with self._starting:  # one worker for all, one file for a call that two ask to record
+            await self._ensure_worker()
+            known = self._by_call.get(call.id)
+            if known is not None:
+                return known.path
+            if len(self._by_call) >= RECORDINGS_MAX:
+                raise errors.ResourceExhausted(f"{RECORDINGS_MAX} recordings at once")
+            taped = self._register(call)
         codecs = tuple(self._payload_types(call, side) for side in Side)
         self._say(Open(taped.key, str(taped.path), now_ns, (codecs[0], codecs[1])))
         return taped.path
@@ -165,8 +167,12 @@ class Recorder:
 
     async def _ensure_worker(self) -> None:
         # A worker whose link is lost is gone, also before its exit status is collected.
-        if self._link is not None and self._process is not None and self._process.returncode is None:
-            return
+        if self._link is not None and self._process is not None:
+            if self._process.returncode is None:
+                return
+            self._read_stored()
+            if self._link is not None:
+                self._lost("the worker ended")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             ours.setblocking(False)
@@ -207,8 +213,8 @@ class Recorder:
 
     def _lost(self, reason: str) -> None:
         """The worker is gone, and the files that it had open end where it did."""
-        if self._by_key:
-            _log.error("recordings lost", reason=reason, recordings=len(self._by_key))
+        status = self._process.returncode if self._process is not None else None
+        _log.error("recording worker lost", reason=reason, recordings=len(self._by_key), exit_status=status)
         self._by_call.clear()
         self._by_forward.clear()
         self._by_key.clear()
