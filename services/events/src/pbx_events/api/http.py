@@ -8,10 +8,12 @@ from typing import Annotated, Any, Final
 from fastapi import FastAPI, Header, Response
 from fastapi.responses import StreamingResponse
 
-from pbx_events.api import problem
+from pbx_events.api import document, problem
+from pbx_events.api.document import answers
 from pbx_events.api.export import csv_of
 from pbx_events.api.feed import MEDIA_TYPE, feed
-from pbx_events.api.values import Cursor, Limit, Page, Ports, Word, unix_ms
+from pbx_events.api.models import CallPage, Cdr, CdrPage, EventPage, HangUp, RegistrationPage
+from pbx_events.api.values import NO_NUL, Accept, Cursor, Id, Limit, Page, Ports, Word, unix_ms
 from pbx_events.api.webhooks import webhook_routes
 from pbx_events.webhook.cloudevent import cloud_event
 from pbx_runtime.health import Health
@@ -25,6 +27,7 @@ def make_app(ports: Ports, health: Health, registry: Registry) -> FastAPI:
     """The application."""
     app = FastAPI(title="sip-pbx", version="1", description="CDRs, calls, registrations, events and webhooks")
     problem.install(app)
+    document.install(app)
     app.router.routes.extend(system_routes(health, registry))
     _records(app, ports)
     _live(app, ports)
@@ -41,7 +44,12 @@ def _page(items: list[dict[str, Any]], limit: int, key: str) -> Page:
 def _records(app: FastAPI, ports: Ports) -> None:
     store = ports.store
 
-    @app.get("/v1/cdrs", tags=["CDRs"], response_model=Page)
+    @app.get(
+        "/v1/cdrs",
+        tags=["CDRs"],
+        response_model=None,
+        responses=answers(CdrPage, text_csv="The page as a table, with a line of names"),
+    )
     async def list_cdrs(
         limit: Limit = 50,
         cursor: Cursor = "",
@@ -51,7 +59,7 @@ def _records(app: FastAPI, ports: Ports) -> None:
         user: Word = "",
         since: datetime | None = None,
         until: datetime | None = None,
-        accept: Annotated[str, Header()] = "",
+        accept: Accept = "",
     ) -> Any:
         """Call detail records that started in [since, until), newest first. A time without a zone is UTC.
 
@@ -72,20 +80,25 @@ def _records(app: FastAPI, ports: Ports) -> None:
             return page
         return Response(csv_of(page.items), media_type=CSV_TYPE, headers={"x-next-cursor": page.next or ""})
 
-    @app.get("/v1/cdrs/{call_id}", tags=["CDRs"])
-    async def get_cdr(call_id: str) -> dict[str, Any]:
+    @app.get("/v1/cdrs/{call_id}", tags=["CDRs"], response_model=None, responses=answers(Cdr))
+    async def get_cdr(call_id: Id) -> dict[str, Any]:
         """One call detail record."""
         return await store.cdr(call_id)
 
-    @app.get("/v1/events", tags=["Events"], response_model=Page)
+    @app.get(
+        "/v1/events",
+        tags=["Events"],
+        response_model=None,
+        responses=answers(EventPage, text_event_stream="Events as they come, each with its id"),
+    )
     async def list_events(
         limit: Limit = 50,
         cursor: Cursor = "",
         after: Cursor = "",
         call_id: Word = "",
         type: Word = "",
-        accept: Annotated[str, Header()] = "",
-        last_event_id: Annotated[str, Header(max_length=64)] = "",
+        accept: Accept = "",
+        last_event_id: Annotated[str, Header(max_length=64, pattern=NO_NUL)] = "",
     ) -> Any:
         """Events as CloudEvents: newest first, or oldest first behind `after`.
 
@@ -99,19 +112,21 @@ def _records(app: FastAPI, ports: Ports) -> None:
 
 
 def _live(app: FastAPI, ports: Ports) -> None:
-    @app.get("/v1/calls", tags=["Calls"])
+    @app.get("/v1/calls", tags=["Calls"], response_model=None, responses=answers(CallPage))
     async def list_calls(limit: Limit = 50, cursor: Cursor = "", user: Word = "") -> Page:
         """Live calls, oldest first."""
         items, cursor = await ports.calls.page(user, limit, cursor)
         return Page(items=items, next=cursor or None)
 
-    @app.delete("/v1/calls/{call_id}", tags=["Calls"], status_code=202)
-    async def hang_up(call_id: str, reason: Word = "") -> dict[str, Any]:
+    @app.delete(
+        "/v1/calls/{call_id}", tags=["Calls"], status_code=202, response_model=None, responses=answers(HangUp, 202)
+    )
+    async def hang_up(call_id: Id, reason: Word = "") -> dict[str, Any]:
         """Ends a live call."""
         await ports.calls.hang_up(call_id, reason)
         return {"call_id": call_id}
 
-    @app.get("/v1/registrations", tags=["Registrations"])
+    @app.get("/v1/registrations", tags=["Registrations"], response_model=None, responses=answers(RegistrationPage))
     async def list_registrations(limit: Limit = 50, cursor: Cursor = "", aor: Word = "") -> Page:
         """Bindings, in order of address-of-record."""
         items, cursor = await ports.bindings.page(aor, limit, cursor)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -9,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from pbx_runtime import errors
 
+PROBLEM_TYPE: Final = "application/problem+json"
 STATUS_OF: dict[type[errors.ServiceError], int] = {
     errors.InvalidArgument: 400,
     errors.NotFound: 404,
@@ -21,7 +24,7 @@ STATUS_OF: dict[type[errors.ServiceError], int] = {
 def problem(status: int, title: str, detail: str = "") -> JSONResponse:
     """One problem document."""
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    return JSONResponse(body, status_code=status, media_type="application/problem+json")
+    return JSONResponse(body, status_code=status, media_type=PROBLEM_TYPE)
 
 
 def install(app: FastAPI) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from fastapi import Query
-from pydantic import BaseModel, Field
+from fastapi import Header, Path, Query
 
 from pbx_events.clients import Bindings, Calls
 from pbx_events.storage.store import Store
@@ -16,15 +15,21 @@ from pbx_events.storage.subscription import Webhook
 from pbx_events.webhook.sender import Answer
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="At most so many items")]
-Cursor = Annotated[str, Query(max_length=256, description="`next` of the page before")]
-Word = Annotated[str, Query(max_length=256)]
+NO_NUL: Final = r"^[^\x00]*$"
+"""PostgreSQL stores every character but this one."""
+Cursor = Annotated[str, Query(max_length=256, pattern=NO_NUL, description="`next` of the page before")]
+Word = Annotated[str, Query(max_length=256, pattern=NO_NUL)]
+Id = Annotated[str, Path(max_length=256, pattern=NO_NUL)]
+Number = Annotated[int | None, Query(ge=0, le=2**62, description="`next` of the page before")]
+Accept = Annotated[str, Header(include_in_schema=False)]
 
 
-class Page(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Page:
     """A page of a list."""
 
     items: list[dict[str, Any]]
-    next: str | None = Field(description="Cursor of the next page; null at the end")
+    next: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,21 @@ import time
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 from ulid import ULID
 
-from pbx_events.api.values import Limit, Page, Ports, unix_ms
+from pbx_events.api.document import answers
+from pbx_events.api.models import (
+    AttemptPage,
+    DeadLetterPage,
+    NewSubscription,
+    Replayed,
+    RotatedSecret,
+    SubscriptionPage,
+    Tested,
+)
+from pbx_events.api.values import NO_NUL, Id, Limit, Number, Page, Ports, unix_ms
 from pbx_events.cdr.builder import iso
 from pbx_events.storage.subscription import Replay, Webhook
 from pbx_events.webhook.signing import new_secret
@@ -24,19 +34,26 @@ EVENT_IDS_MAX: Final = 1000
 """Events that one replay may name."""
 
 
+Name = Annotated[str, Field(max_length=128, pattern=NO_NUL)]
+
+
 class NewWebhook(BaseModel):
     """A subscription to make."""
 
-    url: str = Field(max_length=2048, examples=["https://crm.example/hooks/pbx"])
-    types: list[str] = Field(default=[], max_length=64, description='Event types, "call.*" for a prefix; empty for all')
-    user: str = Field(default="", max_length=128, description="Only events of this user; empty for everybody")
+    url: str = Field(max_length=2048, pattern=NO_NUL, examples=["https://crm.example/hooks/pbx"])
+    types: list[Name] = Field(
+        default=[], max_length=64, description='Event types, "call.*" for a prefix; empty for all'
+    )
+    user: str = Field(
+        default="", max_length=128, pattern=NO_NUL, description="Only events of this user; empty for everybody"
+    )
     direction: Literal["", "from", "to"] = Field(default="", description="Only calls from, or to, that user")
 
 
 class NewReplay(BaseModel):
     """What to send again: named events, or those of a time that the subscription wants."""
 
-    event_ids: list[str] = Field(default=[], max_length=EVENT_IDS_MAX)
+    event_ids: list[Name] = Field(default=[], max_length=EVENT_IDS_MAX)
     since: datetime | None = None
     until: datetime | None = None
 
@@ -52,7 +69,7 @@ def webhook_routes(ports: Ports) -> APIRouter:
 def _subscriptions(router: APIRouter, ports: Ports) -> None:
     store = ports.store
 
-    @router.post("", status_code=201)
+    @router.post("", status_code=201, response_model=None, responses=answers(NewSubscription, 201))
     async def add_webhook(new: NewWebhook) -> dict[str, Any]:
         """Makes a subscription. The secret is shown this once."""
         check_url(new.url, allow_private=ports.allow_private)
@@ -70,7 +87,7 @@ def _subscriptions(router: APIRouter, ports: Ports) -> None:
         await ports.hooks_changed()
         return _shown(hook) | {"secret": hook.secret}
 
-    @router.get("")
+    @router.get("", response_model=None, responses=answers(SubscriptionPage))
     async def list_webhooks() -> Page:
         """All subscriptions, with what is on its way."""
         backlog, errors = await store.backlog(), await store.last_errors()
@@ -81,14 +98,14 @@ def _subscriptions(router: APIRouter, ports: Ports) -> None:
         return Page(items=items, next=None)
 
     @router.delete("/{hook_id}", status_code=204)
-    async def remove_webhook(hook_id: str) -> Response:
+    async def remove_webhook(hook_id: Id) -> Response:
         """Ends a subscription and what is on its way."""
         await store.remove_webhook(hook_id)
         await ports.hooks_changed()
         return Response(status_code=204)
 
-    @router.post("/{hook_id}/rotate-secret")
-    async def rotate_secret(hook_id: str) -> dict[str, Any]:
+    @router.post("/{hook_id}/rotate-secret", response_model=None, responses=answers(RotatedSecret))
+    async def rotate_secret(hook_id: Id) -> dict[str, Any]:
         """Makes a new secret, shown this once. For a day deliveries are signed with the one before too."""
         secret, until_ms = new_secret(), int(time.time() * 1000) + ROTATION_MS
         await store.rotate(hook_id, secret, until_ms)
@@ -99,10 +116,8 @@ def _subscriptions(router: APIRouter, ports: Ports) -> None:
 def _deliveries(router: APIRouter, ports: Ports) -> None:
     store = ports.store
 
-    @router.get("/{hook_id}/attempts")
-    async def list_attempts(
-        hook_id: str, limit: Limit = 50, cursor: Annotated[int | None, Query(ge=0, le=2**62)] = None
-    ) -> Page:
+    @router.get("/{hook_id}/attempts", response_model=None, responses=answers(AttemptPage))
+    async def list_attempts(hook_id: Id, limit: Limit = 50, cursor: Number = None) -> Page:
         """Attempts to deliver, newest first: status 0 where there was no answer."""
         await store.webhook(hook_id)
         rows = await store.list_attempts(hook_id, cursor, limit + 1)
@@ -113,10 +128,8 @@ def _deliveries(router: APIRouter, ports: Ports) -> None:
         ]
         return Page(items=items, next=str(items[-1]["id"]) if len(rows) > limit else None)
 
-    @router.get("/{hook_id}/dead-letters")
-    async def list_dead(
-        hook_id: str, limit: Limit = 50, cursor: Annotated[int | None, Query(ge=0, le=2**62)] = None
-    ) -> Page:
+    @router.get("/{hook_id}/dead-letters", response_model=None, responses=answers(DeadLetterPage))
+    async def list_dead(hook_id: Id, limit: Limit = 50, cursor: Number = None) -> Page:
         """Deliveries that were given up, newest first; a replay sends them again."""
         await store.webhook(hook_id)
         rows = await store.list_dead(hook_id, cursor, limit + 1)
@@ -127,8 +140,8 @@ def _deliveries(router: APIRouter, ports: Ports) -> None:
         ]
         return Page(items=items, next=str(items[-1]["id"]) if len(rows) > limit else None)
 
-    @router.post("/{hook_id}/replay", status_code=202)
-    async def replay(hook_id: str, wanted: NewReplay) -> dict[str, Any]:
+    @router.post("/{hook_id}/replay", status_code=202, response_model=None, responses=answers(Replayed, 202))
+    async def replay(hook_id: Id, wanted: NewReplay) -> dict[str, Any]:
         """Sends events again, delivered or dead or from before the subscription; at most 10000 in one go."""
         if not (wanted.event_ids or wanted.since or wanted.until):
             raise InvalidArgument("name event_ids, since or until")
@@ -138,8 +151,8 @@ def _deliveries(router: APIRouter, ports: Ports) -> None:
         ports.wake()
         return {"id": hook_id, "events": count}
 
-    @router.post("/{hook_id}/test")
-    async def test(hook_id: str) -> dict[str, Any]:
+    @router.post("/{hook_id}/test", response_model=None, responses=answers(Tested))
+    async def test(hook_id: Id) -> dict[str, Any]:
         """Sends a `webhook.test` event now, once, and tells what came of it."""
         hook = await store.webhook(hook_id)
         event = _test_event(hook_id)

@@ -94,7 +94,11 @@ class Operations:
         """Begin to record a call; its packets are copied only once there is a file for them."""
         call, _ = self._relay.query(request.call_id)
         path = await self._recorder.start(call, self.civil.monotonic_ns())
-        self._relay.tap(request.call_id)
+        try:
+            self._relay.tap(request.call_id)
+        except UnknownCallError:  # released while its worker came up
+            self._recorder.stop(request.call_id, self.civil.monotonic_ns())
+            raise
         return pb.StartRecordingResponse(path=str(path))
 
     def stop_recording(self, request: pb.StopRecordingRequest) -> pb.StopRecordingResponse:

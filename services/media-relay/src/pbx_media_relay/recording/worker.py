@@ -83,6 +83,9 @@ class Worker:
 
     def __init__(self, link: socket.socket) -> None:
         self._link = link
+        # poll, not select: a busy relay's descriptors pass 1023, and this one keeps its number.
+        self._poll = select.poll()
+        self._poll.register(link, select.POLLIN)
         self._recordings: dict[int, Recording] = {}
         self._ending: dict[int, int] = {}
 
@@ -131,8 +134,7 @@ class Worker:
 
     def _take_messages(self) -> bool:
         """Handle what is there, waiting a step for the first; False once the relay is gone."""
-        readable, _, _ = select.select([self._link], [], [], STEP_S)
-        if not readable:
+        if not self._poll.poll(STEP_S * 1000):
             return True
         for _ in range(BURST):
             try:
