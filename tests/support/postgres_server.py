@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -79,9 +78,8 @@ class PostgresServer:
     def _answers(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, Path(f"{self.directory}.log").read_text()
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-            return True
-        return False
+        # An open port is not enough: while it starts up it takes connections and refuses them.
+        return self._run("pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)).wait(10) == 0
 
 
 @contextlib.contextmanager
