@@ -110,3 +110,32 @@ async def test_two_replicas_send_nothing_twice(store: Store):
         deliveries.serve([])
     await asyncio.wait(tasks)
     assert len(sender.taken) == 100
+
+
+class Slow(Scripted):
+    """Takes its time for the first one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
+
+    async def send(self, hook: Webhook, event: Envelope) -> Answer:
+        self.asked.set()
+        await self.may_answer.wait()
+        return await super().send(hook, event)
+
+
+async def test_the_end_waits_for_an_attempt_and_begins_no_other(store: Store):
+    await store.take(calls(1), [HOOK])
+    sender = Slow()
+    deliveries = Deliveries(store, lambda work, name: asyncio.create_task(work, name=name), sender=sender)
+    deliveries.serve([HOOK])
+    async with asyncio.timeout(20):
+        await sender.asked.wait()
+        closing = asyncio.ensure_future(deliveries.close())
+        await asyncio.sleep(0)
+        sender.may_answer.set()
+        await closing
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "webhook w1"]
+    backlog = await store.backlog()
+    assert (backlog["w1", DELIVERED], backlog["w1", PENDING]) == (1, 4)

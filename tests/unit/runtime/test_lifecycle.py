@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from pbx_runtime import lifecycle
 from pbx_runtime.lifecycle import GC_THRESHOLDS, Lifecycle
 from support.eventually import eventually
 
@@ -149,6 +150,42 @@ async def test_running_tasks_are_cancelled_after_the_callbacks() -> None:
     life.stop()
     assert await running == 0
     assert seen == ["callback", "cancelled"]
+
+
+async def test_what_tasks_use_is_closed_when_they_have_ended() -> None:
+    life = Lifecycle("demo", 5)
+    seen: list[str] = []
+
+    async def uses() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append("task ended")
+
+    async def main() -> None:
+        life.on_ended(lambda: seen.append("database closed"), "database")
+        life.on_ended(lambda: seen.append("cursor closed"), "cursor")
+        life.on_stop(lambda: seen.append("callback"))
+        life.start(uses(), "uses")
+
+    running = asyncio.ensure_future(life.run(main))
+    await eventually(lambda: life.health.is_ready)
+    life.stop()
+    assert await running == 0
+    assert seen == ["callback", "task ended", "cursor closed", "database closed"]
+
+
+async def test_what_does_not_close_is_left_and_is_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "CANCEL_GRACE_S", 0.01)
+    life = Lifecycle("demo", 5)
+
+    async def main() -> None:
+        life.on_ended(asyncio.Event().wait, "database")  # type: ignore[arg-type]  # never ends
+
+    running = asyncio.ensure_future(life.run(main))
+    await eventually(lambda: life.health.is_ready)
+    life.stop()
+    assert await running == 1
 
 
 async def test_a_callback_that_fails_keeps_no_other_from_running_and_is_code_1() -> None:

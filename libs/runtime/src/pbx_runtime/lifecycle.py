@@ -3,8 +3,8 @@
 Theory of operation. `run` calls `service_main(lifecycle, settings)`, which constructs and starts everything
 and returns. Then the process is ready, until SIGTERM, SIGINT or a task that failed sets `stopping`:
 readiness goes red, the `on_stop` callbacks run in reverse order of registration under one deadline, what
-still runs is cancelled, and the exit code says how it went: 0 stopped as asked, 1 a task failed or the
-deadline passed. A second signal does not wait for the deadline.
+still runs is cancelled, what it used is closed (`on_ended`), and the exit code says how it went: 0 stopped
+as asked, 1 a task failed or the deadline passed. A second signal does not wait for the deadline.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from pbx_runtime.metrics import LATENCY_BUCKETS_S, Registry, new_registry
 from pbx_runtime.settings import ServiceSettings, SettingsError, exit_with_settings_error
 
 S = TypeVar("S", bound=ServiceSettings)
+_Callback = tuple[str, Callable[[], Awaitable[None] | None]]
 GC_THRESHOLDS = (50_000, 20, 1_000)
 """Measured: default thresholds stop a loop with many live objects for 13 ms and more, these for 0.06 ms."""
 LAG_EVERY_S = 0.25
 """How often the loop's lateness is measured; at 4 a second it costs nothing."""
 CANCEL_GRACE_S = 2.0
-"""How long cancelled tasks may take to clean up."""
+"""How long cancelled tasks may take to clean up, and then what they used to close."""
 
 _log = logs.get_logger("lifecycle")
 
@@ -45,7 +46,8 @@ class Lifecycle:
         self.stopping = asyncio.Event()
         self.failure: BaseException | None = None
         self._shutdown_s = shutdown_s
-        self._stop_callbacks: list[tuple[str, Callable[[], Awaitable[None] | None]]] = []
+        self._stop_callbacks: list[_Callback] = []
+        self._end_callbacks: list[_Callback] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._group: asyncio.TaskGroup | None = None
         self._starting: asyncio.Task[None] | None = None
@@ -65,6 +67,10 @@ class Lifecycle:
     def on_stop(self, callback: Callable[[], Awaitable[None] | None], name: str = "") -> None:
         """Call this when the process stops; the last registered is called first."""
         self._stop_callbacks.append((name or getattr(callback, "__qualname__", repr(callback)), callback))
+
+    def on_ended(self, callback: Callable[[], Awaitable[None] | None], name: str) -> None:
+        """Call this when all tasks have ended: to close what they use, such as a database. Last registered first."""
+        self._end_callbacks.append((name, callback))
 
     def stop(self) -> None:
         """Ask for an orderly end; a second time: do not wait for it."""
@@ -119,11 +125,21 @@ class Lifecycle:
             task.cancel()
         if self._tasks:
             await asyncio.wait(tuple(self._tasks), timeout=CANCEL_GRACE_S)
+        clean = await self._close() and clean
         _log.info("stopped", clean=clean)
         return clean
 
+    async def _close(self) -> bool:
+        try:
+            async with asyncio.timeout(CANCEL_GRACE_S):
+                return await _run_callbacks(self._end_callbacks)
+        except TimeoutError:
+            waiting_for = self._end_callbacks[-1][0]
+            _log.error("stop incomplete", reason=f"not within {CANCEL_GRACE_S:g} s", waiting_for=waiting_for)
+            return False
+
     async def _call_back(self) -> bool:
-        callbacks = asyncio.ensure_future(self._run_callbacks())
+        callbacks = asyncio.ensure_future(_run_callbacks(self._stop_callbacks))
         forced = asyncio.ensure_future(self._forced.wait())
         await asyncio.wait({callbacks, forced}, timeout=self._shutdown_s, return_when=asyncio.FIRST_COMPLETED)
         forced.cancel()
@@ -134,19 +150,21 @@ class Lifecycle:
         _log.error("stop incomplete", reason=reason, waiting_for=self._stop_callbacks[-1][0])
         return False
 
-    async def _run_callbacks(self) -> bool:
-        clean = True
-        while self._stop_callbacks:
-            name, callback = self._stop_callbacks[-1]
-            try:
-                answer = callback()
-                if answer is not None:
-                    await answer
-            except Exception as error:  # one part that cannot stop must not keep the others from it
-                _log.error("stop failed", part=name, exc_info=error)
-                clean = False
-            self._stop_callbacks.pop()
-        return clean
+
+async def _run_callbacks(callbacks: list[_Callback]) -> bool:
+    """Last first; what still has to be waited for stays at the end of the list. False where one failed."""
+    clean = True
+    while callbacks:
+        name, callback = callbacks[-1]
+        try:
+            answer = callback()
+            if answer is not None:
+                await answer
+        except Exception as error:  # one part that cannot stop must not keep the others from it
+            _log.error("stop failed", part=name, exc_info=error)
+            clean = False
+        callbacks.pop()
+    return clean
 
 
 async def watch_lag(registry: Registry) -> None:

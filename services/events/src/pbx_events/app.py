@@ -72,7 +72,7 @@ async def main(lifecycle: Lifecycle, settings: EventsSettings) -> None:
     settings.data.mkdir(parents=True, exist_ok=True)
     store = Store(settings.sql_url())
     await store.migrate()
-    lifecycle.on_stop(store.close, "store")
+    lifecycle.on_ended(store.close, "store")
     outbox, client = PipelinedRedis(settings.redis_url, name="outbox"), PipelinedRedis(settings.redis_url)
     lifecycle.start(outbox.run(), "outbox connection")
     lifecycle.start(client.run(), "redis connection")

@@ -101,7 +101,7 @@ class App:
 async def service_main(lifecycle: Lifecycle, settings: RegistrarSettings) -> None:
     """Start everything."""
     app = App(settings, lifecycle)
-    lifecycle.on_stop(app.sql.close, "sql")
+    lifecycle.on_ended(app.sql.close, "sql")
     lifecycle.start(app.redis.run(), "redis")
     lifecycle.start(app.watch_sql(), "sql")
     lifecycle.start(app.accounts.run(), "accounts")

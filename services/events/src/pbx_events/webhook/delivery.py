@@ -39,6 +39,8 @@ IDLE_ALONE_S: Final = 30.0
 LEASE_MS: Final = 45_000
 LEASE_MARGIN_MS: Final = 20_000
 """A turn needs so much of a lease: its time and that of the attempts under way."""
+CLOSE_S: Final = 2.0
+"""How long attempts under way may still take when the process ends; cut off, they are made again."""
 
 _log = logs.get_logger("webhook")
 
@@ -58,6 +60,8 @@ class Endpoint:
     delivered: int = 0
     failed: int = 0
     dead: int = 0
+    is_sending: bool = False
+    """Attempts are under way, or being written down."""
     is_back: bool = False
     """It was down, and has just taken a delivery."""
     seconds: float = 0.0
@@ -84,9 +88,18 @@ class Deliveries:
         self.on_gone: Callable[[], Awaitable[None]] = _nothing
         """Awaited when an endpoint was disabled."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._closing = False
 
     async def close(self) -> None:
-        """Closes connections and gives the leases up."""
+        """Lets attempts that are under way end and be written down, closes connections, gives the leases up."""
+        self._closing = True
+        sending = [self._tasks[hook_id] for hook_id, endpoint in self.endpoints.items() if endpoint.is_sending]
+        if sending:
+            await asyncio.wait(sending, timeout=CLOSE_S)
+        tasks = tuple(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.sender.close()
         await self._store.release(self._holder)
 
@@ -109,7 +122,7 @@ class Deliveries:
             endpoint.wakeup.set()
 
     async def _run(self, endpoint: Endpoint) -> None:
-        while True:
+        while not self._closing:
             endpoint.wakeup.clear()
             pause_s = IDLE_S
             try:
@@ -146,8 +159,12 @@ class Deliveries:
         due = await self._store.due(endpoint.hook.id, now_ms, WINDOW if room > 1 else 1)
         if not due:
             return False
-        outcomes = await self._send_all(endpoint, _chains(due), room)
-        await self._store.settle(outcomes)
+        endpoint.is_sending = True
+        try:
+            outcomes = await self._send_all(endpoint, _chains(due), room)
+            await self._store.settle(outcomes)
+        finally:
+            endpoint.is_sending = False
         if endpoint.is_back:
             _log.info("endpoint is back", webhook=endpoint.hook.id)
             await self._store.hasten(endpoint.hook.id)
@@ -171,10 +188,14 @@ class Deliveries:
         outcomes: list[Outcome] = []
         ends_at = time.monotonic() + TURN_S
 
+        def goes_on() -> bool:
+            now = time.monotonic()
+            return not self._closing and now < ends_at and endpoint.breaker.allowance(now, room) > 0
+
         async def work() -> None:
             while chains:
                 chain = chains.popleft()
-                while chain and time.monotonic() < ends_at and endpoint.breaker.allowance(time.monotonic(), room):
+                while chain and goes_on():
                     outcome = await self._send(endpoint, chain.popleft())
                     outcomes.append(outcome)
                     if outcome.state != DELIVERED:
