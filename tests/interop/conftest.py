@@ -12,6 +12,8 @@ from support.ports import free_port
 from support.product import Product, Settings, accounts
 
 PAIRS = 120
+RELAY_PORTS = 1600
+"""200 slots: the largest test has 100 calls at once, and its slots rest afterwards."""
 
 
 def _every_transport() -> tuple[str, ...]:
@@ -26,7 +28,9 @@ def _every_transport() -> tuple[str, ...]:
 def product() -> Iterator[Product]:
     """The product, running; when all tests of this process are over it must end cleanly."""
     environment = {"PBX_NO_ANSWER_S": str(NO_ANSWER_S)}
-    settings = Settings(accounts(2 * PAIRS), relay_ports=3200, environment=environment, arguments=_every_transport())
+    settings = Settings(
+        accounts(2 * PAIRS), relay_ports=RELAY_PORTS, environment=environment, arguments=_every_transport()
+    )
     with Product(settings) as running:
         yield running
 
