@@ -22,7 +22,8 @@ from support.ports import free_block, free_port
 from support.waiting import until
 from support.wire import Credentials
 
-_MODULES = ("g711.so", "aufile.so", "sndfile.so", "aubridge.so", "account.so", "menu.so", "ctrl_tcp.so")
+_MODULES = ("g711.so", "opus.so", "aufile.so", "sndfile.so", "aubridge.so", "account.so", "menu.so", "ctrl_tcp.so")
+_CODECS_AND_DEVICES = 5
 _MODULE_PATHS = ("/usr/lib/baresip/modules", "/usr/lib/x86_64-linux-gnu/baresip/modules")
 _RTP_PORTS = 16
 _NETSTRING = re.compile(rb"^(\d+):")
@@ -44,6 +45,8 @@ class Line:
     """"tcp" or "tls"; empty: UDP. Debian's baresip 1.0 has no WebSocket."""
     trust: Path | None = None
     """PEM: whose certificate the server must show; None: anybody's."""
+    codec: str = "PCMU"
+    """As baresip spells it: "PCMU", "PCMA", "opus/48000/2"."""
 
 
 class Baresip:
@@ -134,14 +137,16 @@ class Baresip:
 
     def _write_files(self) -> None:
         line, (first, last) = self.line, free_block(_RTP_PORTS)
-        tone.write_tone(self.directory / "tone.wav", line.tone_hz, line.tone_s)
+        _, _, rate = line.codec.partition("/")
+        rate_hz, channels = (int(each) for each in (rate or "8000/1").split("/"))
+        tone.write_tone(self.directory / "tone.wav", line.tone_hz, line.tone_s, rate_hz, channels)
         user, (host, port) = line.credentials.user, line.server
         options = [
             f"auth_user={user}",
             f"auth_pass={line.credentials.password}",
             f'outbound="sip:{host}:{port}{f";transport={line.transport}" * bool(line.transport)}"',
         ]
-        options += [f"regint={60 if line.register else 0}", "audio_codecs=PCMU", "ptime=20"]
+        options += [f"regint={60 if line.register else 0}", f"audio_codecs={line.codec}", "ptime=20"]
         options += ["answermode=auto"] if line.answer else []
         (self.directory / "accounts").write_text(f"<sip:{user}@{line.domain}>;{';'.join(options)}\n", encoding="utf-8")
         (self.directory / "contacts").write_text("", encoding="utf-8")
@@ -153,8 +158,8 @@ class Baresip:
             "audio_player aubridge,nobody",
             f"snd_path {self.directory}",
             "audio_alert aufile,/dev/null",
-            "audio_srate 8000",
-            "audio_channels 1",
+            f"audio_srate {rate_hz}",
+            f"audio_channels {channels}",
             "call_max_calls 4",
             f"rtp_ports {first}-{last}",
             "rtp_timeout 60",
@@ -163,8 +168,8 @@ class Baresip:
             f"ctrl_tcp_listen 127.0.0.1:{self._control_port}",
             f"module_path {modules}",
             *((f"sip_cafile {line.trust}",) if line.trust is not None else ()),
-            *(f"module {name}" for name in _MODULES[:4]),
-            *(f"module_app {name}" for name in _MODULES[4:]),
+            *(f"module {name}" for name in _MODULES[:_CODECS_AND_DEVICES]),
+            *(f"module_app {name}" for name in _MODULES[_CODECS_AND_DEVICES:]),
         ]
         (self.directory / "config").write_text("\n".join(settings) + "\n", encoding="utf-8")
 

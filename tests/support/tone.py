@@ -1,6 +1,6 @@
 """Tones in WAV files: makes one, and finds how much of a frequency there is in one (Goertzel's algorithm).
 
-Linear 16-bit mono, which is what baresip's aufile writes.
+Linear 16-bit, which is what baresip's aufile writes.
 """
 
 from __future__ import annotations
@@ -48,12 +48,13 @@ class Sound:
         return Sound(self.samples[int(start_s * self.rate_hz) : int(end_s * self.rate_hz)], self.rate_hz)
 
 
-def write_tone(path: Path, frequency_hz: float, seconds: float, rate_hz: int = RATE_HZ) -> None:
-    """Write a sine tone."""
+def write_tone(path: Path, frequency_hz: float, seconds: float, rate_hz: int = RATE_HZ, channels: int = 1) -> None:
+    """Write a sine tone, the same on all channels."""
     step = 2 * math.pi * frequency_hz / rate_hz
-    samples = array.array("h", (round(_AMPLITUDE * math.sin(step * n)) for n in range(int(seconds * rate_hz))))
+    wave_of = (round(_AMPLITUDE * math.sin(step * n)) for n in range(int(seconds * rate_hz)))
+    samples = array.array("h", (sample for sample in wave_of for _ in range(channels)))
     with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
+        file.setnchannels(channels)
         file.setsampwidth(2)
         file.setframerate(rate_hz)
         file.writeframes(samples.tobytes())

@@ -143,6 +143,12 @@ def test_jitter_and_reordering_do_not_move_a_sample() -> None:
     assert jump_max(samples[:-1600]) < 2500
 
 
+def test_packets_that_all_come_later_than_the_first_leave_no_dip() -> None:
+    samples = run(Track(START), [(frame, frame * 20 + (17 if frame else 0)) for frame in range(150)], 3000)
+    parts = [samples[at : at + RATE // 50] for at in range(RATE // 10, 2 * RATE, RATE // 50)]
+    assert min(strength(part, 400) for part in parts) > 0.9
+
+
 def test_a_lost_packet_is_no_click_beyond_its_concealment() -> None:
     samples = run(Track(START), [(frame, frame * 20) for frame in range(150) if frame != 50], 3000)
     assert len(samples) == 3 * RATE

@@ -78,12 +78,12 @@ class Track:
     def samples_until(self, now_ns: int) -> array[int]:
         """All samples up to `now_ns` less the hold; exactly as many as the clock says."""
         ripe_ns = now_ns - HOLD_NS
-        while self._waiting and min(at_ns for _, at_ns, _ in self._waiting) <= ripe_ns:
-            self._write(*heapq.heappop(self._waiting))
         wanted = self._place_of(ripe_ns)
+        # A packet that came later than its place says is not ripe yet, but nothing else can fill that place.
+        while self._waiting and (self._position < wanted or min(at_ns for _, at_ns, _ in self._waiting) <= ripe_ns):
+            self._write(*heapq.heappop(self._waiting))
         if wanted > self._position:
-            overtaken = bool(self._waiting) and self._done is not None and self._waiting[0][0] > self._done + 1
-            self._fill(wanted - self._position, lost=overtaken)
+            self._fill(wanted - self._position, lost=False)
         surplus = self._position - wanted
         ready = self._samples[: len(self._samples) - surplus] if surplus > 0 else self._samples
         self._samples = self._samples[len(ready) :]
