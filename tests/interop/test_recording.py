@@ -8,6 +8,7 @@ import wave
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -88,8 +89,10 @@ def test_each_channel_holds_its_legs_tone(pair: Pair, other: Pair, codec: str) -
     caller, callee = channels(path)
     assert stopping - started - LENGTH_S < caller.duration_s == callee.duration_s < stopped - asked + LENGTH_S
     for sound, tone_hz, others_hz in ((caller, CALLER_HZ, CALLEE_HZ), (callee, CALLEE_HZ, CALLER_HZ)):
+        # In short parts: a phone that was late for a moment goes on in another phase.
+        parts = [sound.cut(at / 2, at / 2 + 0.5) for at in range(2, int(RECORD_S) * 2 - 2)]
+        assert quantiles([part.share_of(tone_hz) for part in parts], n=10)[0] > 0.9
         middle = sound.cut(1, RECORD_S - 1)
-        assert middle.share_of(tone_hz) > 0.9
         assert max(middle.share_of(others_hz), middle.share_of(NEITHER_HZ)) < 0.001
     for each in (pair, other):
         streams = flowed(each.cdr(outcome="answered"))
