@@ -27,7 +27,7 @@ def _every_transport() -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def product() -> Iterator[Product]:
     """The product, running; when all tests of this process are over it must end cleanly."""
-    environment = {"PBX_NO_ANSWER_S": str(NO_ANSWER_S)}
+    environment = {"PBX_NO_ANSWER_S": str(NO_ANSWER_S), "PBX_SIP_HEADERS": "X-Test-*=pass"}
     settings = Settings(
         accounts(2 * PAIRS), relay_ports=RELAY_PORTS, environment=environment, arguments=_every_transport()
     )

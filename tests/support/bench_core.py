@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pbx_signaling.addressing import Addressing, Listener
 from pbx_signaling.call import commands as c
 from pbx_signaling.call import events as e
+from pbx_signaling.call.header_policy import HeaderPolicy
 from pbx_signaling.config import CoreConfig
 from pbx_signaling.core import Core
 from pbx_signaling.gate import Gate
@@ -42,6 +43,8 @@ class Bench:
     """The core and its surroundings."""
 
     authenticate: bool = False
+    headers: tuple[str, ...] = ()
+    """Rules of the header policy."""
     answer_relay: bool = True
     answer_registrar: bool = True
     found: e.Found | None = None
@@ -57,7 +60,7 @@ class Bench:
         entropy = lambda size: b"".join(next(counter).to_bytes(8, "big") for _ in range(size // 8))  # noqa: E731
         addressing = Addressing("s1")
         addressing.add(Listener("udp4", Transport.UDP, PBX))
-        self.config = CoreConfig("pbx.local", authenticate=self.authenticate)
+        self.config = CoreConfig("pbx.local", authenticate=self.authenticate, headers=HeaderPolicy(self.headers))
         gate = Gate(self.config, NonceMinter(b"0123456789abcdef", entropy))
         identity = Identity(RandomTokens("s1", entropy), "s1", "pbx.local", lambda: 1_700_000_000.0)
         self.core = Core(self.config, addressing, identity, gate)

@@ -193,12 +193,12 @@ class Caller(_Script):
         """ACK of a failure: same branch as the INVITE, inside a dialog as well."""
         return self._send(self._head("ACK", self._invite_cseq, branch=self._branch(), answer=True))
 
-    def cancel(self) -> Self:
+    def cancel(self, *, headers: str = "") -> Self:
         """CANCEL of the last INVITE."""
         to = f"To: <sip:{self.callee}@{self.domain}>\n"
         lines = f"CANCEL sip:{self.callee}@{self.domain} SIP/2.0\n" + self._via(self._branch()) + self._from + to
         return self._send(
-            lines + f"Call-ID: [call_id]\nCSeq: {self._invite_cseq} CANCEL\nMax-Forwards: 70\n", reliable=True
+            lines + f"Call-ID: [call_id]\nCSeq: {self._invite_cseq} CANCEL\nMax-Forwards: 70\n{headers}", reliable=True
         )
 
     def bye(self, *, timer: str = "") -> Self:

@@ -17,6 +17,7 @@ from pbx_signaling.addressing import Addressing
 from pbx_signaling.api.grpc import SignalingService
 from pbx_signaling.api.peer_link import PeerLinkService
 from pbx_signaling.call.commands import Record
+from pbx_signaling.call.header_policy import HeaderPolicy
 from pbx_signaling.call.snapshot import encode
 from pbx_signaling.call.state import CallPolicy
 from pbx_signaling.clients.discovery import Discovery
@@ -81,6 +82,7 @@ class Signaling:
             domain=settings.domain,
             calls=CallPolicy(no_answer_s=settings.no_answer_s, longest_s=settings.longest_call_s),
             sessions=SessionPolicy(settings.session_expires_s, settings.session_min_se_s),
+            headers=HeaderPolicy(settings.sip_headers),
             calls_max=settings.calls_max,
             transactions_max=settings.transactions_max,
             calls_per_s=settings.calls_per_s,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pbx_signaling.call.header_policy import HeaderPolicy
 from pbx_signaling.call.state import CallPolicy
 from pbx_sip.auth.digest import STRONGEST_FIRST
 from pbx_sip.dialog.session_timer import SessionPolicy
@@ -19,6 +20,8 @@ class CoreConfig:
     calls: CallPolicy = field(default_factory=CallPolicy)
     sessions: SessionPolicy = field(default_factory=SessionPolicy)
     """Session timers (RFC 4028) of each leg; an interval of 0 means none."""
+    headers: HeaderPolicy = field(default_factory=HeaderPolicy)
+    """Which header fields cross from one leg to the other."""
     calls_max: int = 20_000
     """Live calls. At 20 KiB each this is 400 MiB: what a pod of this size gets. Beyond: 503."""
     transactions_max: int = 200_000

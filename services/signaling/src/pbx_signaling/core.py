@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pbx_signaling.call import commands as c
 from pbx_signaling.call import wire
+from pbx_signaling.call.border import Border
 from pbx_signaling.call.call import Call
+from pbx_signaling.call.delivery import DELIVERED, deliver
 from pbx_signaling.call.entry import Entry
-from pbx_signaling.call.events import Authenticated, Deadline, Expired, Found, Ordered, Side, Signal
+from pbx_signaling.call.events import Authenticated, Deadline, Expired, Found, Ordered, Signal
 from pbx_signaling.call.inbound import InboundLeg
 from pbx_signaling.call.leg import Leg
 from pbx_signaling.call.outbound import OutboundLeg
+from pbx_signaling.call.reason import cause_of
 from pbx_signaling.call.sent import Sent
 from pbx_signaling.counters import Counters
 from pbx_signaling.gate import Gate
@@ -59,6 +62,7 @@ class Core:
         self.config = config
         self.timers = config.timers
         self.sessions = config.sessions
+        self.border = Border(config.domain, config.headers)
         self.counters = Counters()
         self.calls: dict[str, Entry] = {}
         self.legs: dict[str, Leg] = {}
@@ -245,7 +249,7 @@ class Core:
         leg = output.invite_owner
         if isinstance(leg, InboundLeg):
             self._about(leg)
-            leg.cancelled(wire.cause_of(output.request))
+            leg.cancelled(cause_of(output.request))
 
     def _ack_received(self, output: tx.AckReceived) -> None:
         leg = self.legs.get(output.request.to_tag)
@@ -301,6 +305,7 @@ class Core:
             media=MediaSession(self._identity.session_id()),
             policy=self.config.calls,
             content=wire.content_of(request),
+            headers=self.border.taken(request),
         )
         entry = Entry(call, attempt)
         leg = InboundLeg(self, entry, key, request, flow)
@@ -404,9 +409,9 @@ class Core:
         """Sends an ACK for a 2xx."""
         self.layer.transmit(request, flow)
 
-    def cancel(self, key: Any, reason: str) -> None:
+    def cancel(self, key: Any, reasons: list[str]) -> None:
         """Cancels an INVITE that was sent."""
-        self.layer.cancel(key, self.now, [("Reason", reason)] if reason else [])
+        self.layer.cancel(key, self.now, [("Reason", value) for value in reasons])
 
     def respond(self, key: Any, response: Response) -> None:
         """Answers a request."""
@@ -458,17 +463,6 @@ class Core:
         self.legs.pop(local_tag, None)
 
 
-def _to_leg(method: Callable[..., None], side: Side | None = None) -> Callable[[Core, Entry, Any], None]:
-    """A performer that hands the command to a leg: that of `side`, else that of the command's side."""
-
-    def perform(core: Core, entry: Entry, command: Any) -> None:
-        leg = entry.leg(side or command.side)
-        if leg is not None:
-            method(leg, command)
-
-    return perform
-
-
 HANDLERS: Final[Mapping[type, Callable[[Core, Any], None]]] = {
     tx.Transmit: Core._transmit,
     tx.RequestReceived: Core._request_received,
@@ -480,15 +474,8 @@ HANDLERS: Final[Mapping[type, Callable[[Core, Any], None]]] = {
 }
 PERFORMERS: Final[Mapping[type, Callable[[Core, Entry, Any], None]]] = {
     c.Dial: Core._dial,
-    c.Ring: _to_leg(InboundLeg.ring, Side.CALLER),
-    c.Answer: _to_leg(InboundLeg.answer_call, Side.CALLER),
+    **dict.fromkeys(DELIVERED, lambda core, entry, command: deliver(entry, command)),
     c.Reject: Core._reject,
-    c.Acknowledge: _to_leg(lambda leg, command: leg.acknowledge(command.content), Side.CALLEE),
-    c.Cancel: _to_leg(lambda leg, command: leg.cancel(command.cause), Side.CALLEE),
-    c.Pass: _to_leg(Leg.pass_),
-    c.Reply: _to_leg(Leg.reply),
-    c.Confirm: _to_leg(Leg.confirm),
-    c.HangUp: _to_leg(lambda leg, command: leg.hang_up(command.cause)),
     c.Authenticate: Core._ask,
     c.FindTargets: Core._ask,
     c.ReserveMedia: Core._ask,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pbx_signaling.call import wire
+from pbx_signaling.call.border import put
 from pbx_signaling.call.events import Authenticated, Found, Refused, ServiceFailed, Signal, Target
 from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Request, Response, response_to
@@ -147,6 +148,7 @@ class Pager:
         for value in target.path:
             headers.append("Route", value)
         request = Request("MESSAGE", target.uri, headers)
+        put(request, self._core.border.taken(message.request))
         wire.put_content(request, wire.content_of(message.request))
         return request
 

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from pbx_runtime.address import Listen
 from pbx_runtime.settings import CommaList, ServiceSettings
+from pbx_signaling.call.header_policy import HeaderPolicy
 from pbx_sip.auth.digest import HASHES, STRONGEST_FIRST
 
 
@@ -78,6 +79,8 @@ class SignalingSettings(ServiceSettings):
     """Offered in challenges, in this order: `SHA-512-256`, `SHA-256`, `MD5`."""
     digest_qop: CommaList = ("auth",)
     """Offered in challenges: `auth`, `auth-int`."""
+    sip_headers: CommaList = ()
+    """Which header fields cross from one leg to the other: `Name=pass`, `strip` or `rewrite`; `X-*`, `*` for many."""
     transactions_max: int = Field(default=200_000, gt=0)
     no_answer_s: float = Field(default=120.0, gt=0)
     session_expires_s: int = Field(default=1800, ge=0, le=86_400)
@@ -97,6 +100,10 @@ class SignalingSettings(ServiceSettings):
             raise ValueError(f"PBX_DIGEST_ALGORITHMS: some of {', '.join(HASHES)}")
         if not self.digest_qop or not {"auth", "auth-int"} >= set(self.digest_qop):
             raise ValueError("PBX_DIGEST_QOP: auth, auth-int or both")
+        try:
+            HeaderPolicy(self.sip_headers)
+        except ValueError as error:
+            raise ValueError(f"PBX_SIP_HEADERS: {error}") from None
         if self.authenticate and self.nonce_key is None:
             raise ValueError("PBX_NONCE_KEY is needed: 32 random octets in hex, the same for registrar and signaling")
         if self.nonce_key is not None:

@@ -18,6 +18,7 @@ from pbx_signaling.call import commands as c
 from pbx_signaling.call import events as e
 from pbx_signaling.call.cause import Ending, Origin, Outcome, ending_of_refusal, ending_of_rejection
 from pbx_signaling.call.events import Ask, Cause, Content, Deadline, Side
+from pbx_signaling.call.header_policy import Carried
 from pbx_signaling.call.state import BEFORE_ANSWER, CONNECTED, MAX_EXCHANGES, SETUP, CallPolicy, Exchange, State
 from pbx_signaling.media.session import MediaSession, SessionRefused
 from pbx_signaling.media.stream import StreamStatistics
@@ -42,6 +43,8 @@ class Call:
     policy: CallPolicy
     content: Content | None = None
     """What the INVITE carried, until the callee is dialled."""
+    headers: Carried = ()
+    """The INVITE's header fields that cross to the callee."""
     state: State = State.AUTHENTICATING
     caller: str = ""
     """The user that the caller proved to be; empty before."""
@@ -146,7 +149,7 @@ class Call:
         if content is not None and content.is_sdp:
             content = Content(content.type, self.media.forward_offer(Side.CALLER), content.disposition)
         self.state = State.DIALING
-        self._do(c.Dial(self.target, content), c.Emit(c.Record.DIALING))
+        self._do(c.Dial(self.target, content, self.headers), c.Emit(c.Record.DIALING))
 
     def _no_media(self, signal: e.MediaUnavailable, now: float) -> None:
         self.state = State.ROUTING  # no slot is under way any more: nothing to wait for
@@ -166,7 +169,7 @@ class Call:
         if content is not None and not self.early_media:
             self.early_media = True
             self._do(c.Emit(c.Record.EARLY_MEDIA, status=signal.status))
-        self._do(c.Ring(signal.status, signal.reason, content, signal.fork, signal.reliable))
+        self._do(c.Ring(signal.status, signal.reason, content, signal.fork, signal.reliable, signal.headers))
 
     def _answered(self, signal: e.Answered, now: float) -> None:
         try:
@@ -181,7 +184,7 @@ class Call:
             c.ClearDeadline(Deadline.NO_ANSWER),
             c.SetDeadline(Deadline.LONGEST, self.policy.longest_s),
             c.Emit(c.Record.ANSWERED),
-            c.Answer(content, signal.fork),
+            c.Answer(content, signal.fork, signal.headers),
         )
 
     def _acknowledged(self, signal: e.Acknowledged, now: float) -> None:
@@ -208,12 +211,20 @@ class Call:
         self._end(
             ending,
             now,
-            c.Reject(ending.sip_status, ending.sip_reason, signal.cause.q850, signal.retry_after_s),
+            c.Reject(ending.sip_status, ending.sip_reason, signal.cause, signal.retry_after_s, headers=signal.headers),
         )
 
     def _cancelled(self, signal: e.Cancelled, now: float) -> None:
         self._give_up(
-            Ending(Outcome.CANCELLED, Origin.REMOTE, 487, "Request Terminated", 16, "cancelled", Side.CALLER),
+            Ending(
+                Outcome.CANCELLED,
+                Origin.REMOTE,
+                487,
+                "Request Terminated",
+                signal.cause.q850 or 16,
+                "cancelled",
+                Side.CALLER,
+            ),
             now,
             signal.cause,
         )
@@ -230,7 +241,9 @@ class Call:
         callee = self.state in (State.DIALING, State.RINGING)
         if callee:
             self._do(c.Cancel(cause))
-        self._end(ending, now, c.Reject(ending.sip_status, ending.sip_reason, ending.q850_cause), wait=callee)
+        self._end(
+            ending, now, c.Reject(ending.sip_status, ending.sip_reason, Cause(q850=ending.q850_cause)), wait=callee
+        )
 
     def _answered_too_late(self, signal: e.Answered, now: float) -> None:
         """The 200 crossed our CANCEL (RFC 3261 section 9.1): confirm it, then end it."""
@@ -264,6 +277,7 @@ class Call:
                 signal.fork,
                 signal.package,
                 signal.confirms,
+                signal.headers,
             )
         )
 
@@ -287,7 +301,17 @@ class Call:
             may_offer = exchange.ask is Ask.MODIFY and not exchange.offered
             content = self._carried(content, signal.side, provisional=not final, may_offer=may_offer)
             self._note_hold(exchange.by)
-        self._do(c.Reply(exchange.by, signal.exchange, signal.status, signal.reason, content, signal.retry_after_s))
+        self._do(
+            c.Reply(
+                exchange.by,
+                signal.exchange,
+                signal.status,
+                signal.reason,
+                content,
+                signal.retry_after_s,
+                signal.headers,
+            )
+        )
 
     def _confirmed(self, signal: e.Confirmed, now: float) -> None:
         if self.exchanges.pop(signal.exchange, None) is None:
@@ -370,7 +394,7 @@ class Call:
         warning: str = "",
     ) -> None:
         """Ends an attempt on our own account."""
-        reject = c.Reject(status, q850=q850, retry_after_s=retry_after_s, warning=warning)
+        reject = c.Reject(status, cause=Cause(q850=q850), retry_after_s=retry_after_s, warning=warning)
         self._end(Ending(outcome, Origin.LOCAL, status, "", q850, word), now, reject)
 
     def _end(self, ending: Ending, now: float, reject: c.Reject, *, wait: bool = False) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pbx_signaling.call.events import Ask, Cause, Content, Deadline, Side, Target
+from pbx_signaling.call.header_policy import Carried
 from pbx_signaling.media.stream import StreamEndpoint
 
 # --- of a leg
@@ -17,6 +18,8 @@ class Dial:
 
     target: Target
     content: Content | None
+    headers: Carried = ()
+    """Header fields that came from the other leg; so in the commands below."""
 
 
 @dataclass(slots=True)
@@ -28,6 +31,7 @@ class Ring:
     content: Content | None
     fork: str
     reliable: int
+    headers: Carried = ()
 
 
 @dataclass(slots=True)
@@ -36,6 +40,7 @@ class Answer:
 
     content: Content | None
     fork: str
+    headers: Carried = ()
 
 
 @dataclass(slots=True)
@@ -44,12 +49,13 @@ class Reject:
 
     status: int
     reason: str = ""
-    q850: int = 0
+    cause: Cause = field(default_factory=Cause)
     retry_after_s: int = 0
     challenge: bool = False
     """Ask for credentials again; `stale` where the old ones were right."""
     stale: bool = False
     warning: str = ""
+    headers: Carried = ()
 
 
 @dataclass(slots=True)
@@ -77,6 +83,7 @@ class Pass:
     fork: str
     package: str
     confirms: int
+    headers: Carried = ()
 
 
 @dataclass(slots=True)
@@ -89,6 +96,7 @@ class Reply:
     reason: str = ""
     content: Content | None = None
     retry_after_s: int = 0
+    headers: Carried = ()
 
 
 @dataclass(slots=True)

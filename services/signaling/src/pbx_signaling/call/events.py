@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from pbx_signaling.call.header_policy import Carried
 from pbx_signaling.media.stream import Slot, StreamStatistics
 
 
@@ -55,10 +56,14 @@ class Content:
 
 @dataclass(slots=True)
 class Cause:
-    """Why a call or a leg ends: the Reason header of either protocol (RFC 3326), where there was one."""
+    """Why a call or a leg ends: the Reason headers (RFC 3326), where there were any."""
 
     text: str = ""
     q850: int = 0
+    q850_location: str = ""
+    """Where the cause arose, as Q.850 has it ("LN"; RFC 8606)."""
+    others: tuple[str, ...] = ()
+    """Reasons of other protocols (SIP, Preemption), as values of the header."""
 
 
 # --- from a leg
@@ -75,6 +80,8 @@ class Progress:
     """Which branch of a forked call: the same string as in later events of that branch."""
     reliable: int = 0
     """Number by which the sender wants it confirmed; 0: it does not."""
+    headers: Carried = ()
+    """Header fields that cross to the other leg; so in the events below."""
 
 
 @dataclass(slots=True)
@@ -83,6 +90,7 @@ class Answered:
 
     content: Content | None
     fork: str
+    headers: Carried = ()
 
 
 @dataclass(slots=True)
@@ -95,6 +103,7 @@ class Rejected:
     retry_after_s: int = 0
     local: bool = False
     """No answer came at all; `status` is ours (408, 503)."""
+    headers: Carried = ()
 
 
 @dataclass(slots=True)
@@ -133,6 +142,7 @@ class Asked:
     """Info-Package, for INFORM."""
     confirms: int = 0
     """Number of the progress confirmed, for CONFIRM_PROGRESS."""
+    headers: Carried = ()
 
 
 @dataclass(slots=True)
@@ -145,6 +155,7 @@ class Replied:
     reason: str
     content: Content | None
     retry_after_s: int = 0
+    headers: Carried = ()
 
 
 @dataclass(slots=True)

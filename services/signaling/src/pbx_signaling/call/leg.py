@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pbx_signaling.call import refreshing, session, wire
+from pbx_signaling.call import border, reason, refreshing, session, wire
 from pbx_signaling.call.events import (
     Ask,
     Asked,
@@ -157,9 +157,8 @@ class Leg:
     def _ask(self, exchange: int, ask: Ask, request: Request, dialog: Dialog) -> None:
         content = wire.content_of(request)
         package = request.first("Info-Package") or ""
-        self.tell(Asked(self.side, exchange, ask, content, self._fork_of(dialog), package, self._confirms(request)))
-        if self.terminated or exchange not in self.asked:
-            return
+        fork, confirms, headers = self._fork_of(dialog), self._confirms(request), self.sip.border.taken(request)
+        self.tell(Asked(self.side, exchange, ask, content, fork, package, confirms, headers))
 
     def _refusal(self, ask: Ask, request: Request) -> Response | None:
         """Glare and other reasons to refuse at once (RFC 3261 section 14.2, RFC 3311 section 5.2)."""
@@ -193,7 +192,7 @@ class Leg:
             return
         self.waiting_bye = (key, request)
         self.end()
-        self.tell(HungUp(self.side, wire.cause_of(request)))
+        self.tell(HungUp(self.side, reason.cause_of(request)))
 
     def ended(self) -> None:
         """The call's last event is being written: its sender may be told that the BYE was taken."""
@@ -243,6 +242,7 @@ class Leg:
         headers = request.headers
         if command.package:
             headers.append("Info-Package", command.package)
+        border.put(request, command.headers)
         self._put_content(request, command.content)
         return True
 
@@ -260,6 +260,7 @@ class Leg:
             response.headers.append("Allow", wire.ALLOW)
         if command.retry_after_s:
             response.headers.append("Retry-After", str(command.retry_after_s))
+        border.put(response, command.headers)
         self._put_content(response, command.content)
         if request.method in ("INVITE", "UPDATE") and 200 <= command.status < 300:
             refreshing.grant(self, request, response)
@@ -296,7 +297,7 @@ class Leg:
 
     def _send_bye(self, dialog: Dialog, cause: Cause) -> None:
         request = self.request(dialog, "BYE")
-        wire.put_reason(request, cause)
+        reason.put(request, cause)
         self.sip.send(request, self.flow_of(dialog), Sent(self, Purpose.BYE, dialog))
 
     # --- responses of the peer
@@ -328,7 +329,8 @@ class Leg:
                 refreshing.granted(self, response)
         retry = wire.seconds(response.first("Retry-After"))
         content = wire.content_of(response)
-        self.tell(Replied(self.side, sent.exchange, response.status, response.reason, content, retry))
+        headers = self.sip.border.taken(response)
+        self.tell(Replied(self.side, sent.exchange, response.status, response.reason, content, retry, headers))
 
     def _is_dialog_lost(self, sent: Sent, response: Response) -> bool:
         """481 or 408 to a request inside the dialog ends it (RFC 3261 section 12.2.1.2, RFC 5057)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pbx_signaling.call import refreshing, wire
+from pbx_signaling.call import border, reason, refreshing, wire
 from pbx_signaling.call.events import Answered, Ask, Cause, Content, Progress, Rejected, Side
 from pbx_signaling.call.leg import Leg
 from pbx_signaling.call.sent import Purpose, Sent
@@ -89,6 +89,7 @@ class OutboundLeg(Leg):
         for value in target.path:
             headers.append("Route", value)
         request = Request("INVITE", target.uri, headers)
+        border.put(request, command.headers)
         self._put_content(request, content)
         self._invite = request
         self._key = self.sip.send(request, self.flow, Sent(self, Purpose.INVITE, cseq=self._cseq))
@@ -116,7 +117,7 @@ class OutboundLeg(Leg):
         """Stops the INVITE; if its 200 comes all the same, the call ends it."""
         self._cancelled = True
         if self._key is not None and not self.reached:
-            self.sip.cancel(self._key, wire.reason_value(cause))
+            self.sip.cancel(self._key, reason.values(cause))
 
     def acknowledge(self, content: Content | None) -> None:
         """Sends the ACK for the answer."""
@@ -154,7 +155,8 @@ class OutboundLeg(Leg):
         if reliable and not self._relays_prack:
             self._confirm_progress(self._early[tag], reliable)
             reliable = 0
-        self.tell(Progress(response.status, response.reason, wire.content_of(response), tag, reliable))
+        headers = self.sip.border.taken(response)
+        self.tell(Progress(response.status, response.reason, wire.content_of(response), tag, reliable, headers))
 
     def _confirm_progress(self, dialog: Dialog, rseq: int) -> None:
         """A PRACK of our own, for a caller that does not know of it."""
@@ -204,7 +206,7 @@ class OutboundLeg(Leg):
         self.accepted.add(sent.cseq)
         self._invite = None
         refreshing.granted(self, response)
-        self.tell(Answered(wire.content_of(response), response.to_tag))
+        self.tell(Answered(wire.content_of(response), response.to_tag, self.sip.border.taken(response)))
 
     def _answered_again(self, sent: Sent, response: Response) -> None:
         """A repetition of the 200, or the 200 of another fork, which is confirmed and ended at once."""
@@ -237,7 +239,8 @@ class OutboundLeg(Leg):
         self.reached, self.final_status = True, response.status
         self.end()
         retry = wire.seconds(response.first("Retry-After"))
-        self.tell(Rejected(response.status, response.reason, wire.cause_of(response), retry))
+        cause, headers = reason.cause_of(response), self.sip.border.taken(response)
+        self.tell(Rejected(response.status, response.reason, cause, retry, headers=headers))
 
     def resent(self, sent: Sent, key: Key) -> None:
         """The INVITE goes another way; so would its CANCEL."""

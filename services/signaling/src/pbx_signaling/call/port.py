@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from pbx_signaling.call.border import Border
     from pbx_signaling.call.events import Signal
     from pbx_signaling.call.leg import Leg
     from pbx_signaling.call.sent import Sent
@@ -24,6 +25,8 @@ class SipPort(Protocol):
     timers: Timers
     sessions: SessionPolicy
     """What legs ask for as session timers, and agree to; an interval of 0 means none."""
+    border: Border
+    """Which header fields cross from one leg to the other."""
 
     def send(self, request: Request, flow: Flow, sent: Sent) -> Key:
         """Sends a request in a transaction of its own; its responses come to `sent.leg` with `sent`."""
@@ -31,8 +34,8 @@ class SipPort(Protocol):
     def send_ack(self, request: Request, flow: Flow) -> None:
         """Sends an ACK for a 2xx: outside of any transaction."""
 
-    def cancel(self, key: Key, reason: str) -> None:
-        """Cancels an INVITE that was sent, with a Reason header where `reason` is not empty."""
+    def cancel(self, key: Key, reasons: list[str]) -> None:
+        """Cancels an INVITE that was sent, with these Reason headers."""
 
     def respond(self, key: Key, response: Response) -> None:
         """Answers a request."""

@@ -8,11 +8,10 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
-from pbx_signaling.call.events import Cause, Content
+from pbx_signaling.call.events import Content
 from pbx_sip.address import Flow, Transport
 from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
-from pbx_sip.message.headers import split_commas, split_semicolons
 from pbx_sip.message.message import Message, Request, Response, response_to
 from pbx_sip.message.uri import Uri
 
@@ -61,35 +60,6 @@ def put_content(message: Message, content: Content | None) -> None:
     if content.disposition:
         message.headers.append("Content-Disposition", content.disposition)
     message.body = content.data
-
-
-def cause_of(message: Message) -> Cause:
-    """The Reason header (RFC 3326): Q.850 cause and text, where there are any."""
-    cause = Cause()
-    for value in message.headers.all("Reason"):
-        for reason in split_commas(value):
-            protocol, *parameters = split_semicolons(reason)
-            fields = {name.strip().lower(): text.strip() for name, _, text in (p.partition("=") for p in parameters)}
-            number = fields.get("cause", "")
-            if protocol.upper() == "Q.850" and number.isdecimal() and len(number) <= 3:
-                cause.q850 = int(number)
-            cause.text = cause.text or fields.get("text", "").strip('"')[:128]
-    return cause
-
-
-def reason_value(cause: Cause) -> str:
-    """A Reason value for a cause; empty where it says nothing."""
-    if not cause.q850:
-        return ""
-    text = f';text="{quoted(cause.text)}"' if cause.text else ""
-    return f"Q.850;cause={cause.q850}{text}"
-
-
-def put_reason(message: Message, cause: Cause) -> None:
-    """Writes a Reason header where the cause says something."""
-    value = reason_value(cause)
-    if value:
-        message.headers.append("Reason", value)
 
 
 def quoted(text: str) -> str:
