@@ -27,7 +27,11 @@ def _every_transport() -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def product() -> Iterator[Product]:
     """The product, running; when all tests of this process are over it must end cleanly."""
-    environment = {"PBX_NO_ANSWER_S": str(NO_ANSWER_S), "PBX_SIP_HEADERS": "X-Test-*=pass"}
+    environment = {
+        "PBX_NO_ANSWER_S": str(NO_ANSWER_S),
+        "PBX_SIP_HEADERS": "X-Test-*=pass",
+        "PBX_SIP_TRUSTED": "127.0.7.0/24",
+    }
     settings = Settings(
         accounts(2 * PAIRS), relay_ports=RELAY_PORTS, environment=environment, arguments=_every_transport()
     )

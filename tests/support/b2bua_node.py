@@ -62,7 +62,7 @@ class B2buaNode:
         addressing = Addressing("s1")
         addressing.add(Listener("udp4", Transport.UDP, address))
         gate = Gate(self.config, NonceMinter(b"0123456789abcdef", entropy))
-        identity = Identity(RandomTokens("s1", entropy), "s1", DOMAIN, lambda: 1_700_000_000.0)
+        identity = Identity(RandomTokens("s1", entropy), "s1", lambda: 1_700_000_000.0)
         self.core = Core(self.config, addressing, identity, gate)
         self.core.registration = Registration(self.core, gate, self._register)
         self._todo: list[tuple[float, int, Callable[[], None]]] = []

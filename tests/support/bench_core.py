@@ -12,6 +12,7 @@ from pbx_signaling.addressing import Addressing, Listener
 from pbx_signaling.call import commands as c
 from pbx_signaling.call import events as e
 from pbx_signaling.call.header_policy import HeaderPolicy
+from pbx_signaling.call.trust import Trust
 from pbx_signaling.config import CoreConfig
 from pbx_signaling.core import Core
 from pbx_signaling.gate import Gate
@@ -45,6 +46,10 @@ class Bench:
     authenticate: bool = False
     headers: tuple[str, ...] = ()
     """Rules of the header policy."""
+    trusted: tuple[str, ...] = ()
+    """Networks with which identities are exchanged."""
+    name: str = ""
+    """The caller's display name at the registrar."""
     answer_relay: bool = True
     answer_registrar: bool = True
     found: e.Found | None = None
@@ -60,9 +65,11 @@ class Bench:
         entropy = lambda size: b"".join(next(counter).to_bytes(8, "big") for _ in range(size // 8))  # noqa: E731
         addressing = Addressing("s1")
         addressing.add(Listener("udp4", Transport.UDP, PBX))
-        self.config = CoreConfig("pbx.local", authenticate=self.authenticate, headers=HeaderPolicy(self.headers))
+        self.config = CoreConfig(
+            "pbx.local", authenticate=self.authenticate, headers=HeaderPolicy(self.headers), trusted=Trust(self.trusted)
+        )
         gate = Gate(self.config, NonceMinter(b"0123456789abcdef", entropy))
-        identity = Identity(RandomTokens("s1", entropy), "s1", "pbx.local", lambda: 1_700_000_000.0)
+        identity = Identity(RandomTokens("s1", entropy), "s1", lambda: 1_700_000_000.0)
         self.core = Core(self.config, addressing, identity, gate)
         if self.found is None:
             target = e.Target(f"sip:1008@{BOB}", "1008@pbx.local", (), 1, BOB.host, BOB.port, "udp4", 0, "s1")
@@ -100,7 +107,7 @@ class Bench:
         signal: e.Signal | None = None
         match ask.command:
             case c.Authenticate():
-                signal = e.Authenticated("1004", "")
+                signal = e.Authenticated("1004", self.name)
             case c.FindTargets() if self.answer_registrar:
                 assert self.found is not None
                 signal = e.Found(self.found.known, list(self.found.targets))

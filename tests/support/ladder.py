@@ -18,10 +18,21 @@ Content-Type: application/sdp"""
 
 
 def invite(
-    bench: Bench, body: bytes | None = None, branch: str = "i1", extra: str = "", *, reliable: bool = True
+    bench: Bench,
+    body: bytes | None = None,
+    branch: str = "i1",
+    extra: str = "",
+    *,
+    reliable: bool = True,
+    sender: str = "",
 ) -> None:
-    """Alice calls; `extra` holds further header lines, `reliable` is whether she takes reliable progress."""
+    """Alice calls; `extra` holds further header lines, `reliable` is whether she takes reliable progress.
+
+    `sender` takes the place of her name and address in From.
+    """
     text = INVITE.format(branch=branch)
+    if sender:
+        text = text.replace('"Alice" <sip:1004@pbx.local>', sender)
     if not reliable:
         text = text.replace("\nSupported: 100rel", "")
     if extra:

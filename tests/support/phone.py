@@ -63,6 +63,8 @@ class Phone:
         self.register_cseq = 0
         self.algorithm = ""
         """The digest algorithm to pick among several challenges; empty for the first."""
+        self.name_addr = ""
+        """From instead of its own address, without tag."""
         self._seen: set[bytes] = set()
 
     def _open(self, host: str, port: int) -> socket.socket:
@@ -332,7 +334,7 @@ class Phone:
     # Parts
 
     def _from(self, tag: str) -> str:
-        return f"<{self.address_of(self.user)}>;tag={tag}"
+        return f"{self.name_addr or f'<{self.address_of(self.user)}>'};tag={tag}"
 
     def _routes(self, dialog: Dialog) -> list[tuple[str, str]]:
         return [("Route", route) for route in dialog.routes]

@@ -20,6 +20,7 @@ from pbx_signaling.call.commands import Record
 from pbx_signaling.call.header_policy import HeaderPolicy
 from pbx_signaling.call.snapshot import encode
 from pbx_signaling.call.state import CallPolicy
+from pbx_signaling.call.trust import Trust
 from pbx_signaling.clients.discovery import Discovery
 from pbx_signaling.clients.peers import Peers
 from pbx_signaling.clients.registrar import GrpcRegistrar
@@ -83,6 +84,7 @@ class Signaling:
             calls=CallPolicy(no_answer_s=settings.no_answer_s, longest_s=settings.longest_call_s),
             sessions=SessionPolicy(settings.session_expires_s, settings.session_min_se_s),
             headers=HeaderPolicy(settings.sip_headers),
+            trusted=Trust(settings.sip_trusted),
             calls_max=settings.calls_max,
             transactions_max=settings.transactions_max,
             calls_per_s=settings.calls_per_s,
@@ -94,7 +96,7 @@ class Signaling:
         )
         loop = asyncio.get_running_loop()
         tokens = RandomTokens(instance, os.urandom)
-        identity = Identity(tokens, instance, settings.domain, lambda: time.time() - loop.time())
+        identity = Identity(tokens, instance, lambda: time.time() - loop.time())
         gate = Gate(config, NonceMinter(key, os.urandom))
         self.addressing = Addressing(instance)
         self.core = Core(config, self.addressing, identity, gate)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from pbx_signaling.call.header_policy import HeaderPolicy
 from pbx_signaling.call.state import CallPolicy
+from pbx_signaling.call.trust import Trust
 from pbx_sip.auth.digest import STRONGEST_FIRST
 from pbx_sip.dialog.session_timer import SessionPolicy
 from pbx_sip.transaction.timers import Timers
@@ -22,6 +23,8 @@ class CoreConfig:
     """Session timers (RFC 4028) of each leg; an interval of 0 means none."""
     headers: HeaderPolicy = field(default_factory=HeaderPolicy)
     """Which header fields cross from one leg to the other."""
+    trusted: Trust = field(default_factory=Trust)
+    """The peers with whom identities are exchanged (RFC 3325)."""
     calls_max: int = 20_000
     """Live calls. At 20 KiB each this is 400 MiB: what a pod of this size gets. Beyond: 503."""
     transactions_max: int = 200_000

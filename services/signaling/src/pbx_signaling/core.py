@@ -62,7 +62,7 @@ class Core:
         self.config = config
         self.timers = config.timers
         self.sessions = config.sessions
-        self.border = Border(config.domain, config.headers)
+        self.border = Border(config.domain, config.headers, config.trusted)
         self.counters = Counters()
         self.calls: dict[str, Entry] = {}
         self.legs: dict[str, Leg] = {}
@@ -305,7 +305,7 @@ class Core:
             media=MediaSession(self._identity.session_id()),
             policy=self.config.calls,
             content=wire.content_of(request),
-            headers=self.border.taken(request),
+            headers=attempt.claim.shown(self.border.fields(request)),
         )
         entry = Entry(call, attempt)
         leg = InboundLeg(self, entry, key, request, flow)
@@ -341,8 +341,10 @@ class Core:
         assert entry.caller is not None
         leg = OutboundLeg(self, entry, flow)
         entry.callee = leg
-        attempt = entry.attempt
-        leg.dial(command, self._identity.from_value(entry.call), attempt.max_forwards, entry.caller.wants_reliable)
+        attempt, call = entry.attempt, entry.call
+        proved = bool(attempt.authorization)
+        caller = self.border.presented(attempt.claim, call.caller, flow, call.caller_name, proved=proved)
+        leg.dial(command, caller, attempt.max_forwards, entry.caller.wants_reliable)
 
     def _emit(self, entry: Entry, command: c.Emit) -> None:
         if entry.suppressed:

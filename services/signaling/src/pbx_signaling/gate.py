@@ -7,15 +7,17 @@ that a flood of them costs no memory.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from pbx_signaling.call import session, wire
+from pbx_signaling.call.asserted import claim_of, insists_in_vain, privacy_of
 from pbx_signaling.call.entry import Attempt
 from pbx_signaling.quirk import offered
 from pbx_signaling.sources import Bucket, Sources
-from pbx_sip.auth.digest import Challenge
+from pbx_sip.auth.digest import Challenge, Credentials
 from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
 from pbx_sip.message.message import Message, Request, Response, response_to
@@ -23,6 +25,7 @@ from pbx_sip.message.parse import parse
 from pbx_sip.message.uri import Uri
 
 if TYPE_CHECKING:
+    from pbx_signaling.call.asserted import Claim
     from pbx_signaling.config import CoreConfig
     from pbx_signaling.core import Core
     from pbx_signaling.identity import Identity
@@ -118,19 +121,31 @@ class Gate:
         uri = Uri.parse(request.uri)
         caller = NameAddr.parse(request.first("From") or "")
         claimed = Uri.parse(caller.uri)
+        claim = claim_of(request, claimed.host.lower(), trusted=core.border.trusts(flow))
         authorization = self.credentials(request, "Proxy-Authorization") if self.config.authenticate else ""
         return Attempt(
             call_id=identity.call_id(core.now),
             dialled=uri.user_unescaped or "",
             aor=self.aor_of(uri),
-            claimed=self.aor_of(claimed),
+            claimed=self._claimed(claim, claimed, authorization),
             display_name=caller.display,
             authorization=authorization,
             uri=request.uri,
             max_forwards=_max_forwards(request) - 1,
             source=flow.remote,
+            claim=claim,
             body=request.body if "auth-int" in authorization else b"",
         )
+
+    def _claimed(self, claim: Claim, uri: Uri, authorization: str) -> str:
+        """The address-of-record that credentials are to prove: that of From, or their own where From tells another.
+
+        From tells nobody where the caller is anonymous; a trusted peer writes there whom it asserts.
+        """
+        if authorization and (claim.anonymous or claim.asserted):
+            with contextlib.suppress(RemoteError):  # the registrar will refuse them
+                return f"{Credentials.parse(authorization).username}@{self.config.domain}"
+        return self.aor_of(uri)
 
     def aor_of(self, uri: Uri) -> str:
         """The address-of-record that a URI means here: an address literal or "localhost" stands for our domain."""
@@ -183,9 +198,11 @@ class Gate:
         return ""
 
     def _unusable(self, request: Request) -> Response | None:
-        """483 and 420 (RFC 3261 sections 16.3 and 8.2.2.3)."""
+        """483, 420 (RFC 3261 sections 16.3 and 8.2.2.3), and 500 (RFC 3323 section 4.2)."""
         if request.method not in ("OPTIONS", "REGISTER") and _max_forwards(request) <= 0:
             return response_to(request, 483)
+        if request.method in ("INVITE", "MESSAGE") and insists_in_vain(privacy_of(request)):
+            return response_to(request, 500)
         required = request.headers.tokens("Require")
         unsupported = sorted(
             required - wire.EXTENSIONS - ({"path", "outbound"} if request.method == "REGISTER" else set())

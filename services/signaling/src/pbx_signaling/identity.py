@@ -9,17 +9,15 @@ from pbx_signaling import ulid
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pbx_signaling.call.call import Call
     from pbx_sip.tokens import TokenSource
 
 
 class Identity:
     """Mints call ids, tags, branches and Call-IDs, and knows how monotonic time maps to the wall clock."""
 
-    def __init__(self, tokens: TokenSource, instance: str, domain: str, wall_offset_s: Callable[[], float]) -> None:
+    def __init__(self, tokens: TokenSource, instance: str, wall_offset_s: Callable[[], float]) -> None:
         self.instance = instance
         self._tokens = tokens
-        self._domain = domain
         self._wall_offset_s = wall_offset_s
         self._sessions = 0
 
@@ -47,9 +45,3 @@ class Identity:
     def sip_call_id(self) -> str:
         """A fresh Call-ID."""
         return self._tokens.call_id()
-
-    def from_value(self, call: Call) -> str:
-        """The From value, without tag, under which the callee sees the caller."""
-        name = call.caller_name.replace("\\", "\\\\").replace('"', '\\"')
-        prefix = f'"{name}" ' if name else ""
-        return f"{prefix}<sip:{call.caller}@{self._domain}>"

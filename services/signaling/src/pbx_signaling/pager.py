@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pbx_signaling.call import wire
-from pbx_signaling.call.border import put
 from pbx_signaling.call.events import Authenticated, Found, Refused, ServiceFailed, Signal, Target
 from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Request, Response, response_to
@@ -133,12 +132,13 @@ class Pager:
         self._core.layer.request(self._forwarded(message, target, flow), flow, self._core.now, message)
 
     def _forwarded(self, message: PagerMessage, target: Target, flow: Flow) -> Request:
-        domain = self._core.config.domain
+        border, claim = self._core.border, message.attempt.claim
+        sender = border.presented(claim, message.caller, flow, proved=bool(message.attempt.authorization))
         headers = Headers(
             [
                 ("Via", self._core.via(flow)),
                 ("Max-Forwards", str(message.attempt.max_forwards)),
-                ("From", f"<sip:{message.caller}@{domain}>;tag={self._core.tag()}"),
+                ("From", f"{sender.from_value};tag={self._core.tag()}"),
                 ("To", f"<sip:{target.aor}>"),
                 ("Call-ID", self._core.sip_call_id()),
                 ("CSeq", "1 MESSAGE"),
@@ -148,7 +148,7 @@ class Pager:
         for value in target.path:
             headers.append("Route", value)
         request = Request("MESSAGE", target.uri, headers)
-        put(request, self._core.border.taken(message.request))
+        border.put(request, (*claim.shown(border.fields(message.request)), *sender.headers), flow)
         wire.put_content(request, wire.content_of(message.request))
         return request
 

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pbx_runtime.address import Listen
 from pbx_runtime.settings import CommaList, ServiceSettings
 from pbx_signaling.call.header_policy import HeaderPolicy
+from pbx_signaling.call.trust import Trust
 from pbx_sip.auth.digest import HASHES, STRONGEST_FIRST
 
 
@@ -81,6 +82,8 @@ class SignalingSettings(ServiceSettings):
     """Offered in challenges: `auth`, `auth-int`."""
     sip_headers: CommaList = ()
     """Which header fields cross from one leg to the other: `Name=pass`, `strip` or `rewrite`; `X-*`, `*` for many."""
+    sip_trusted: CommaList = ()
+    """Networks and addresses of peers with whom caller identities are exchanged (RFC 3325)."""
     transactions_max: int = Field(default=200_000, gt=0)
     no_answer_s: float = Field(default=120.0, gt=0)
     session_expires_s: int = Field(default=1800, ge=0, le=86_400)
@@ -104,6 +107,10 @@ class SignalingSettings(ServiceSettings):
             HeaderPolicy(self.sip_headers)
         except ValueError as error:
             raise ValueError(f"PBX_SIP_HEADERS: {error}") from None
+        try:
+            Trust(self.sip_trusted)
+        except ValueError as error:
+            raise ValueError(f"PBX_SIP_TRUSTED: {error}") from None
         if self.authenticate and self.nonce_key is None:
             raise ValueError("PBX_NONCE_KEY is needed: 32 random octets in hex, the same for registrar and signaling")
         if self.nonce_key is not None:

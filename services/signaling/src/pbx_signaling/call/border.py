@@ -1,30 +1,60 @@
-"""The border between the two legs of a call: which header fields of a message cross it, and how they are written."""
+"""The border between the two legs of a call: which header fields of a message cross it, and how they are written.
+
+Identity crosses between trusted peers alone: what comes from any other is not believed, what goes to any other is
+left out (RFC 3325 section 5).
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from pbx_signaling.call.asserted import Claim, Presented, asserted_in, present, privacy_of
 from pbx_signaling.call.header_policy import Carried, HeaderPolicy
+from pbx_signaling.call.trust import Trust
 
 if TYPE_CHECKING:
+    from pbx_sip.address import Flow
     from pbx_sip.message.message import Message
+
+IDENTITY: Final = frozenset({"P-Asserted-Identity", "Privacy"})
 
 
 class Border:
     """One instance's rules, asked by its legs."""
 
-    __slots__ = ("_domain", "_policy")
+    __slots__ = ("_domain", "_policy", "_trust")
 
-    def __init__(self, domain: str, policy: HeaderPolicy | None = None) -> None:
+    def __init__(self, domain: str, policy: HeaderPolicy | None = None, trust: Trust | None = None) -> None:
         self._domain = domain
         self._policy = policy or HeaderPolicy()
+        self._trust = trust or Trust()
 
-    def taken(self, message: Message) -> Carried:
-        """What of a peer's message goes to the other leg."""
+    def trusts(self, flow: Flow) -> bool:
+        """Whether the peer at the end of a flow is in our trust domain."""
+        return self._trust.covers(flow.remote.host)
+
+    def presented(self, claim: Claim, user: str, flow: Flow, name: str = "", *, proved: bool) -> Presented:
+        """Who the sender of an INVITE or MESSAGE is for the peer at the end of a flow."""
+        return present(claim, user, name, self._domain, proved=proved, trusted=self.trusts(flow))
+
+    def fields(self, message: Message) -> Carried:
+        """What of a peer's message goes to the other leg whoever the peer is."""
         return self._policy.carried(message, self._domain)
 
+    def taken(self, message: Message, flow: Flow) -> Carried:
+        """The same, and the identity that a trusted peer asserts."""
+        carried = self._policy.carried(message, self._domain)
+        if "P-Asserted-Identity" not in message.headers or not self.trusts(flow):
+            return carried
+        identity = [("P-Asserted-Identity", str(identity)) for identity in asserted_in(message)]
+        privacy = privacy_of(message)
+        if privacy:
+            identity.append(("Privacy", ";".join(privacy)))
+        return (*carried, *identity)
 
-def put(message: Message, carried: Carried) -> None:
-    """Writes what came from the other leg."""
-    if carried:
-        message.headers.items.extend(carried)
+    def put(self, message: Message, carried: Carried, flow: Flow) -> None:
+        """Writes what came from the other leg into a message to the peer at the end of a flow."""
+        if not carried:
+            return
+        is_trusted = self.trusts(flow)
+        message.headers.items.extend(item for item in carried if is_trusted or item[0] not in IDENTITY)

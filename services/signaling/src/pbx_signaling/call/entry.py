@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pbx_signaling.call.asserted import UNCLAIMED, Claim
 from pbx_signaling.call.events import Deadline, Side
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class Attempt:
     """What the callee's leg gets."""
     source: HostPort
     """Where it came from."""
+    claim: Claim = UNCLAIMED
+    """What it says of its sender beside From."""
     body: bytes = b""
     """What credentials with qop=auth-int protect; empty for others."""
 

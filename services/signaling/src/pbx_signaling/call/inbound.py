@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pbx_signaling.call import border, reason, refreshing, wire
+from pbx_signaling.call import reason, refreshing, wire
 from pbx_signaling.call.events import Acknowledged, Ask, Cancelled, Cause, Content, LegLost, Side
 from pbx_signaling.call.leg import Leg
 from pbx_signaling.call.sent import Timer
@@ -92,7 +92,7 @@ class InboundLeg(Leg):
         if request is None or dialog is None:
             return
         response = self._response(command.status, command.reason, dialog, command.content)
-        border.put(response, command.headers)
+        self.sip.border.put(response, command.headers, self.flow)
         if (command.reliable and self.wants_reliable) or self._needs_reliable:
             self._ring_reliably(response, command, request)
         else:
@@ -139,7 +139,7 @@ class InboundLeg(Leg):
         self._early = {command.fork: dialog}
         self.local_tags = [dialog.local_tag]
         response = self._response(200, "", dialog, command.content)
-        border.put(response, command.headers)
+        self.sip.border.put(response, command.headers, self.flow)
         refreshing.grant(self, request, response)
         self._request_ = None
         self.sip.respond(self._key, response)
@@ -161,7 +161,7 @@ class InboundLeg(Leg):
         if command.warning:
             response.headers.append("Warning", f'399 pbx "{wire.quoted(command.warning)}"')
         reason.put(response, command.cause)
-        border.put(response, command.headers)
+        self.sip.border.put(response, command.headers, self.flow)
         self.sip.respond(self._key, response)
         for key, waiting in self.asked.values():
             self.sip.respond(key, response_to(waiting, 487))

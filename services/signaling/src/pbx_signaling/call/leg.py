@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pbx_signaling.call import border, reason, refreshing, session, wire
+from pbx_signaling.call import reason, refreshing, session, wire
 from pbx_signaling.call.events import (
     Ask,
     Asked,
@@ -157,7 +157,11 @@ class Leg:
     def _ask(self, exchange: int, ask: Ask, request: Request, dialog: Dialog) -> None:
         content = wire.content_of(request)
         package = request.first("Info-Package") or ""
-        fork, confirms, headers = self._fork_of(dialog), self._confirms(request), self.sip.border.taken(request)
+        fork, confirms, headers = (
+            self._fork_of(dialog),
+            self._confirms(request),
+            self.sip.border.taken(request, self.flow),
+        )
         self.tell(Asked(self.side, exchange, ask, content, fork, package, confirms, headers))
 
     def _refusal(self, ask: Ask, request: Request) -> Response | None:
@@ -242,7 +246,7 @@ class Leg:
         headers = request.headers
         if command.package:
             headers.append("Info-Package", command.package)
-        border.put(request, command.headers)
+        self.sip.border.put(request, command.headers, self.flow)
         self._put_content(request, command.content)
         return True
 
@@ -260,7 +264,7 @@ class Leg:
             response.headers.append("Allow", wire.ALLOW)
         if command.retry_after_s:
             response.headers.append("Retry-After", str(command.retry_after_s))
-        border.put(response, command.headers)
+        self.sip.border.put(response, command.headers, self.flow)
         self._put_content(response, command.content)
         if request.method in ("INVITE", "UPDATE") and 200 <= command.status < 300:
             refreshing.grant(self, request, response)
@@ -329,7 +333,7 @@ class Leg:
                 refreshing.granted(self, response)
         retry = wire.seconds(response.first("Retry-After"))
         content = wire.content_of(response)
-        headers = self.sip.border.taken(response)
+        headers = self.sip.border.taken(response, self.flow)
         self.tell(Replied(self.side, sent.exchange, response.status, response.reason, content, retry, headers))
 
     def _is_dialog_lost(self, sent: Sent, response: Response) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pbx_signaling.call import border, reason, refreshing, wire
+from pbx_signaling.call import reason, refreshing, wire
 from pbx_signaling.call.events import Answered, Ask, Cause, Content, Progress, Rejected, Side
 from pbx_signaling.call.leg import Leg
 from pbx_signaling.call.sent import Purpose, Sent
@@ -14,6 +14,7 @@ from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Request, Response
 
 if TYPE_CHECKING:
+    from pbx_signaling.call.asserted import Presented
     from pbx_signaling.call.commands import Dial, Pass
     from pbx_signaling.call.port import Key, SipPort
     from pbx_sip.address import Flow
@@ -55,13 +56,13 @@ class OutboundLeg(Leg):
 
     # --- what the call wants
 
-    def dial(self, command: Dial, identity: str, max_forwards: int, reliable: bool) -> None:
-        """Invites the callee. `identity` is the From value without tag, `reliable` what the caller can do."""
+    def dial(self, command: Dial, caller: Presented, max_forwards: int, reliable: bool) -> None:
+        """Invites the callee. `caller` is whom it sees, `reliable` what the caller can do."""
         target = command.target
         tag = self.sip.tag()
         self.local_tags.append(tag)
         self.sip.listen(tag, self)
-        self._from, self._to = f"{identity};tag={tag}", f"<sip:{target.aor}>"
+        self._from, self._to = f"{caller.from_value};tag={tag}", f"<sip:{target.aor}>"
         self.strict_flow = wire.is_flow_bound(target)
         self.secure = target.uri[:5].lower() == "sips:"
         headers = Headers(
@@ -89,7 +90,7 @@ class OutboundLeg(Leg):
         for value in target.path:
             headers.append("Route", value)
         request = Request("INVITE", target.uri, headers)
-        border.put(request, command.headers)
+        self.sip.border.put(request, (*command.headers, *caller.headers), self.flow)
         self._put_content(request, content)
         self._invite = request
         self._key = self.sip.send(request, self.flow, Sent(self, Purpose.INVITE, cseq=self._cseq))
@@ -155,7 +156,7 @@ class OutboundLeg(Leg):
         if reliable and not self._relays_prack:
             self._confirm_progress(self._early[tag], reliable)
             reliable = 0
-        headers = self.sip.border.taken(response)
+        headers = self.sip.border.taken(response, self.flow)
         self.tell(Progress(response.status, response.reason, wire.content_of(response), tag, reliable, headers))
 
     def _confirm_progress(self, dialog: Dialog, rseq: int) -> None:
@@ -206,7 +207,7 @@ class OutboundLeg(Leg):
         self.accepted.add(sent.cseq)
         self._invite = None
         refreshing.granted(self, response)
-        self.tell(Answered(wire.content_of(response), response.to_tag, self.sip.border.taken(response)))
+        self.tell(Answered(wire.content_of(response), response.to_tag, self.sip.border.taken(response, self.flow)))
 
     def _answered_again(self, sent: Sent, response: Response) -> None:
         """A repetition of the 200, or the 200 of another fork, which is confirmed and ended at once."""
@@ -239,7 +240,7 @@ class OutboundLeg(Leg):
         self.reached, self.final_status = True, response.status
         self.end()
         retry = wire.seconds(response.first("Retry-After"))
-        cause, headers = reason.cause_of(response), self.sip.border.taken(response)
+        cause, headers = reason.cause_of(response), self.sip.border.taken(response, self.flow)
         self.tell(Rejected(response.status, response.reason, cause, retry, headers=headers))
 
     def resent(self, sent: Sent, key: Key) -> None:
