@@ -28,6 +28,8 @@ def talk(pair: Pair) -> None:
         assert TALK_S * 1000 - 500 < cdr["talk_ms"] < TALK_S * 1000 + 2000, cdr
         delivery = sink.wait_for("call.ended", call_id=cdr["call_id"])
         assert delivery.headers["webhook-signature"].startswith("v1,"), delivery.headers
+        trace_id = delivery.event["traceparent"].split("-")[1]
+        assert trace_id == cdr["traceparent"].split("-")[1], "one trace for the call and all that is told of it"
     pair.released()
 
 

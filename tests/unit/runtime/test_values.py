@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from ulid import ULID
 
 from pbx_runtime import errors
 from pbx_runtime.backoff import Backoff
 from pbx_runtime.clock import ManualClock, SystemClock
 from pbx_runtime.redis_script import Script
 from pbx_runtime.redis_url import RedisUrl, parse_redis_url
-from pbx_runtime.trace import Traceparent, new_traceparent, parse_traceparent
+from pbx_runtime.trace import Traceparent, call_traceparent, new_traceparent, parse_traceparent
 
 HEADER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -33,6 +34,18 @@ def test_an_error_without_a_detail_says_its_kind() -> None:
     assert str(errors.NotFound()) == "NotFound"
     assert errors.DeadlineExceeded("late").detail == "late"
     assert isinstance(errors.DeadlineExceeded(), errors.Unavailable)
+
+
+def test_the_trace_of_a_call_is_its_ulid_and_the_span_that_of_the_event() -> None:
+    call, event = ULID(), ULID()
+    trace = parse_traceparent(call_traceparent(str(call), str(event)))
+    assert trace == Traceparent(call.hex, event.hex[16:])
+
+
+@pytest.mark.parametrize("call_id", ["", "tones", "8" + "Z" * 25, "0" * 25 + "U", "0" * 25 + "-"])
+def test_what_is_no_ulid_has_no_trace(call_id: str) -> None:
+    assert call_traceparent(call_id, str(ULID())) == ""
+    assert call_id == "" or call_traceparent(str(ULID()), call_id[:25]) == ""
 
 
 def test_traceparent_reads_what_it_writes() -> None:

@@ -16,6 +16,7 @@ from pbx.relay.v1 import relay_pb2 as pb
 from pbx_media_relay.identity import Identity
 from pbx_media_relay.recording.messages import Stored
 from pbx_runtime import errors, logs
+from pbx_runtime.trace import call_traceparent
 
 LEASE_TTL_S: Final = 5
 RENEW_S: Final = 1.5
@@ -80,6 +81,7 @@ class Announcer:
         """Tell that a recording's file was closed. Not counted among the call's events: signaling counts
         those."""
         event = events_pb2.Event(id=str(ULID()), at_ms=now_ms, call_id=call_id, source=self._source)
+        event.traceparent = call_traceparent(call_id, event.id)
         event.recording_stored.path = file.path
         event.recording_stored.duration_ms = file.duration_ms
         event.recording_stored.bytes = file.bytes

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from pbx.events.v1 import events_pb2 as pb
+from pbx_runtime.trace import call_traceparent
 from pbx_signaling import ulid
 from pbx_signaling.call.commands import Emit, Record
 from pbx_signaling.call.events import Side
@@ -22,13 +23,15 @@ def event_of(entry: Entry, emit: Emit, source: str) -> bytes:
     call = entry.call
     elapsed_ms = int((emit.at - call.started) * 1000)
     at_ms = call.started_ms + elapsed_ms
+    event_id = ulid.new(at_ms)
     event = pb.Event(
-        id=ulid.new(at_ms),
+        id=event_id,
         at_ms=at_ms,
         call_id=call.call_id,
         sequence=emit.sequence,
         source=source,
         elapsed_ms=elapsed_ms,
+        traceparent=call_traceparent(call.call_id, event_id),
     )
     BUILDERS[emit.record](event, entry, emit)
     return event.SerializeToString()
