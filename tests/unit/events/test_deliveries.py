@@ -11,8 +11,9 @@ import pytest
 from pbx_events.envelope import Envelope, decode
 from pbx_events.storage.store import Store
 from pbx_events.storage.subscription import DEAD, DELIVERED, PENDING, Webhook
-from pbx_events.webhook.delivery import Deliveries
+from pbx_events.webhook.delivery import Deliveries, Endpoint
 from pbx_events.webhook.sender import Answer, Sender
+from pbx_runtime.clock import ManualClock
 from support.call_events import answered_call
 
 HOOK = Webhook("w1", "http://127.0.0.1:9/x", "whsec_YQ==", (), True, 1)
@@ -139,3 +140,37 @@ async def test_the_end_waits_for_an_attempt_and_begins_no_other(store: Store):
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "webhook w1"]
     backlog = await store.backlog()
     assert (backlog["w1", DELIVERED], backlog["w1", PENDING]) == (1, 4)
+
+
+class Down(Scripted):
+    """Answers 503 until a time."""
+
+    def __init__(self, clock: ManualClock, until_s: float) -> None:
+        super().__init__()
+        self._clock, self._until_s = clock, until_s
+        self.refused = 0
+
+    async def send(self, hook: Webhook, event: Envelope) -> Answer:
+        if self._clock.now() < self._until_s:
+            self.refused += 1
+            return Answer(503, 0, "down")
+        return await super().send(hook, event)
+
+
+async def test_an_endpoint_that_was_down_for_ten_minutes_gets_all_of_it_within_a_minute(store: Store):
+    clock = ManualClock()
+    began = clock.now()
+    sender = Down(clock, began + 600)
+    deliveries = Deliveries(store, lambda work, name: asyncio.create_task(work, name=name), sender=sender, clock=clock)
+    endpoint, waiting = Endpoint(HOOK), [calls(100)[at : at + 25] for at in range(0, 500, 25)]
+    while waiting or (await store.backlog()).get(("w1", PENDING), 0):
+        if waiting and clock.now() >= began + 25 * (20 - len(waiting)):
+            await store.take(waiting.pop(0), [HOOK])
+        clock.advance(await deliveries.turn(endpoint))
+        assert clock.now() < began + 660, await store.backlog()
+    assert sender.refused < 60, "it was spared"
+    by_call: dict[str, list[int]] = {}
+    for event in sender.taken:
+        by_call.setdefault(event.call_id, []).append(event.sequence)
+    assert len(by_call) == 100
+    assert all(sequence == [1, 2, 3, 4, 5] for sequence in by_call.values())

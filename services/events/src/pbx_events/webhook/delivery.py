@@ -10,8 +10,8 @@ Of several replicas one serves an endpoint: it holds the endpoint's lease, renew
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ from pbx_events.webhook import policy
 from pbx_events.webhook.policy import Breaker
 from pbx_events.webhook.sender import Answer, Sender
 from pbx_runtime import logs
+from pbx_runtime.clock import Clock, SystemClock
 from pbx_runtime.errors import Unavailable
 
 CONCURRENT: Final = 32
@@ -79,8 +80,10 @@ class Deliveries:
         allow_private: bool = False,
         holder: str = "alone",
         sender: Sender | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._store = store
+        self._clock = clock or SystemClock()
         self._start = start
         self._holder = holder
         self.sender = sender or Sender(allow_private=allow_private)
@@ -124,36 +127,38 @@ class Deliveries:
     async def _run(self, endpoint: Endpoint) -> None:
         while not self._closing:
             endpoint.wakeup.clear()
-            pause_s = IDLE_S
-            try:
-                if await self._turn(endpoint):
-                    continue
-                pause_s = await self._pause_s(endpoint)
-            except Unavailable as error:
-                _log.warning("deliveries wait for the store", reason=error.detail)
-            try:
-                async with asyncio.timeout(pause_s):
-                    await endpoint.wakeup.wait()
-            except TimeoutError:
-                pass
+            pause_s = await self.turn(endpoint)
+            if endpoint.breaker.pause_s(self._clock.now()) > 0:
+                await asyncio.sleep(pause_s)  # what is new does not wake it: it is down
+            elif pause_s > 0:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s):
+                        await endpoint.wakeup.wait()
+
+    async def turn(self, endpoint: Endpoint) -> float:
+        """Tries what is due. Returns seconds until the next turn, unless something new is stored before."""
+        try:
+            return 0.0 if await self._try_due(endpoint) else await self._pause_s(endpoint)
+        except Unavailable as error:
+            _log.warning("deliveries wait for the store", reason=error.detail)
+            return IDLE_S
 
     async def _pause_s(self, endpoint: Endpoint) -> float:
         """Until the next attempt of what waits, or the breaker's next probe."""
-        probe_s = endpoint.breaker.pause_s(time.monotonic())
+        probe_s = endpoint.breaker.pause_s(self._clock.now())
         if probe_s > 0:
-            await asyncio.sleep(min(probe_s, IDLE_ALONE_S))
-            return 0.0
+            return min(probe_s, IDLE_ALONE_S)
         if not self._store.is_sqlite:
             return IDLE_S
         due_ms = await self._store.next_due_ms(endpoint.hook.id)
         if due_ms is None:
             return IDLE_ALONE_S
-        return min(max(due_ms / 1000 - time.time(), 0.01), IDLE_ALONE_S)
+        return min(max((due_ms - self._clock.epoch_ms()) / 1000, 0.01), IDLE_ALONE_S)
 
-    async def _turn(self, endpoint: Endpoint) -> bool:
-        """Tries what is due. Returns whether there was anything."""
-        room = endpoint.breaker.allowance(time.monotonic(), CONCURRENT)
-        now_ms = int(time.time() * 1000)
+    async def _try_due(self, endpoint: Endpoint) -> bool:
+        """Returns whether there was anything."""
+        room = endpoint.breaker.allowance(self._clock.now(), CONCURRENT)
+        now_ms = self._clock.epoch_ms()
         if not room or not await self._has_lease(endpoint, now_ms):
             return False
         due = await self._store.due(endpoint.hook.id, now_ms, WINDOW if room > 1 else 1)
@@ -186,10 +191,10 @@ class Deliveries:
 
     async def _send_all(self, endpoint: Endpoint, chains: deque[deque[Delivery]], room: int) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        ends_at = time.monotonic() + TURN_S
+        ends_at = self._clock.now() + TURN_S
 
         def goes_on() -> bool:
-            now = time.monotonic()
+            now = self._clock.now()
             return not self._closing and now < ends_at and endpoint.breaker.allowance(now, room) > 0
 
         async def work() -> None:
@@ -209,9 +214,9 @@ class Deliveries:
         return outcomes
 
     async def _send(self, endpoint: Endpoint, delivery: Delivery) -> Outcome:
-        at_ms, started = int(time.time() * 1000), time.monotonic()
+        at_ms, started = self._clock.epoch_ms(), self._clock.now()
         answer = await self.sender.send(endpoint.hook, delivery.event)
-        took_s = time.monotonic() - started
+        took_s = self._clock.now() - started
         endpoint.seconds += took_s
         step = _decide(answer, delivery)
         state = DEAD if step.next is policy.Next.GONE else step.next.value
@@ -220,9 +225,9 @@ class Deliveries:
         else:
             endpoint.failed += 1
             endpoint.dead += state == DEAD
-            endpoint.breaker.failed(time.monotonic())
+            endpoint.breaker.failed(self._clock.now())
             _log.warning("delivery failed", webhook=endpoint.hook.id, event_id=delivery.event.id, status=answer.status)
-        next_at_ms = int((time.time() + step.after_s) * 1000)
+        next_at_ms = self._clock.epoch_ms() + int(step.after_s * 1000)
         took_ms = int(took_s * 1000)
         return Outcome(endpoint.hook.id, delivery, state, next_at_ms, at_ms, took_ms, answer.status, answer.excerpt)
 
