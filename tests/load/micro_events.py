@@ -28,12 +28,15 @@ from ulid import ULID
 from pbx_events.cdr.builder import build
 from pbx_events.dispatch import STREAM, Dispatch
 from pbx_events.envelope import decode
+from pbx_events.retention import DAY_MS, Days, Retention
 from pbx_events.storage.ledger import cdr_row
+from pbx_events.storage.retention import FORGET_BATCH
 from pbx_events.storage.store import Store
 from pbx_events.storage.subscription import DELIVERED, PENDING, Webhook
 from pbx_events.storage.tables import cdrs
 from pbx_events.webhook.delivery import Deliveries
 from pbx_events.webhook.signing import new_secret
+from pbx_runtime.clock import ManualClock
 from pbx_runtime.redis_pipe import PipelinedRedis
 from support.call_events import answered_call
 from support.redis_server import redis_server
@@ -43,6 +46,7 @@ TICK_S = 0.1
 CATCH_UP_S = 60
 USERS = 500
 PAGE_RUNS = 20
+FIRST_MS = 1_700_000_000_000
 
 
 class Receiver(asyncio.Protocol):
@@ -165,23 +169,47 @@ async def _done(store: Store, dispatch: Dispatch, expected: int, hook: Webhook |
     return hook is None or (await store.backlog()).get((hook.id, DELIVERED), 0) >= expected
 
 
+async def _fill(store: Store, count: int) -> None:
+    """CDRs of a call a second."""
+    heard = [event for made in answered_call() if (event := decode(made.SerializeToString())) is not None]
+    model = build(heard)
+    assert model is not None
+    for begin in range(0, count, 10_000):
+        rows = []
+        for number in range(begin, min(begin + 10_000, count)):
+            record = {"id": f"{number:026d}", "caller": f"u{number % USERS}", "callee": f"u{number * 7 % USERS}"}
+            record["outcome"] = ("answered", "busy", "cancelled")[number % 3]
+            rows.append(cdr_row(model | record, FIRST_MS + number * 1000) | {"revision": 1})
+        await store.write(lambda connection, rows=rows: connection.execute(cdrs.insert(), rows))
+
+
+async def forget(url: str, count: int) -> dict[str, float]:
+    """Fills a store with CDRs and lets retention forget half of them: how long a batch holds the others up."""
+    store = Store(url)
+    await store.migrate()
+    await _fill(store, count)
+    clock = ManualClock(epoch=FIRST_MS + count * 500 + DAY_MS)
+    times: list[float] = []
+    began = started = time.perf_counter()
+    async for _ in Retention(store, Days(cdrs=1, events=1), "bench", clock).batches():
+        times.append((time.perf_counter() - started) * 1000)
+        started = time.perf_counter()
+    await store.close()
+    rows_per_s = FORGET_BATCH * len(times) / (time.perf_counter() - began)
+    return {
+        "batches": len(times),
+        "batch_ms_median": round(statistics.median(times), 2),
+        "batch_ms_max": round(max(times), 2),
+        "rows_per_s": round(rows_per_s),
+    }
+
+
 async def pages(url: str, count: int) -> dict[str, float]:
     """Fills a store with CDRs and times each filter of the API, in milliseconds (median)."""
     store = Store(url)
     await store.migrate()
-    heard = [event for made in answered_call() if (event := decode(made.SerializeToString())) is not None]
-    model = build(heard)
-    assert model is not None
-    first_ms = 1_700_000_000_000
-    for begin in range(0, count, 10_000):
-        rows = []
-        for number in range(begin, min(begin + 10_000, count)):
-            at_ms = first_ms + number * 1000
-            record = {"id": f"{number:026d}", "caller": f"u{number % USERS}", "callee": f"u{number * 7 % USERS}"}
-            record["outcome"] = ("answered", "busy", "cancelled")[number % 3]
-            rows.append(cdr_row(model | record, at_ms) | {"revision": 1})
-        await store.write(lambda connection, rows=rows: connection.execute(cdrs.insert(), rows))
-    middle = first_ms + count * 500
+    await _fill(store, count)
+    middle = FIRST_MS + count * 500
     filters: dict[str, dict[str, Any]] = {
         "newest": {},
         "caller": {"caller": "u7"},
@@ -212,12 +240,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--no-webhook", action="store_true")
     parser.add_argument("--pages", type=int, default=0, help="CDRs to fill a store with, and time the filters")
-    parser.add_argument("--database", default="", help="URL for --pages; default: SQLite in a scratch directory")
+    parser.add_argument("--forget", type=int, default=0, help="CDRs to fill a store with, and forget the older half")
+    parser.add_argument("--database", default="", help="URL for both; default: SQLite in a scratch directory")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-events-") as scratch:
-        if options.pages:
-            url = options.database or f"sqlite+aiosqlite:///{scratch}/events.sqlite"
-            print(json.dumps(asyncio.run(pages(url, options.pages)), indent=1))
+        url = options.database or f"sqlite+aiosqlite:///{scratch}/events.sqlite"
+        if options.pages or options.forget:
+            measured = pages(url, options.pages) if options.pages else forget(url, options.forget)
+            print(json.dumps(asyncio.run(measured), indent=1))
             return 0
         figures = asyncio.run(flow(options.rate, options.seconds, not options.no_webhook, Path(scratch)))
     print(json.dumps(figures, indent=1))

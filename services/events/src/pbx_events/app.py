@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
-
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from pbx_events.api.auth import Authentication, Tokens
 from pbx_events.api.http import make_app
 from pbx_events.api.values import Ports
 from pbx_events.clients import Bindings, Calls
 from pbx_events.dispatch import Dispatch
+from pbx_events.observe import EventsCollector
 from pbx_events.reaper import Reaper
+from pbx_events.retention import Days, Retention
+from pbx_events.sink.base import Sink
+from pbx_events.sink.exporter import Exporter
+from pbx_events.sink.http import HttpBatch
+from pbx_events.sink.jsonl import JsonLines
 from pbx_events.storage.store import Store
-from pbx_events.storage.subscription import PENDING
 from pbx_events.webhook.delivery import Deliveries
 from pbx_runtime import logs
 from pbx_runtime.errors import Unavailable
@@ -34,36 +35,30 @@ SURVEY_S = 10.0
 _log = logs.get_logger("app")
 
 
-class EventsCollector(Collector):
-    """Reads the counters of the loops when Prometheus asks."""
+def sinks_of(settings: EventsSettings) -> list[Sink]:
+    """Where the settings want CDRs to go besides the table."""
+    sinks: list[Sink] = []
+    if settings.cdr_file_dir is not None:
+        sinks.append(JsonLines(settings.cdr_file_dir, settings.cdr_file_keep))
+    if settings.cdr_http_url:
+        sinks.append(HttpBatch(settings.cdr_http_url, settings.cdr_http_token))
+    return sinks
 
-    def __init__(self, dispatch: Dispatch, deliveries: Deliveries, reaper: Reaper) -> None:
-        self._dispatch = dispatch
-        self._reaper = reaper
-        self._deliveries = deliveries
-        self.backlog: dict[tuple[str, str], int] = {}
-        """As counted last."""
 
-    def collect(self) -> Iterator[Metric]:
-        """All of them."""
-        yield CounterMetricFamily("pbx_events_taken", "Events stored", self._dispatch.taken)
-        yield CounterMetricFamily("pbx_events_node_lost", "Calls closed for a vanished owner", self._reaper.closed)
-        yield CounterMetricFamily("pbx_events_unreadable", "Stream entries without an event", self._dispatch.unreadable)
-        delivered = CounterMetricFamily("pbx_events_delivered", "Webhook deliveries", labels=["webhook"])
-        failures = CounterMetricFamily("pbx_events_delivery_failures", "Attempts that failed", labels=["webhook"])
-        dead = CounterMetricFamily("pbx_events_dead_letters", "Deliveries given up", labels=["webhook"])
-        seconds = CounterMetricFamily("pbx_events_delivery_seconds", "Time spent on attempts", labels=["webhook"])
-        for hook_id, endpoint in self._deliveries.endpoints.items():
-            delivered.add_metric([hook_id], endpoint.delivered)
-            failures.add_metric([hook_id], endpoint.failed)
-            dead.add_metric([hook_id], endpoint.dead)
-            seconds.add_metric([hook_id], endpoint.seconds)
-        yield from (delivered, failures, dead, seconds)
-        backlog = GaugeMetricFamily("pbx_events_delivery_backlog", "Deliveries that wait", labels=["webhook"])
-        for (hook_id, state), count in self.backlog.items():
-            if state == PENDING:
-                backlog.add_metric([hook_id], count)
-        yield backlog
+def start_sinks(lifecycle: Lifecycle, store: Store, settings: EventsSettings) -> list[Exporter]:
+    """From now on CDRs go there too."""
+    exporters = [Exporter(store, sink, settings.instance_id) for sink in sinks_of(settings)]
+    store.sinks = tuple(exporter.sink.name for exporter in exporters)
+
+    async def let_go() -> None:
+        for exporter in exporters:
+            await exporter.close()
+        await store.let_go(settings.instance_id)
+
+    lifecycle.on_ended(let_go, "sinks")
+    for exporter in exporters:
+        lifecycle.start(exporter.run(), f"sink {exporter.sink.name}")
+    return exporters
 
 
 async def main(lifecycle: Lifecycle, settings: EventsSettings) -> None:
@@ -95,7 +90,9 @@ async def main(lifecycle: Lifecycle, settings: EventsSettings) -> None:
     lifecycle.on_stop(bindings.close, "bindings")
     lifecycle.on_stop(calls.close, "calls")
     reaper = Reaper(client, store, dispatch.take, lambda: dispatch.is_current)
-    collector = EventsCollector(dispatch, deliveries, reaper)
+    exporters = start_sinks(lifecycle, store, settings)
+    retention = Retention(store, Days(settings.cdr_days, settings.event_days), settings.instance_id)
+    collector = EventsCollector(dispatch, deliveries, reaper, exporters, retention)
     lifecycle.registry.register(collector)
 
     async def survey() -> None:
@@ -103,6 +100,8 @@ async def main(lifecycle: Lifecycle, settings: EventsSettings) -> None:
         while True:
             try:
                 collector.backlog = await store.backlog()
+                for exporter in exporters:
+                    await exporter.count()
                 if not store.is_sqlite:
                     await hooks_changed()
             except Unavailable as error:
@@ -123,3 +122,4 @@ async def main(lifecycle: Lifecycle, settings: EventsSettings) -> None:
     await serve_http(lifecycle, app, settings.http_listen)
     lifecycle.start(dispatch.run(), "dispatch")
     lifecycle.start(reaper.run(), "reaper")
+    lifecycle.start(retention.run(), "retention")

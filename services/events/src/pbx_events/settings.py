@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pbx_runtime.address import Listen
 from pbx_runtime.settings import CommaList, ServiceSettings
@@ -25,3 +27,22 @@ class EventsSettings(ServiceSettings):
     """Bearer token that may read."""
     webhook_allow_private: bool = False
     """Whether webhooks may go to private addresses and by plain http."""
+    cdr_file_dir: Path | None = None
+    """Where CDRs are written as JSON lines; empty: nowhere."""
+    cdr_file_keep: int = Field(default=30, ge=1, le=10_000)
+    """Rotated files that are kept beside the current one."""
+    cdr_http_url: str = ""
+    """Where CDRs are posted in batches; empty: nowhere."""
+    cdr_http_token: str = Field(default="", repr=False)
+    """Bearer token for that."""
+    cdr_days: int = Field(default=0, ge=0)
+    """Days that CDRs are kept; 0: for ever."""
+    event_days: int = Field(default=90, ge=0)
+    """Days that events, and the log of deliveries of them, are kept; 0: for ever."""
+
+    @field_validator("cdr_http_url")
+    @classmethod
+    def _is_http(cls, url: str) -> str:
+        if url and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
+            raise ValueError("must be an http or https URL")
+        return url

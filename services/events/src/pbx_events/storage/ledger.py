@@ -18,7 +18,7 @@ from pbx_events.envelope import Envelope, decode, holder_of
 from pbx_events.storage.database import Database
 from pbx_events.storage.hooks import read_hooks
 from pbx_events.storage.subscription import PENDING, Webhook
-from pbx_events.storage.tables import cdrs, deliveries, events, open_calls
+from pbx_events.storage.tables import cdrs, deliveries, events, exports, open_calls
 
 BEGUN: Final = "call.initiated"
 ENDED: Final = "call.ended"
@@ -37,6 +37,9 @@ class Taken:
 
 class Ledger(Database):
     """Events and what is made of them."""
+
+    sinks: tuple[str, ...] = ()
+    """Where CDRs go besides the table, by name: what is written here is exported by `sink.exporter`."""
 
     async def take(self, batch: Sequence[Envelope], hooks: Sequence[Webhook]) -> Taken:
         """Stores events, the CDRs of calls that ended with them, and their deliveries; all or nothing.
@@ -124,6 +127,9 @@ class Ledger(Database):
         if built:
             rows = [cdr_row(cdr, min(e.at_ms for e in by_call[cdr["id"]])) for cdr in built]
             connection.execute(self._upsert(), rows)
+            on_their_way = [{"sink": sink, "cdr_id": cdr["id"]} for cdr in built for sink in self.sinks]
+            if on_their_way:
+                connection.execute(exports.insert(), on_their_way)
         return built
 
     def _upsert(self) -> Any:

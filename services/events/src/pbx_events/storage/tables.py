@@ -87,3 +87,18 @@ deliveries = Table(
     Index("deliveries_call", "webhook_id", "call_id", "state", "id"),
     Index("deliveries_once", "webhook_id", "event_id", unique=True),
 )
+exports = Table(
+    "exports",
+    metadata,
+    Column("id", _COUNTER, primary_key=True, autoincrement=True),
+    Column("sink", String(16), nullable=False),
+    Column("cdr_id", String(64), nullable=False),
+    Index("exports_sink", "sink", "id"),
+)
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("holder", String(64), nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+)

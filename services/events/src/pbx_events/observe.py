@@ -1,0 +1,72 @@
+"""Metrics of the events service: the counters of its loops, read when Prometheus asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from pbx_events.dispatch import Dispatch
+from pbx_events.reaper import Reaper
+from pbx_events.retention import Retention
+from pbx_events.sink.exporter import Exporter
+from pbx_events.storage.subscription import PENDING
+from pbx_events.webhook.delivery import Deliveries
+
+
+class EventsCollector(Collector):
+    """One of a process."""
+
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        deliveries: Deliveries,
+        reaper: Reaper,
+        exporters: Sequence[Exporter],
+        retention: Retention,
+    ) -> None:
+        self._dispatch = dispatch
+        self._reaper = reaper
+        self._deliveries = deliveries
+        self._exporters = exporters
+        self._retention = retention
+        self.backlog: dict[tuple[str, str], int] = {}
+        """As counted last."""
+
+    def collect(self) -> Iterator[Metric]:
+        """All of them."""
+        yield CounterMetricFamily("pbx_events_taken", "Events stored", self._dispatch.taken)
+        yield CounterMetricFamily("pbx_events_node_lost", "Calls closed for a vanished owner", self._reaper.closed)
+        yield CounterMetricFamily("pbx_events_unreadable", "Stream entries without an event", self._dispatch.unreadable)
+        delivered = CounterMetricFamily("pbx_events_delivered", "Webhook deliveries", labels=["webhook"])
+        failures = CounterMetricFamily("pbx_events_delivery_failures", "Attempts that failed", labels=["webhook"])
+        dead = CounterMetricFamily("pbx_events_dead_letters", "Deliveries given up", labels=["webhook"])
+        seconds = CounterMetricFamily("pbx_events_delivery_seconds", "Time spent on attempts", labels=["webhook"])
+        for hook_id, endpoint in self._deliveries.endpoints.items():
+            delivered.add_metric([hook_id], endpoint.delivered)
+            failures.add_metric([hook_id], endpoint.failed)
+            dead.add_metric([hook_id], endpoint.dead)
+            seconds.add_metric([hook_id], endpoint.seconds)
+        yield from (delivered, failures, dead, seconds)
+        backlog = GaugeMetricFamily("pbx_events_delivery_backlog", "Deliveries that wait", labels=["webhook"])
+        for (hook_id, state), count in self.backlog.items():
+            if state == PENDING:
+                backlog.add_metric([hook_id], count)
+        yield backlog
+        yield from self._sinks()
+
+    def _sinks(self) -> Iterator[Metric]:
+        exported = CounterMetricFamily("pbx_events_exported", "CDRs that a sink took", labels=["sink"])
+        failures = CounterMetricFamily(
+            "pbx_events_export_failures", "Batches that a sink did not take", labels=["sink"]
+        )
+        waiting = GaugeMetricFamily("pbx_events_export_backlog", "CDRs that wait for a sink", labels=["sink"])
+        for exporter in self._exporters:
+            exported.add_metric([exporter.sink.name], exporter.exported)
+            failures.add_metric([exporter.sink.name], exporter.failures)
+            waiting.add_metric([exporter.sink.name], exporter.backlog)
+        forgotten = CounterMetricFamily("pbx_events_forgotten", "Rows that were kept long enough", labels=["table"])
+        for table, count in self._retention.forgotten.items():
+            forgotten.add_metric([table], count)
+        yield from (exported, failures, waiting, forgotten)
