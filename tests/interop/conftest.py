@@ -42,8 +42,18 @@ def product() -> Iterator[Product]:
 _numbers = itertools.count(2000, 2)
 
 
+def _fresh(product: Product) -> Pair:
+    number = next(_numbers)
+    return Pair(product, str(number), str(number + 1))
+
+
 @pytest.fixture
 def pair(product: Product) -> Pair:
     """Two fresh users."""
-    number = next(_numbers)
-    return Pair(product, str(number), str(number + 1))
+    return _fresh(product)
+
+
+@pytest.fixture
+def other(product: Product) -> Pair:
+    """Two more of them, who are nobody else's either."""
+    return _fresh(product)

@@ -31,12 +31,6 @@ LENGTH_S = 0.05
 """How far the file's length may be from the recording's."""
 
 
-@pytest.fixture
-def other(pair: Pair) -> Pair:
-    """Two more users, of a call that nobody records."""
-    return type(pair)(pair.product, str(int(pair.caller) + 100), str(int(pair.callee) + 100))
-
-
 @contextlib.contextmanager
 def talking(pair: Pair, codec: str) -> Iterator[Baresip]:
     """A call that is up; what it ends with is the caller's `hangup`."""

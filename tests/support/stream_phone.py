@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import ssl
 import time
 from collections.abc import Callable
 
-from websockets.sync.client import ClientConnection, connect
+from websockets.client import ClientProtocol
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State
 from websockets.typing import Subprotocol
+from websockets.uri import WebSocketURI
 
 from support.phone import EXPECT_S, Phone
 
@@ -64,24 +68,32 @@ class TlsPhone(TcpPhone):
         return insecure().wrap_socket(super()._open(host, port))
 
 
-class WsPhone(Phone):
-    """A phone in a browser: its address means nothing (RFC 7118 section 5.2)."""
+class WsPhone(TcpPhone):
+    """A phone in a browser: its address means nothing (RFC 7118 section 5.2).
+
+    One thread reads and writes: an SSLSocket that two threads use at once hangs now and then, and the library's own
+    client uses two.
+    """
 
     transport = "WS"
     contact_params = ";transport=ws"
-    tls: ssl.SSLContext | None = None
+    scheme = "ws"
 
     def _open(self, host: str, port: int) -> socket.socket:
-        scheme = "ws" if self.tls is None else "wss"
-        self._connecting = connect(
-            f"{scheme}://{self.server[0]}:{self.server[1]}/",
-            subprotocols=[Subprotocol("sip")],
-            ssl=self.tls,
-            proxy=None,
-            compression=None,
-        )
-        self.web: ClientConnection = self._connecting.__enter__()
-        return self.web.socket
+        opened = self._connect(host, port)
+        uri = WebSocketURI(self.scheme == "wss", self.server[0], self.server[1], "/", "")
+        self._web = ClientProtocol(uri, subprotocols=[Subprotocol("sip")])
+        self._web.send_request(self._web.connect())
+        opened.sendall(b"".join(self._web.data_to_send()))
+        while self._web.state is State.CONNECTING and (data := opened.recv(65_536)):
+            self._web.receive_data(data)
+        if self._web.handshake_exc is not None:
+            raise self._web.handshake_exc
+        self._frames = self._received()
+        return opened
+
+    def _connect(self, host: str, port: int) -> socket.socket:
+        return super()._open(host, port)
 
     @property
     def sent_by(self) -> str:
@@ -90,25 +102,45 @@ class WsPhone(Phone):
 
     def send(self, data: bytes) -> None:
         """Send a message to the server."""
-        self.web.send(data, text=True)
+        self._web.send_text(data)
+        self._flush()
+
+    def _flush(self) -> None:
+        self.socket.sendall(b"".join(self._web.data_to_send()))
 
     def _next(self, timeout_s: float) -> bytes:
-        data = self.web.recv(timeout_s)
-        return data.encode() if isinstance(data, str) else data
+        deadline = time.monotonic() + timeout_s
+        while not self._frames:
+            self.socket.settimeout(max(0.001, deadline - time.monotonic()))
+            data = self.socket.recv(65_536)
+            if not data:
+                raise ConnectionError("the server closed the connection")
+            self._web.receive_data(data)
+            self._frames += self._received()
+            self._flush()
+        return bytes(self._frames.pop(0).data)
+
+    def _received(self) -> list[Frame]:
+        """Messages; the server sends each in one frame."""
+        frames = (event for event in self._web.events_received() if isinstance(event, Frame))
+        return [frame for frame in frames if frame.opcode in (Opcode.TEXT, Opcode.BINARY)]
 
     def close(self) -> None:
         """Close the connection."""
-        self._connecting.__exit__(None, None, None)
+        with contextlib.suppress(OSError):
+            self._web.send_close()
+            self._flush()
+        super().close()
 
 
 class WssPhone(WsPhone):
     """The same over TLS."""
 
     transport = "WSS"
+    scheme = "wss"
 
-    def _open(self, host: str, port: int) -> socket.socket:
-        self.tls = insecure()
-        return super()._open(host, port)
+    def _connect(self, host: str, port: int) -> socket.socket:
+        return insecure().wrap_socket(super()._connect(host, port))
 
 
 def insecure() -> ssl.SSLContext:

@@ -33,6 +33,7 @@ _NOISY = {
     "httpcore": logging.WARNING,
     "aiosqlite": logging.WARNING,
     "alembic": logging.WARNING,
+    "websockets": logging.ERROR,  # a line for each connection, and at debug the frames with their credentials
 }
 
 
