@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from ulid import ULID
 
 from pbx_events.cdr.builder import build
@@ -247,9 +248,9 @@ def main() -> int:
         url = options.database or f"sqlite+aiosqlite:///{scratch}/events.sqlite"
         if options.pages or options.forget:
             measured = pages(url, options.pages) if options.pages else forget(url, options.forget)
-            print(json.dumps(asyncio.run(measured), indent=1))
+            print(json.dumps(uvloop.run(measured), indent=1))
             return 0
-        figures = asyncio.run(flow(options.rate, options.seconds, not options.no_webhook, Path(scratch)))
+        figures = uvloop.run(flow(options.rate, options.seconds, not options.no_webhook, Path(scratch)))
     print(json.dumps(figures, indent=1))
     whole = figures["events"] == figures["expected"] and not figures["left"]
     return 0 if whole and figures["events_per_s"] >= 0.95 * options.rate else 1
