@@ -18,9 +18,8 @@ pytestmark = pytest.mark.interop
 
 @pytest.fixture(scope="module")
 def replicas() -> Iterator[Product]:
-    settings = Settings(
-        accounts(8), replicas=2, arguments=("--tls-self-signed", "--sip-tls", f"127.0.0.1:{free_port()}")
-    )
+    tls = f"127.0.0.1:{free_port(replicas=2)}"
+    settings = Settings(accounts(8), replicas=2, arguments=("--tls-self-signed", "--sip-tls", tls))
     with Product(settings) as running:
         yield running
 

@@ -77,7 +77,7 @@ class Product:
         self.settings = settings
         self._scratch = tempfile.TemporaryDirectory(prefix="sip-pbx-")
         self.data = Path(self._scratch.name)
-        self.sip = ("127.0.0.1", free_port())
+        self.sip = ("127.0.0.1", free_port(replicas=settings.replicas))
         self.http = f"http://127.0.0.1:{free_port()}"
         self.relay_ports = settings.relay_range or free_block(settings.relay_ports)
         self.processes: tuple[Process, ...] = ()
