@@ -99,7 +99,7 @@ async def main(lifecycle: Lifecycle, settings: EventsSettings) -> None:
         """Counts backlogs, and hears of subscriptions that other replicas made."""
         while True:
             try:
-                collector.backlog = await store.backlog()
+                collector.backlog = await store.waiting()
                 for exporter in exporters:
                     await exporter.count()
                 if not store.is_sqlite:

@@ -11,7 +11,6 @@ from pbx_events.dispatch import Dispatch
 from pbx_events.reaper import Reaper
 from pbx_events.retention import Retention
 from pbx_events.sink.exporter import Exporter
-from pbx_events.storage.subscription import PENDING
 from pbx_events.webhook.delivery import Deliveries
 
 
@@ -31,7 +30,7 @@ class EventsCollector(Collector):
         self._deliveries = deliveries
         self._exporters = exporters
         self._retention = retention
-        self.backlog: dict[tuple[str, str], int] = {}
+        self.backlog: dict[str, int] = {}
         """As counted last."""
 
     def collect(self) -> Iterator[Metric]:
@@ -50,9 +49,8 @@ class EventsCollector(Collector):
             seconds.add_metric([hook_id], endpoint.seconds)
         yield from (delivered, failures, dead, seconds)
         backlog = GaugeMetricFamily("pbx_events_delivery_backlog", "Deliveries that wait", labels=["webhook"])
-        for (hook_id, state), count in self.backlog.items():
-            if state == PENDING:
-                backlog.add_metric([hook_id], count)
+        for hook_id, count in self.backlog.items():
+            backlog.add_metric([hook_id], count)
         yield backlog
         yield from self._sinks()
 

@@ -7,10 +7,11 @@ writer was slow) does not come here: consumers that must miss nothing use a webh
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator
 from typing import Final
+
+import msgspec
 
 from pbx_events.storage.store import Store
 from pbx_events.webhook.cloudevent import cloud_event
@@ -36,7 +37,7 @@ async def feed(store: Store, last_id: str, call_id: str, kind: str) -> AsyncIter
             found = []
         for event in found:
             last = event.id
-            data = json.dumps(cloud_event(event), separators=(",", ":"))
+            data = msgspec.json.encode(cloud_event(event)).decode()
             yield f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n"
         if found:
             spoke_at = time.monotonic()

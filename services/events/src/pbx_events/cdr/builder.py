@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from pbx.events.v1 import events_pb2 as pb
@@ -22,8 +23,9 @@ def build(events: Iterable[Envelope]) -> Cdr | None:
     first = last_of.get("call.initiated")
     if first is None:
         return None
+    first_of = {event.type: event for event in reversed(ordered)}
     ended, dialing = last_of.get("call.ended"), last_of.get("call.dialing")
-    answered = _first(ordered, "call.answered")
+    answered = first_of.get("call.answered")
     data = ended.data if ended is not None else {}
     begun, dialled = first.data, first.data["dialled"]
     return {
@@ -37,7 +39,7 @@ def build(events: Iterable[Envelope]) -> Cdr | None:
         "domain": begun["domain"],
         "connected": answered.data["connected"] if answered is not None else None,
         "started_at": iso(first.at_ms),
-        "ringing_at": _at(_first(ordered, "call.ringing")),
+        "ringing_at": _at(first_of.get("call.ringing")),
         "answered_at": _at(answered),
         "ended_at": _at(ended),
         "duration_ms": ended.elapsed_ms - first.elapsed_ms if ended is not None else None,
@@ -58,10 +60,6 @@ def build(events: Iterable[Envelope]) -> Cdr | None:
 
 
 _MIGRATIONS = ("call.media_migrated", "call.adopted")
-
-
-def _first(ordered: list[Envelope], kind: str) -> Envelope | None:
-    return next((event for event in ordered if event.type == kind), None)
 
 
 def _talk_ms(data: dict[str, Any], answered: Envelope | None) -> int | None:
@@ -132,4 +130,11 @@ def _at(event: Envelope | None) -> str | None:
 
 def iso(at_ms: int) -> str:
     """Milliseconds since the Unix epoch as RFC 3339 in UTC."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    seconds, milliseconds = divmod(at_ms, 1000)
+    return f"{_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=256)
+def _second(seconds: int) -> str:
+    """Many events of one second are told."""
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()

@@ -6,11 +6,11 @@ where it must be.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 import sqlalchemy as sa
 
 from pbx_events.cdr.builder import Cdr, build
@@ -213,5 +213,5 @@ def cdr_row(cdr: Cdr, started_at_ms: int) -> dict[str, Any]:
         "callee": cdr["callee"],
         "outcome": cdr["outcome"] or "",
         "started_at_ms": started_at_ms,
-        "document": json.dumps(cdr, separators=(",", ":")),
+        "document": msgspec.json.encode(cdr).decode(),
     }

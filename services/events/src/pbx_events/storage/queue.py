@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from pbx_events.envelope import decode
 from pbx_events.storage.database import Database
 from pbx_events.storage.subscription import (
+    DEAD,
     DELIVERED,
     ERROR_MAX,
     EXCERPT_MAX,
@@ -19,7 +20,7 @@ from pbx_events.storage.subscription import (
     Replay,
     Webhook,
 )
-from pbx_events.storage.tables import attempts, deliveries, events, webhooks
+from pbx_events.storage.tables import IS_DEAD, IS_LATER, IS_PENDING, attempts, deliveries, events, webhooks
 
 REPLAY_MAX: Final = 10_000
 """Events of one replay: a transaction of bounded size; ask again from the last one for more."""
@@ -38,8 +39,8 @@ class Queue(Database):
         return [Delivery(row.id, event, row.attempts, row.next_at_ms) for row, event in found if event is not None]
 
     async def next_due_ms(self, hook_id: str) -> int | None:
-        """When the next attempt is due; None where nothing waits."""
-        mine = (deliveries.c.webhook_id == hook_id, deliveries.c.state == PENDING)
+        """When the next further attempt is due; None where none waits. For an endpoint of which nothing is due now."""
+        mine = (deliveries.c.webhook_id == hook_id, IS_LATER)
         ((at_ms,),) = await self.rows(sa.select(sa.func.min(deliveries.c.next_at_ms)).where(*mine))
         return int(at_ms) if at_ms is not None else None
 
@@ -60,7 +61,7 @@ class Queue(Database):
 
     async def hasten(self, hook_id: str) -> None:
         """An endpoint that was down is back: what waits for its next attempt waits no longer."""
-        mine = (deliveries.c.webhook_id == hook_id, deliveries.c.state == PENDING, deliveries.c.next_at_ms > 0)
+        mine = (deliveries.c.webhook_id == hook_id, IS_LATER)
         await self.write(lambda connection: connection.execute(deliveries.update().where(*mine).values(next_at_ms=0)))
 
     async def lease(self, hook_id: str, holder: str, now_ms: int, until_ms: int) -> bool:
@@ -85,7 +86,7 @@ class Queue(Database):
 
     async def list_dead(self, hook_id: str, before: int | None, limit: int) -> list[dict[str, Any]]:
         """The dead letters of an endpoint, newest first."""
-        query = sa.select(deliveries).where(deliveries.c.webhook_id == hook_id, deliveries.c.state == "dead")
+        query = sa.select(deliveries).where(deliveries.c.webhook_id == hook_id, IS_DEAD)
         if before is not None:
             query = query.where(deliveries.c.id < before)
         return [dict(row._mapping) for row in await self.rows(query.order_by(deliveries.c.id.desc()).limit(limit))]
@@ -121,10 +122,19 @@ class Queue(Database):
         return {row.webhook_id: f"{row.status} {row.excerpt}".strip()[:ERROR_MAX] for row in failed}
 
     async def backlog(self) -> dict[tuple[str, str], int]:
-        """(webhook, state) to its count."""
-        group = (deliveries.c.webhook_id, deliveries.c.state)
-        rows = await self.rows(sa.select(*group, sa.func.count()).group_by(*group))
-        return {(hook, state): count for hook, state, count in rows}
+        """(webhook, state) to its count; for people: it counts all that are kept."""
+        counts = {DELIVERED: await self._counts(), PENDING: await self.waiting(), DEAD: await self._counts(IS_DEAD)}
+        for hook in counts[DELIVERED]:
+            counts[DELIVERED][hook] -= counts[PENDING].get(hook, 0) + counts[DEAD].get(hook, 0)
+        return {(hook, state): count for state, of in counts.items() for hook, count in of.items() if count}
+
+    async def waiting(self) -> dict[str, int]:
+        """How many wait, by webhook; cheap, however many were delivered."""
+        return await self._counts(IS_PENDING)
+
+    async def _counts(self, *which: sa.ColumnElement[bool]) -> dict[str, int]:
+        hook = deliveries.c.webhook_id
+        return dict(await self.rows(sa.select(hook, sa.func.count()).where(*which).group_by(hook)))
 
 
 def _due_query() -> sa.Select[Any]:
@@ -134,7 +144,7 @@ def _due_query() -> sa.Select[Any]:
     blocked = sa.exists().where(
         older.c.webhook_id == hook,
         older.c.call_id == deliveries.c.call_id,
-        older.c.state == PENDING,
+        older.c.state == sa.literal_column("'pending'"),
         older.c.id < deliveries.c.id,
         older.c.next_at_ms > now,
         older.c.call_id != "",
@@ -142,7 +152,7 @@ def _due_query() -> sa.Select[Any]:
     return (
         sa.select(deliveries.c.id, deliveries.c.attempts, deliveries.c.next_at_ms, events.c.payload)
         .join(events, events.c.id == deliveries.c.event_id)
-        .where(deliveries.c.webhook_id == hook, deliveries.c.state == PENDING)
+        .where(deliveries.c.webhook_id == hook, IS_PENDING)
         .where(deliveries.c.next_at_ms <= now, ~blocked)
         .order_by(deliveries.c.id)
     )

@@ -9,7 +9,7 @@ from ulid import ULID
 
 from pbx_events.storage.database import Database
 from pbx_events.storage.subscription import DEAD, DELIVERED
-from pbx_events.storage.tables import attempts, cdrs, deliveries, events, exports
+from pbx_events.storage.tables import IS_OPEN, attempts, cdrs, deliveries, events, exports
 
 FORGET_BATCH: Final = 250
 """Rows of one transaction: median 25 ms, at most 41 ms of 200 000 CDRs (`make bench-events ARGS="--forget 200000"`)."""
@@ -26,7 +26,7 @@ class Retention(Database):
 
     async def forget_events(self, before_ms: int) -> int:
         """Events that no delivery needs: one that waits or is dead keeps its event."""
-        needed = sa.exists().where(deliveries.c.event_id == events.c.id, deliveries.c.state != DELIVERED)
+        needed = sa.exists().where(deliveries.c.event_id == events.c.id, IS_OPEN)
         old = sa.select(events.c.id).where(events.c.at_ms < before_ms, ~needed)
         return await self._forget(events, events.c.id, old.order_by(events.c.at_ms))
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
-from yarl import URL
+import msgspec
 
 from pbx_events.envelope import Envelope
 from pbx_events.storage.subscription import EXCERPT_MAX, Webhook
@@ -56,7 +55,7 @@ class Sender:
 
     async def send(self, hook: Webhook, event: Envelope) -> Answer:
         """Delivers a stored event once."""
-        return await self.post(hook, event.id, json.dumps(cloud_event(event), separators=(",", ":")).encode())
+        return await self.post(hook, event.id, msgspec.json.encode(cloud_event(event)))
 
     async def post(self, hook: Webhook, message_id: str, body: bytes) -> Answer:
         """Delivers a body once. Never raises for what the endpoint does."""
@@ -77,10 +76,10 @@ class Sender:
         target = await self._target(url)
         head["host"] = target.host_header
         request = self._open().post(
-            URL(str(target.url), encoded=True),
+            target.address,
             data=body,
             headers=head,
-            server_hostname=target.server_name if target.url.scheme == "https" else None,
+            server_hostname=target.server_name,
             allow_redirects=False,
         )
         async with request as response:

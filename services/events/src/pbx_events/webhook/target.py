@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import httpx
+from yarl import URL
 
 from pbx_runtime.errors import InvalidArgument, Unavailable
 
@@ -21,11 +22,11 @@ from pbx_runtime.errors import InvalidArgument, Unavailable
 class Target:
     """What to connect to, and under which name."""
 
-    url: httpx.URL
+    address: URL
     """With the address in place of the name."""
     host_header: str
-    server_name: str
-    """For TLS: SNI, and what the certificate must name."""
+    server_name: str | None
+    """For TLS: SNI, and what the certificate must name; None without TLS."""
 
 
 def check_url(url: str, *, allow_private: bool) -> None:
@@ -77,4 +78,5 @@ async def resolve(url: str, *, allow_private: bool) -> Target:
     addresses = [str(entry[4][0]) for entry in found]
     if not allow_private and not all(map(is_public, addresses)):
         raise InvalidArgument(f"{parts.host} is not at a public address")
-    return Target(parts.copy_with(host=addresses[0]), parts.netloc.decode(), parts.host)
+    address = URL(str(parts.copy_with(host=addresses[0])), encoded=True)
+    return Target(address, parts.netloc.decode(), parts.host if parts.scheme == "https" else None)
