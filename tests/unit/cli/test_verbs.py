@@ -191,6 +191,8 @@ def invoke(*argv: str, monkeypatch: pytest.MonkeyPatch, answer: Answer) -> Any:
             "busy",
         ),
         (["webhook", "list"], "/v1/webhooks", {"id": "w1", "url": "https://x"}, "https://x"),
+        (["webhook", "attempts", "w1"], "/v1/webhooks/w1/attempts", {"event_id": "E1", "status": 503}, "E1     503"),
+        (["webhook", "dead", "w1"], "/v1/webhooks/w1/dead-letters", {"event_id": "E1", "attempts": 10}, "E1"),
     ],
 )
 def test_lists(
@@ -214,15 +216,24 @@ def test_lists(
         (["webhook", "test", "w1"], "/v1/webhooks/w1/test", {}),
         (["webhook", "replay", "w1", "--event", "E1"], "/v1/webhooks/w1/replay", {"event_ids": ["E1"]}),
         (["webhook", "add", "https://x", "--user", "1004"], "/v1/webhooks", {"url": "https://x", "user": "1004"}),
+        (["webhook", "rotate", "w1"], "/v1/webhooks/w1/rotate-secret", {}),
+        (["webhook", "enable", "w1"], "PATCH /v1/webhooks/w1", {"enabled": True}),
+        (["webhook", "disable", "w1"], "PATCH /v1/webhooks/w1", {"enabled": False}),
+        (["webhook", "change", "w1", "--url", "https://y"], "PATCH /v1/webhooks/w1", {"url": "https://y"}),
+        (
+            ["webhook", "change", "w1", "--user", "", "--type", "call.*"],
+            "PATCH /v1/webhooks/w1",
+            {"types": ["call.*"], "user": ""},
+        ),
     ],
 )
-def test_posts_of_webhooks(
+def test_changes_of_webhooks(
     argv: list[str], path: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     seen: list[tuple[str, Any]] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
-        seen.append((request.url.path, json.loads(request.content)))
+        seen.append((f"{request.method} {request.url.path}".removeprefix("POST "), json.loads(request.content)))
         return httpx.Response(200, json={"id": "w1"})
 
     assert invoke(*argv, "--data", str(tmp_path), monkeypatch=monkeypatch, answer=answer).exit_code == 0

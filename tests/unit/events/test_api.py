@@ -11,14 +11,16 @@ from typing import Any
 import httpx
 import pytest
 
-from pbx_events.api.feed import feed
+from pbx_events.api.feed import Feeds, feed
 from pbx_events.api.http import make_app
 from pbx_events.api.values import Ports
 from pbx_events.clients import Bindings, Calls
 from pbx_events.envelope import decode
+from pbx_events.storage import hooks
 from pbx_events.storage.store import Store
 from pbx_events.storage.subscription import Webhook
 from pbx_events.webhook.sender import Answer
+from pbx_runtime.errors import Unavailable
 from pbx_runtime.health import Health
 from pbx_runtime.metrics import Registry
 from support.call_events import answered_call, cancelled_call
@@ -82,6 +84,54 @@ async def test_a_webhook_from_making_to_removing(api: httpx.AsyncClient):
     assert (await api.delete(path)).status_code == 204
     for method, end in (("GET", "/attempts"), ("POST", "/test"), ("POST", "/rotate-secret"), ("DELETE", "")):
         assert (await api.request(method, path + end)).status_code == 404
+
+
+async def test_a_webhook_is_changed_where_named_and_disabled_and_enabled(api: httpx.AsyncClient, store: Store):
+    made = (await api.post("/v1/webhooks", json={"url": "https://crm.example/x", "user": "1004"})).json()
+    path = f"/v1/webhooks/{made['id']}"
+    changed = await api.patch(path, json={"url": "https://crm.example/y", "types": ["call.ended"], "user": ""})
+    assert changed.status_code == 200, changed.text
+    expected = {"url": "https://crm.example/y", "types": ["call.ended"], "user": None, "enabled": True}
+    assert changed.json().items() >= expected.items()
+    assert (await api.patch(path, json={"enabled": False})).json()["enabled"] is False
+    assert (await store.webhook(made["id"])).secret == made["secret"]
+    assert (await api.patch(path, json={"enabled": True})).json() == (await api.get(path)).json() == changed.json()
+    for wrong, status in (
+        ({}, 400),
+        ({"url": "http://127.0.0.1/"}, 400),
+        ({"types": None}, 422),
+        ({"direction": "up"}, 422),
+    ):
+        refused = await api.patch(path, json=wrong)
+        assert (refused.status_code, refused.headers["content-type"]) == (status, "application/problem+json"), wrong
+    assert (await api.get(path)).json() == changed.json()
+    assert (await api.patch("/v1/webhooks/none", json={"enabled": True})).status_code == 404
+    assert (await api.get("/v1/webhooks/none")).status_code == 404
+
+
+async def test_there_are_no_more_webhooks_than_the_limit(api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(hooks, "HOOKS_MAX", 2)
+    made = [await api.post("/v1/webhooks", json={"url": "https://crm.example/x"}) for _ in range(3)]
+    assert [answer.status_code for answer in made] == [201, 201, 409]
+    assert "remove one" in made[2].json()["detail"]
+    assert (await api.delete(f"/v1/webhooks/{made[0].json()['id']}")).status_code == 204
+    assert (await api.post("/v1/webhooks", json={"url": "https://crm.example/x"})).status_code == 201
+
+
+async def test_feeds_are_limited_and_one_that_ends_makes_room(store: Store):
+    feeds = Feeds(most=1)
+    first = feeds.counted(feed(store, "", "", ""))
+    assert await anext(first) == "retry: 2000\n\n"
+    with pytest.raises(Unavailable, match="1 clients follow"):
+        feeds.counted(feed(store, "", "", ""))
+    await first.aclose()
+    assert feeds.open == 0
+    assert await anext(feeds.counted(feed(store, "", "", ""))) == "retry: 2000\n\n"
+
+
+async def test_what_is_away_asks_to_come_again(api: httpx.AsyncClient):
+    answer = await api.get("/v1/registrations")
+    assert (answer.status_code, answer.headers.get("retry-after")) == (503, "5")
 
 
 async def test_the_feed_resumes_after_an_event(store: Store):

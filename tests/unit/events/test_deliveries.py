@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from pbx_events.envelope import Envelope, decode
 from pbx_events.storage.store import Store
 from pbx_events.storage.subscription import DEAD, DELIVERED, PENDING, Webhook
 from pbx_events.webhook.delivery import Deliveries, Endpoint
+from pbx_events.webhook.policy import BREAK_AFTER
 from pbx_events.webhook.sender import Answer, Sender
 from pbx_runtime.clock import ManualClock
 from support.call_events import answered_call
@@ -174,3 +176,20 @@ async def test_an_endpoint_that_was_down_for_ten_minutes_gets_all_of_it_within_a
         by_call.setdefault(event.call_id, []).append(event.sequence)
     assert len(by_call) == 100
     assert all(sequence == [1, 2, 3, 4, 5] for sequence in by_call.values())
+
+
+async def test_what_waits_for_an_endpoint_that_is_down_goes_to_its_new_address_at_once(store: Store):
+    sender, clock = Scripted(), ManualClock()
+    deliveries = Deliveries(store, lambda work, name: asyncio.create_task(work, name=name), sender=sender, clock=clock)
+    deliveries.serve([HOOK])
+    for _ in range(BREAK_AFTER + 10):
+        deliveries.endpoints["w1"].breaker.failed(clock.now())
+    await store.take(calls(3), [HOOK])
+    deliveries.wake()
+    await asyncio.sleep(0.1)
+    assert not sender.taken, "it is down: the next probe is a minute away"
+    deliveries.serve([replace(HOOK, url="https://crm.example/new")])
+    async with asyncio.timeout(5):
+        while len(sender.taken) < 15:
+            await asyncio.sleep(0.01)
+    await deliveries.close()

@@ -43,6 +43,10 @@ class Api:
         """The JSON of a POST, None where there is none. Raises CliError."""
         return self._request("POST", path, body=body)
 
+    def patch(self, path: str, body: object) -> Any:
+        """The JSON of a PATCH. Raises CliError."""
+        return self._request("PATCH", path, body=body)
+
     def delete(self, path: str, query: Query | None = None) -> Any:
         """The JSON of a DELETE, None where there is none. Raises CliError."""
         return self._request("DELETE", path, query=query)

@@ -1,4 +1,4 @@
-"""`sip-pbx webhook add|list|remove|test|replay`."""
+"""`sip-pbx webhook add|list|show|change|enable|disable|remove|test|replay|attempts|dead|rotate`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from pbx_cli.verbs.api import Api
 from pbx_cli.verbs.places import DEFAULT_DATA, DataOption, HttpOption, JsonOption, Places
-from pbx_cli.verbs.table import Column, show, show_one
+from pbx_cli.verbs.table import Column, show, show_one, when
 
 app = typer.Typer(help="Webhooks: who is told of events.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -21,6 +21,19 @@ _COLUMNS = (
     Column("PENDING", "deliveries.pending"),
     Column("DELIVERED", "deliveries.delivered"),
     Column("DEAD", "deliveries.dead"),
+    Column("LAST ERROR", "last_error"),
+)
+_ATTEMPTS = (
+    Column("AT", "at", when),
+    Column("EVENT", "event_id"),
+    Column("STATUS", "status"),
+    Column("MS", "duration_ms"),
+    Column("ANSWER", "excerpt"),
+)
+_DEAD = (
+    Column("EVENT", "event_id"),
+    Column("CALL", "call_id"),
+    Column("ATTEMPTS", "attempts"),
     Column("LAST ERROR", "last_error"),
 )
 IdArgument = Annotated[str, typer.Argument(metavar="WEBHOOK", help="Id, as `sip-pbx webhook list` shows it.")]
@@ -54,6 +67,87 @@ def list_(http: HttpOption = "", data: DataOption = DEFAULT_DATA, json: JsonOpti
     """All webhooks."""
     with Api(Places(http, data).api) as api:
         show(api.items("/v1/webhooks"), _COLUMNS, as_json=json, empty="no webhooks")
+
+
+@app.command("show")
+def show_webhook(
+    webhook: IdArgument, http: HttpOption = "", data: DataOption = DEFAULT_DATA, json: JsonOption = False
+) -> None:
+    """One webhook, with what is on its way."""
+    with Api(Places(http, data).api) as api:
+        show_one(api.get(_path(webhook)), as_json=json)
+
+
+@app.command()
+def change(
+    webhook: IdArgument,
+    url: Annotated[str | None, typer.Option(help="Where events are POSTed from now on.")] = None,
+    types: Annotated[list[str] | None, typer.Option("--type", help="Event type; may be repeated.")] = None,
+    user: Annotated[str | None, typer.Option(help="Only events of this user; empty for everybody.")] = None,
+    direction: Annotated[str | None, typer.Option(help="from, to, or empty for both.")] = None,
+    http: HttpOption = "",
+    data: DataOption = DEFAULT_DATA,
+    json: JsonOption = False,
+) -> None:
+    """Change what is given, and leave the rest."""
+    asked = {"url": url, "types": types or None, "user": user, "direction": direction}
+    _change(webhook, {name: value for name, value in asked.items() if value is not None}, Places(http, data), json)
+
+
+@app.command()
+def enable(
+    webhook: IdArgument, http: HttpOption = "", data: DataOption = DEFAULT_DATA, json: JsonOption = False
+) -> None:
+    """Take up a webhook that was disabled, by hand or by its answer 410; `replay --since` sends what it missed."""
+    _change(webhook, {"enabled": True}, Places(http, data), json)
+
+
+@app.command()
+def disable(
+    webhook: IdArgument, http: HttpOption = "", data: DataOption = DEFAULT_DATA, json: JsonOption = False
+) -> None:
+    """Send nothing to a webhook, and queue nothing for it, until it is enabled."""
+    _change(webhook, {"enabled": False}, Places(http, data), json)
+
+
+def _change(webhook: str, body: dict[str, object], places: Places, json: bool) -> None:
+    with Api(places.api) as api:
+        show_one(api.patch(_path(webhook), body), as_json=json)
+
+
+@app.command()
+def attempts(
+    webhook: IdArgument,
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1)] = 50,
+    http: HttpOption = "",
+    data: DataOption = DEFAULT_DATA,
+    json: JsonOption = False,
+) -> None:
+    """The log of attempts, newest first."""
+    with Api(Places(http, data).api) as api:
+        show(api.items(_path(webhook, "attempts"), limit=limit), _ATTEMPTS, as_json=json, empty="no attempts")
+
+
+@app.command()
+def dead(
+    webhook: IdArgument,
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1)] = 50,
+    http: HttpOption = "",
+    data: DataOption = DEFAULT_DATA,
+    json: JsonOption = False,
+) -> None:
+    """Deliveries that were given up, newest first; `replay --event` sends them again."""
+    with Api(Places(http, data).api) as api:
+        show(api.items(_path(webhook, "dead-letters"), limit=limit), _DEAD, as_json=json, empty="no dead letters")
+
+
+@app.command()
+def rotate(
+    webhook: IdArgument, http: HttpOption = "", data: DataOption = DEFAULT_DATA, json: JsonOption = False
+) -> None:
+    """Make a new signing secret, shown once; for a day both sign."""
+    with Api(Places(http, data).api) as api:
+        show_one(api.post(_path(webhook, "rotate-secret"), {}), as_json=json)
 
 
 @app.command()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final
 
 import msgspec
@@ -22,10 +23,35 @@ KEEP_ALIVE_S: Final = 15.0
 """A comment this often keeps proxies from closing a silent feed."""
 PAGE: Final = 200
 FIRST_ID: Final = "0" * 26
+FEEDS_MAX: Final = 100
+"""Feeds of a replica: each asks the store twice a second."""
 MEDIA_TYPE: Final = "text/event-stream"
 
 
-async def feed(store: Store, last_id: str, call_id: str, kind: str) -> AsyncIterator[str]:
+class Feeds:
+    """The feeds that are open, no more than `most`."""
+
+    def __init__(self, most: int = FEEDS_MAX) -> None:
+        self.open = 0
+        self._most = most
+
+    def counted(self, stream: AsyncGenerator[str, None]) -> AsyncGenerator[str]:
+        """The same feed; it counts while it is read. Raises Unavailable where there are too many."""
+        if self.open >= self._most:
+            raise Unavailable(f"{self._most} clients follow the feed already; ask another replica, or later")
+        return self._count(stream)
+
+    async def _count(self, stream: AsyncGenerator[str, None]) -> AsyncGenerator[str]:
+        self.open += 1
+        try:
+            async with aclosing(stream):
+                async for text in stream:
+                    yield text
+        finally:
+            self.open -= 1
+
+
+async def feed(store: Store, last_id: str, call_id: str, kind: str) -> AsyncGenerator[str, None]:
     """Events after `last_id`, or from now on where it is empty, until the client goes away."""
     last = last_id or await _newest(store)
     spoke_at = time.monotonic()

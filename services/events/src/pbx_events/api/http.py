@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from pbx_events.api import document, problem
 from pbx_events.api.document import answers
 from pbx_events.api.export import csv_of
-from pbx_events.api.feed import MEDIA_TYPE, feed
+from pbx_events.api.feed import MEDIA_TYPE, Feeds, feed
 from pbx_events.api.models import CallPage, Cdr, CdrPage, EventPage, HangUp, RegistrationPage
 from pbx_events.api.values import NO_NUL, Accept, Cursor, Id, Limit, Page, Ports, Word, unix_ms
 from pbx_events.api.webhooks import webhook_routes
@@ -42,7 +42,7 @@ def _page(items: list[dict[str, Any]], limit: int, key: str) -> Page:
 
 
 def _records(app: FastAPI, ports: Ports) -> None:
-    store = ports.store
+    store, feeds = ports.store, Feeds()
 
     @app.get(
         "/v1/cdrs",
@@ -105,7 +105,7 @@ def _records(app: FastAPI, ports: Ports) -> None:
         As server-sent events where `text/event-stream` is accepted: from now on, or after `Last-Event-ID`.
         """
         if MEDIA_TYPE in accept:
-            stream = feed(store, last_event_id or after, call_id, type)
+            stream = feeds.counted(feed(store, last_event_id or after, call_id, type))
             return StreamingResponse(stream, media_type=MEDIA_TYPE, headers={"cache-control": "no-store"})
         found = await store.list_events(after=after, before=cursor, limit=limit + 1, call_id=call_id, kind=type)
         return _page([cloud_event(event) for event in found], limit, "id")

@@ -12,6 +12,8 @@ from starlette.exceptions import HTTPException
 from pbx_runtime import errors
 
 PROBLEM_TYPE: Final = "application/problem+json"
+RETRY_AFTER_S: Final = 5
+"""What a client is asked to wait where something is away: about as long as a restart takes."""
 STATUS_OF: dict[type[errors.ServiceError], int] = {
     errors.InvalidArgument: 400,
     errors.NotFound: 404,
@@ -33,7 +35,10 @@ def install(app: FastAPI) -> None:
     async def service_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, errors.ServiceError)
         status = next((code for kind, code in STATUS_OF.items() if isinstance(error, kind)), 500)
-        return problem(status, type(error).__name__, error.detail)
+        answer = problem(status, type(error).__name__, error.detail)
+        if status == 503:
+            answer.headers["retry-after"] = str(RETRY_AFTER_S)
+        return answer
 
     async def http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
@@ -15,6 +16,7 @@ from pbx_events.api.document import answers
 from pbx_events.api.models import (
     AttemptPage,
     DeadLetterPage,
+    ListedSubscription,
     NewSubscription,
     Replayed,
     RotatedSecret,
@@ -23,6 +25,7 @@ from pbx_events.api.models import (
 )
 from pbx_events.api.values import NO_NUL, Id, Limit, Number, Page, Ports, unix_ms
 from pbx_events.cdr.builder import iso
+from pbx_events.storage.store import Store
 from pbx_events.storage.subscription import Replay, Webhook
 from pbx_events.webhook.signing import new_secret
 from pbx_events.webhook.target import check_url
@@ -48,6 +51,16 @@ class NewWebhook(BaseModel):
         default="", max_length=128, pattern=NO_NUL, description="Only events of this user; empty for everybody"
     )
     direction: Literal["", "from", "to"] = Field(default="", description="Only calls from, or to, that user")
+
+
+class ChangedWebhook(BaseModel):
+    """What to change of a subscription: what is not named stays."""
+
+    url: str = Field(default="", max_length=2048, pattern=NO_NUL, examples=["https://crm.example/hooks/pbx"])
+    types: list[Name] = Field(default=[], max_length=64)
+    user: str = Field(default="", max_length=128, pattern=NO_NUL)
+    direction: Literal["", "from", "to"] = ""
+    enabled: bool = Field(default=True, description="false: nothing is sent, and events meanwhile are not queued")
 
 
 class NewReplay(BaseModel):
@@ -90,12 +103,26 @@ def _subscriptions(router: APIRouter, ports: Ports) -> None:
     @router.get("", response_model=None, responses=answers(SubscriptionPage))
     async def list_webhooks() -> Page:
         """All subscriptions, with what is on its way."""
-        backlog, errors = await store.backlog(), await store.last_errors()
-        items = []
-        for hook in await store.list_webhooks():
-            counts = {state: backlog.get((hook.id, state), 0) for state in ("pending", "delivered", "dead")}
-            items.append(_shown(hook) | {"deliveries": counts, "last_error": errors.get(hook.id)})
-        return Page(items=items, next=None)
+        return Page(items=await _listed(store, await store.list_webhooks()), next=None)
+
+    @router.get("/{hook_id}", response_model=None, responses=answers(ListedSubscription))
+    async def get_webhook(hook_id: Id) -> dict[str, Any]:
+        """One subscription, with what is on its way."""
+        return (await _listed(store, [await store.webhook(hook_id)]))[0]
+
+    @router.patch("/{hook_id}", response_model=None, responses=answers(ListedSubscription))
+    async def change_webhook(hook_id: Id, changed: ChangedWebhook) -> dict[str, Any]:
+        """Changes what is named. `enabled` takes up an endpoint that was disabled; what waits goes out at once."""
+        change = changed.model_dump(exclude_unset=True)
+        if not change:
+            raise InvalidArgument("name what to change: url, types, user, direction or enabled")
+        if "url" in change:
+            check_url(changed.url, allow_private=ports.allow_private)
+        await store.change_webhook(hook_id, change)
+        await store.hasten(hook_id)
+        await ports.hooks_changed()
+        ports.wake()
+        return await get_webhook(hook_id)
 
     @router.delete("/{hook_id}", status_code=204)
     async def remove_webhook(hook_id: Id) -> Response:
@@ -174,6 +201,15 @@ def _test_event(hook_id: str) -> dict[str, Any]:
         "datacontenttype": "application/json",
         "data": {"webhook_id": hook_id},
     }
+
+
+async def _listed(store: Store, hooks: Sequence[Webhook]) -> list[dict[str, Any]]:
+    backlog, errors = await store.backlog(), await store.last_errors()
+    items = []
+    for hook in hooks:
+        counts = {state: backlog.get((hook.id, state), 0) for state in ("pending", "delivered", "dead")}
+        items.append(_shown(hook) | {"deliveries": counts, "last_error": errors.get(hook.id)})
+    return items
 
 
 def _shown(hook: Webhook) -> dict[str, Any]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any, Final
 
 import sqlalchemy as sa
 
 from pbx_events.storage.database import Database
 from pbx_events.storage.subscription import Webhook
 from pbx_events.storage.tables import attempts, deliveries, webhooks
-from pbx_runtime.errors import NotFound
+from pbx_runtime.errors import FailedPrecondition, NotFound
+
+HOOKS_MAX: Final = 1000
+"""Subscriptions of a PBX: each has a task and a queue of its own, and each event is held against all."""
 
 
 class Hooks(Database):
@@ -27,7 +32,7 @@ class Hooks(Database):
         raise NotFound(f"no webhook {hook_id}")
 
     async def add_webhook(self, hook: Webhook) -> None:
-        """Makes a subscription."""
+        """Makes a subscription. Raises FailedPrecondition where there are `HOOKS_MAX` already."""
         row = {
             "id": hook.id,
             "url": hook.url,
@@ -40,7 +45,13 @@ class Hooks(Database):
             "user_filter": hook.user,
             "direction": hook.direction,
         }
-        await self.write(lambda connection: connection.execute(webhooks.insert().values(row)))
+
+        def work(connection: sa.Connection) -> None:
+            if connection.execute(sa.select(sa.func.count()).select_from(webhooks)).scalar_one() >= HOOKS_MAX:
+                raise FailedPrecondition(f"there are {HOOKS_MAX} webhooks already; remove one that is not needed")
+            connection.execute(webhooks.insert().values(row))
+
+        await self.write(work)
 
     async def remove_webhook(self, hook_id: str) -> None:
         """Ends a subscription and what is on its way. Raises NotFound."""
@@ -56,8 +67,15 @@ class Hooks(Database):
 
     async def enable_webhook(self, hook_id: str, *, enabled: bool) -> None:
         """Disables an endpoint (it said that it is gone: 410), or takes it up again. Raises NotFound."""
-        change = webhooks.update().where(webhooks.c.id == hook_id).values(enabled=enabled)
-        if not await self.write(lambda connection: connection.execute(change).rowcount):
+        await self.change_webhook(hook_id, {"enabled": enabled})
+
+    async def change_webhook(self, hook_id: str, change: Mapping[str, Any]) -> None:
+        """Sets fields of a `Webhook` by name: url, types, user, direction, enabled. Raises NotFound."""
+        columns = {_COLUMN_OF.get(name, name): value for name, value in change.items()}
+        if "types" in columns:
+            columns["types"] = json.dumps(columns["types"])
+        query = webhooks.update().where(webhooks.c.id == hook_id).values(**columns)
+        if not await self.write(lambda connection: connection.execute(query).rowcount):
             raise NotFound(f"no webhook {hook_id}")
 
     async def rotate(self, hook_id: str, secret: str, until_ms: int) -> None:
@@ -66,6 +84,10 @@ class Hooks(Database):
         query = webhooks.update().where(webhooks.c.id == hook_id).values(**change)
         if not await self.write(lambda connection: connection.execute(query).rowcount):
             raise NotFound(f"no webhook {hook_id}")
+
+
+_COLUMN_OF: Final = {"user": "user_filter"}
+"""Where a column is not named as the field: `user` is a word of SQL."""
 
 
 def read_hooks(connection: sa.Connection) -> list[Webhook]:

@@ -57,6 +57,8 @@ class Endpoint:
     hook: Webhook
     breaker: Breaker = field(default_factory=Breaker)
     wakeup: asyncio.Event = field(default_factory=asyncio.Event)
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+    """It has another URL, and nothing is known against that."""
     leased_until_ms: int = 0
     delivered: int = 0
     failed: int = 0
@@ -67,6 +69,13 @@ class Endpoint:
     """It was down, and has just taken a delivery."""
     seconds: float = 0.0
     """Spent on attempts."""
+
+    def take(self, hook: Webhook) -> None:
+        """The subscription as it is now."""
+        if hook.url != self.hook.url:
+            self.breaker = Breaker()
+            self.moved.set()
+        self.hook = hook
 
 
 class Deliveries:
@@ -114,7 +123,7 @@ class Deliveries:
             del self.endpoints[hook_id]
         for hook in wanted.values():
             if hook.id in self.endpoints:
-                self.endpoints[hook.id].hook = hook
+                self.endpoints[hook.id].take(hook)
             else:
                 endpoint = self.endpoints[hook.id] = Endpoint(hook)
                 self._tasks[hook.id] = self._start(self._run(endpoint), f"webhook {hook.id}")
@@ -128,12 +137,13 @@ class Deliveries:
         while not self._closing:
             endpoint.wakeup.clear()
             pause_s = await self.turn(endpoint)
-            if endpoint.breaker.pause_s(self._clock.now()) > 0:
-                await asyncio.sleep(pause_s)  # what is new does not wake it: it is down
-            elif pause_s > 0:
+            # What is new to send does not wake an endpoint that is down; another URL does.
+            is_down = endpoint.breaker.pause_s(self._clock.now()) > 0
+            if is_down or pause_s > 0:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause_s):
-                        await endpoint.wakeup.wait()
+                        await (endpoint.moved if is_down else endpoint.wakeup).wait()
+            endpoint.moved.clear()
 
     async def turn(self, endpoint: Endpoint) -> float:
         """Tries what is due. Returns seconds until the next turn, unless something new is stored before."""
