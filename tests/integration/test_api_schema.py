@@ -30,6 +30,7 @@ ROUTES = (
     *(("GET", "/v1/cdrs"), ("GET", "/v1/cdrs/{call_id}"), ("GET", "/v1/events")),
     *(("GET", "/v1/calls"), ("DELETE", "/v1/calls/{call_id}"), ("GET", "/v1/registrations")),
     *(("GET", "/v1/webhooks"), ("POST", "/v1/webhooks"), ("DELETE", "/v1/webhooks/{hook_id}")),
+    *(("GET", "/v1/webhooks/{hook_id}"), ("PATCH", "/v1/webhooks/{hook_id}")),
     *(("GET", "/v1/webhooks/{hook_id}/attempts"), ("GET", "/v1/webhooks/{hook_id}/dead-letters")),
     *(("POST", "/v1/webhooks/{hook_id}/replay"), ("POST", "/v1/webhooks/{hook_id}/test")),
     ("POST", "/v1/webhooks/{hook_id}/rotate-secret"),
@@ -54,7 +55,10 @@ def product() -> Iterator[Product]:
             caller.cancel(dialog)
 
 
-WITHOUT_WORDS = ("GET /v1/webhooks", "/v1/cdrs/{call_id}", "/v1/webhooks/{hook_id}", "/test", "/rotate-secret")
+WITHOUT_WORDS = (
+    *("GET /v1/webhooks", "/v1/cdrs/{call_id}", "GET /v1/webhooks/{hook_id}", "DELETE /v1/webhooks/{hook_id}"),
+    *("/test", "/rotate-secret"),
+)
 """Nothing, or nothing but an id, is said to these: no value of it is wrong."""
 TRIED = [
     pytest.param(method, path, mode, id=f"{method} {path} {mode.value}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from pbx_cli.errors import CliError, NoSuchThing
 from pbx_cli.verbs import api as api_module
 from pbx_cli.verbs import relays
 from pbx_cli.verbs.api import Api
-from pbx_cli.verbs.cdr import between, write_csv
+from pbx_cli.verbs.cdr import write_csv
 from pbx_cli.verbs.events import events, line_of
 from pbx_cli.verbs.places import Places
 from pbx_cli.verbs.table import Column, render, seconds, value_at, when
@@ -35,7 +35,12 @@ def api(answer: Answer) -> Api:
     return Api("http://pbx", httpx.MockTransport(answer))
 
 
+asked: list[str] = []
+"""The page sizes that `pages` was asked for."""
+
+
 def pages(request: httpx.Request) -> httpx.Response:
+    asked.append(request.url.params["limit"])
     cursor = int(request.url.params.get("cursor", 0))
     return httpx.Response(200, json={"items": [{"n": cursor}], "next": str(cursor + 1) if cursor < 3 else None})
 
@@ -43,7 +48,9 @@ def pages(request: httpx.Request) -> httpx.Response:
 def test_items_follow_the_cursor_to_its_end() -> None:
     with api(pages) as client:
         assert [item["n"] for item in client.items("/v1/cdrs")] == [0, 1, 2, 3]
+        asked.clear()
         assert [item["n"] for item in client.items("/v1/cdrs", limit=2)] == [0, 1]
+    assert asked == ["2", "2"], "no page more than is needed"
 
 
 def test_unset_filters_are_not_sent() -> None:
@@ -55,7 +62,7 @@ def test_unset_filters_are_not_sent() -> None:
 
     with api(answer) as client:
         list(client.items("/v1/cdrs", {"user": None, "outcome": "busy"}))
-    assert seen == ["http://pbx/v1/cdrs?outcome=busy"]
+    assert seen == ["http://pbx/v1/cdrs?outcome=busy&limit=1000"]
 
 
 @pytest.mark.parametrize(
@@ -270,23 +277,22 @@ def test_record_asks_relay_after_relay(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert "no relay holds call c1" in str(result.exception)
 
 
-RECORDS = [{"started_at": f"2026-01-0{day}T00:00:00.000Z"} for day in (4, 3, 2, 1)]
+def test_a_period_is_asked_for_in_utc_and_a_wrong_time_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[dict[str, str]] = []
 
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(dict(request.url.params))
+        return httpx.Response(200, json={"items": [], "next": None})
 
-def test_records_between_two_times_stop_reading_at_the_first_older_one() -> None:
-    read: list[int] = []
-
-    def newest_first() -> Iterator[dict[str, Any]]:
-        for index, record in enumerate(RECORDS):
-            read.append(index)
-            yield record
-
-    found = between(newest_first(), "2026-01-02T00:00:00Z", "2026-01-04T00:00:00+00:00")
-    assert list(found) == RECORDS[1:3]
-    assert read == [0, 1, 2, 3]
-    assert list(between(RECORDS, None, None)) == RECORDS
-    with pytest.raises(CliError, match="--since: 'soon' is no time"):
-        list(between(RECORDS, "soon", None))
+    times = ("--since", "2026-01-02T02:00:00+02:00", "--until", "2026-01-04T00:00:00Z")
+    for argv in (("cdr", "export", *times), ("cdr", "list", "--limit", "7", *times)):
+        assert invoke(*argv, "--data", str(tmp_path), monkeypatch=monkeypatch, answer=answer).exit_code == 0
+    period = {"since": "2026-01-02T00:00:00+00:00", "until": "2026-01-04T00:00:00+00:00"}
+    assert seen == [period | {"limit": "1000"}, period | {"limit": "7"}]
+    wrong = invoke("cdr", "export", "--since", "soon", "--data", str(tmp_path), monkeypatch=monkeypatch, answer=answer)
+    assert "--since: 'soon' is no time" in str(wrong.exception)
 
 
 def test_tail_shows_the_last_events_and_then_those_that_come() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from pbx.events.v1 import events_pb2
 from pbx_events.api.feed import Feeds, feed
 from pbx_events.api.http import make_app
 from pbx_events.api.values import Ports
@@ -127,6 +129,18 @@ async def test_feeds_are_limited_and_one_that_ends_makes_room(store: Store):
     await first.aclose()
     assert feeds.open == 0
     assert await anext(feeds.counted(feed(store, "", "", ""))) == "retry: 2000\n\n"
+
+
+async def test_the_document_for_people_names_every_route_and_filter(api: httpx.AsyncClient):
+    paths = (await api.get("/openapi.json")).json()["paths"]
+    routes = {(method.upper(), path): route for path, routes in paths.items() for method, route in routes.items()}
+    text = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
+    assert set(re.findall(r"^\| `([A-Z]+) (\S+)` \|", text, re.MULTILINE)) == set(routes)
+    parameters = {each["name"].lower() for route in routes.values() for each in route.get("parameters", ())}
+    untold = {name for name in parameters - {"hook_id", "reason"} if name not in text.lower()}
+    assert not untold, "parameters of which docs/api.md says nothing"
+    outcomes = {name.removeprefix("OUTCOME_").lower() for name in events_pb2.Outcome.keys()[1:]}
+    assert all(f"`{outcome}`" in text for outcome in outcomes), outcomes
 
 
 async def test_what_is_away_asks_to_come_again(api: httpx.AsyncClient):

@@ -12,6 +12,8 @@ import httpx
 from pbx_cli.errors import CliError
 
 TIMEOUT_S = 15.0
+PAGE_MAX = 1000
+"""Items of a page: the most that the API gives."""
 PAGES_MAX = 100_000
 """A server whose cursor never ends must not keep a script for ever."""
 Query = Mapping[str, str | int | None]
@@ -53,7 +55,8 @@ class Api:
 
     def items(self, path: str, query: Query | None = None, *, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """All items of a list, page after page, at most `limit`."""
-        wanted, cursor, left = dict(query or {}), None, limit
+        page_size = PAGE_MAX if limit is None else min(limit, PAGE_MAX)
+        wanted, cursor, left = dict(query or {}) | {"limit": page_size}, None, limit
         for _ in range(PAGES_MAX):
             page = self.get(path, wanted | {"cursor": cursor})
             for item in page["items"]:
@@ -62,7 +65,7 @@ class Api:
                 left = None if left is None else left - 1
                 yield item
             cursor = page.get("next")
-            if not cursor:
+            if not cursor or left == 0:
                 return
 
     def stream(self, path: str, query: Query | None = None) -> Iterator[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import json as json_module
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
-from itertools import chain, islice
+from itertools import chain
 from typing import IO, Annotated, Any
 from urllib.parse import quote
 
@@ -57,8 +57,8 @@ def list_(
 ) -> None:
     """The latest records."""
     with Api(Places(http, data).api) as api:
-        found = between(api.items("/v1/cdrs", {"user": user, "outcome": outcome}), since, until)
-        show(islice(found, limit), _COLUMNS, as_json=json, empty="no records")
+        query = {"user": user, "outcome": outcome} | period(since, until)
+        show(api.items("/v1/cdrs", query, limit=limit), _COLUMNS, as_json=json, empty="no records")
 
 
 @app.command("show")
@@ -85,7 +85,7 @@ def export(
 ) -> None:
     """All matching records to stdout, one a line."""
     with Api(Places(http, data).api) as api:
-        items = between(api.items("/v1/cdrs", {"user": user, "outcome": outcome}), since, until)
+        items = api.items("/v1/cdrs", {"user": user, "outcome": outcome} | period(since, until))
         if form is Format.CSV:
             write_csv(items, sys.stdout)
         else:
@@ -93,22 +93,16 @@ def export(
                 sys.stdout.write(json_module.dumps(item, ensure_ascii=False) + "\n")
 
 
-def between(records: Iterable[dict[str, Any]], since: str | None, until: str | None) -> Iterator[dict[str, Any]]:
-    """Records that started in [since, until), of a list that is newest first. Raises CliError."""
-    first, last = _moment("--since", since), _moment("--until", until)
-    for record in records:
-        started = datetime.fromisoformat(record["started_at"])
-        if first is not None and started < first:
-            return
-        if last is None or started < last:
-            yield record
+def period(since: str | None, until: str | None) -> dict[str, str | None]:
+    """The query for records that started in [since, until); a time without an offset is local. Raises CliError."""
+    return {"since": _moment("--since", since), "until": _moment("--until", until)}
 
 
-def _moment(option: str, text: str | None) -> datetime | None:
+def _moment(option: str, text: str | None) -> str | None:
     if text is None:
         return None
     try:
-        return datetime.fromisoformat(text).astimezone()  # without an offset: local time
+        return datetime.fromisoformat(text).astimezone(UTC).isoformat()
     except ValueError:
         raise CliError(f"{option}: {text!r} is no time (for example 2026-01-31T12:00:00Z)", EXIT_USAGE) from None
 

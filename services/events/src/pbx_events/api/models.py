@@ -119,7 +119,7 @@ class LiveCall(Shape):
     """A call that is up, or on its way."""
 
     call_id: str = Field(examples=[CALL])
-    state: str = Field(examples=["established"])
+    state: str = Field(examples=["answered"])
     caller: str = Field(examples=["1004"])
     callee: str = Field(examples=["1008"])
     started_at: str = Field(examples=[TIME])
