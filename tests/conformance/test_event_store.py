@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from ulid import ULID
 
 from pbx.events.v1 import events_pb2 as pb
 from pbx_events.cdr.builder import node_lost
@@ -18,7 +19,7 @@ from pbx_events.storage.store import Store
 from pbx_events.storage.subscription import DEAD, DELIVERED, Outcome, Replay, Webhook
 from pbx_events.storage.tables import metadata
 from pbx_runtime.errors import NotFound
-from support.call_events import answered_call, cancelled_call
+from support.call_events import STARTED_MS, answered_call, cancelled_call
 from support.postgres_server import postgres_server, program
 
 HOOK = Webhook("w1", "http://x", "whsec_a", ("call.*",), True, 1)
@@ -60,6 +61,20 @@ async def test_a_call_is_recorded_once_and_found_by_every_filter(store: Store):
     assert (await store.cdr("01CALL"))["revision"] == 1
     with pytest.raises(NotFound):
         await store.cdr("none")
+
+
+async def test_calls_of_a_time_are_found_also_where_a_clock_stepped_between_id_and_start(store: Store):
+    ids = [
+        str(ULID.from_bytes((STARTED_MS + off_ms).to_bytes(6, "big") + bytes(10))) for off_ms in (-59_000, 0, 59_000)
+    ]
+    await store.take(decoded([event for call_id in ids for event in answered_call(call_id)]), [])
+    asked: dict[str, Any]
+    for asked in ({}, {"user": "1008"}, {"caller": "1004", "outcome": "answered"}):
+        within = await store.list_cdrs(since_ms=STARTED_MS, until_ms=STARTED_MS + 1, **asked)
+        assert [cdr["id"] for cdr in within] == ids[::-1], asked
+        assert await store.list_cdrs(until_ms=STARTED_MS, **asked) == []
+        assert await store.list_cdrs(since_ms=STARTED_MS + 1, **asked) == []
+        assert len(await store.list_cdrs(since_ms=-(10**18), until_ms=10**18, **asked)) == 3
 
 
 async def test_a_lost_call_is_corrected(store: Store):

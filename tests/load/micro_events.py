@@ -178,7 +178,8 @@ async def _fill(store: Store, count: int) -> None:
     for begin in range(0, count, 10_000):
         rows = []
         for number in range(begin, min(begin + 10_000, count)):
-            record = {"id": f"{number:026d}", "caller": f"u{number % USERS}", "callee": f"u{number * 7 % USERS}"}
+            call_id = str(ULID.from_bytes((FIRST_MS + number * 1000).to_bytes(6, "big") + bytes(10)))
+            record = {"id": call_id, "caller": f"u{number % USERS}", "callee": f"u{number * 7 % USERS}"}
             record["outcome"] = ("answered", "busy", "cancelled")[number % 3]
             rows.append(cdr_row(model | record, FIRST_MS + number * 1000) | {"revision": 1})
         await store.write(lambda connection, rows=rows: connection.execute(cdrs.insert(), rows))

@@ -27,6 +27,9 @@ from pbx_runtime.health import Health
 from pbx_runtime.metrics import Registry
 from support.call_events import answered_call, cancelled_call
 
+CALL, GONE = "01HF7YAT00CA11", "01HF7YAT00G0NE"
+"""Call ids of the time at which the calls begin."""
+
 
 async def _nothing() -> None:
     return
@@ -41,7 +44,7 @@ async def _post(hook: Webhook, message_id: str, body: bytes) -> Answer:
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     made = Store(f"sqlite+aiosqlite:///{tmp_path}/e.sqlite")
     await made.migrate()
-    heard = [decode(event.SerializeToString()) for event in answered_call() + cancelled_call()]
+    heard = [decode(event.SerializeToString()) for event in answered_call(CALL) + cancelled_call(GONE)]
     await made.take([event for event in heard if event is not None], [])
     yield made
     await made.close()
@@ -58,16 +61,16 @@ async def api(store: Store) -> AsyncIterator[httpx.AsyncClient]:
 
 async def test_cdrs_by_page_and_as_csv(api: httpx.AsyncClient):
     first = (await api.get("/v1/cdrs?limit=1")).json()
-    assert [cdr["call_id"] for cdr in first["items"]] == ["01GONE"]
+    assert [cdr["call_id"] for cdr in first["items"]] == [GONE]
     second = (await api.get("/v1/cdrs", params={"limit": 1, "cursor": first["next"]})).json()
-    assert ([cdr["call_id"] for cdr in second["items"]], second["next"]) == (["01CALL"], None)
+    assert ([cdr["call_id"] for cdr in second["items"]], second["next"]) == ([CALL], None)
     since = (await api.get("/v1/cdrs", params={"since": "2023-11-14T22:13:20Z"})).json()
     assert len(since["items"]) == 2
     assert (await api.get("/v1/cdrs", params={"until": "2023-11-14T22:13:20"})).json()["items"] == []
     table = await api.get("/v1/cdrs?limit=1", headers={"accept": "text/csv"})
     head, row = table.text.splitlines()
-    assert (head.split(",")[0], row.split(",")[0]) == ("id", "01GONE")
-    assert table.headers["x-next-cursor"] == "01GONE"
+    assert (head.split(",")[0], row.split(",")[0]) == ("id", GONE)
+    assert table.headers["x-next-cursor"] == GONE
 
 
 async def test_a_webhook_from_making_to_removing(api: httpx.AsyncClient):
@@ -149,8 +152,8 @@ async def test_what_is_away_asks_to_come_again(api: httpx.AsyncClient):
 
 
 async def test_the_feed_resumes_after_an_event(store: Store):
-    known = await store.list_events(call_id="01CALL")
-    stream = feed(store, known[2].id, "01CALL", "")
+    known = await store.list_events(call_id=CALL)
+    stream = feed(store, known[2].id, CALL, "")
     async with asyncio.timeout(5):
         assert await anext(stream) == "retry: 2000\n\n"
         assert (await anext(stream)).startswith(f"id: {known[1].id}\nevent: {known[1].type}\ndata: {{")

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
+from ulid import ULID
 
 from pbx_events.cdr.builder import Cdr
 from pbx_events.envelope import Envelope, decode
 from pbx_events.storage.database import Database
 from pbx_events.storage.tables import cdrs, events
 from pbx_runtime.errors import NotFound
+
+ID_MARGIN_MS: Final = 60_000
+"""How far the time inside a call id may be from the time at which the call started: both are of one process and one
+turn of its loop, so this bounds no more than a step of its clock."""
 
 
 class Archive(Database):
@@ -75,13 +80,27 @@ class _Asked:
     until_ms: int | None
 
     def query(self, wanted: list[Any]) -> sa.Select[Any]:
-        """The records of that time that are `wanted`, in no order yet."""
+        """The records of that time that are `wanted`, in no order yet.
+
+        The time bounds the ids too: a page in order of ids then starts where that time does, in every index, and does
+        not walk to it from the newest record.
+        """
         query = sa.select(cdrs.c.id, cdrs.c.document, cdrs.c.revision).where(*wanted)
         if self.since_ms is not None:
-            query = query.where(cdrs.c.started_at_ms >= self.since_ms)
+            query = query.where(
+                cdrs.c.started_at_ms >= self.since_ms, cdrs.c.id >= _first_id(self.since_ms - ID_MARGIN_MS)
+            )
         if self.until_ms is not None:
-            query = query.where(cdrs.c.started_at_ms < self.until_ms)
+            query = query.where(
+                cdrs.c.started_at_ms < self.until_ms, cdrs.c.id < _first_id(self.until_ms + ID_MARGIN_MS)
+            )
         return query.where(cdrs.c.id < self.before) if self.before else query
+
+
+def _first_id(at_ms: int) -> str:
+    """The least ULID of a millisecond."""
+    clamped = min(max(at_ms, 0), 2**48 - 1)
+    return str(ULID.from_bytes(clamped.to_bytes(6, "big") + bytes(10)))
 
 
 def _either(asked: _Asked, wanted: list[Any], user: str) -> sa.Select[Any]:
