@@ -150,6 +150,10 @@ native-check: setup ## The native datapath's C under ASan and UBSan: random pack
 native-fuzz: ## Fuzz the native datapath's packet path with libFuzzer: ARGS=-max_total_time=60
 	@$(MAKE) --no-print-directory -C services/media-relay/native fuzz
 
+.PHONY: relay-cycles
+relay-cycles: setup ## 10 000 calls come and go at a relay of each datapath: nothing may be left (root)
+	@PBX_RELAY_CYCLES=10000 $(BIN)/python -m pytest -q -s -n0 tests/integration/test_relay_cycles.py $(ARGS)
+
 .PHONY: bench
 bench: setup setup-tools ## Measure calls, registrations and relaying; table and build/bench.json
 	@PYTHONPATH=tests $(BIN)/python -m load.bench $(ARGS)

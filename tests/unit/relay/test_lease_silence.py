@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pbx_media_relay.lease import LEASE_MAX_S, Leases
-from pbx_media_relay.silence import Silence, SilenceWatch
+from pbx_media_relay.silence import DEAD_MIN, Silence, SilenceWatch
 
 S = 1_000_000_000
 
@@ -87,3 +87,16 @@ def test_a_timeout_of_zero_watches_nothing() -> None:
     watch = SilenceWatch()
     watch.watch("c", 0, 0)
     assert not watch.is_watched("c")
+
+
+def test_calls_that_are_over_leave_nothing_to_look_at() -> None:
+    """Found by relay-cycles: 200 bytes stayed of each call until its timeout was over."""
+    watch = SilenceWatch()
+    for number in range(10):
+        watch.watch(f"live{number}", 3600 * S, number)
+    for number in range(5000):
+        watch.watch(f"c{number}", 3600 * S, 100)
+        watch.forget(f"c{number}")
+    assert len(watch._heap) <= 10 + DEAD_MIN + 20
+    found = list(watch.due(3600 * S + 9, lambda _: 0))
+    assert [each.call_id for each in found] == [f"live{number}" for number in range(10)]

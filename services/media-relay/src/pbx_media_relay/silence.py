@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+DEAD_MIN: Final = 64
+"""Moments of calls that are over, below which it is not worth while to look for them."""
 
 
 class Silence(NamedTuple):
@@ -49,6 +52,17 @@ class SilenceWatch:
         self._number += 1
         self._watched[call_id] = _Watched(timeout_ns, now_ns, self._number)
         heapq.heappush(self._heap, (now_ns + timeout_ns, call_id, self._number))
+        if len(self._heap) > 2 * len(self._watched) + DEAD_MIN:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Takes out the moments of calls that are over: a timeout may be hours, and calls short."""
+        self._heap = [each for each in self._heap if self._is_current(each[1], each[2])]
+        heapq.heapify(self._heap)
+
+    def _is_current(self, call_id: str, number: int) -> bool:
+        watched = self._watched.get(call_id)
+        return watched is not None and watched.number == number
 
     def forget(self, call_id: str) -> None:
         """The call is over, or on hold."""
