@@ -11,7 +11,7 @@ from support.pair import NO_ANSWER_S, Pair
 from support.ports import free_port
 from support.product import Product, Settings, accounts
 
-PAIRS = 120
+PAIRS = 250
 RELAY_PORTS = 1600
 """200 slots: the largest test has 100 calls at once, and its slots rest afterwards."""
 

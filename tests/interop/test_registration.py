@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.call import establish
 from support.wire import Credentials
 
 if TYPE_CHECKING:
@@ -97,3 +98,15 @@ def test_an_old_cseq_changes_nothing(pair: Pair) -> None:
         phone.register_cseq = 0  # the same Call-ID: out of order (RFC 3261 section 10.3 step 7)
         assert phone.register(expires_s=0).status in (400, 500)
         assert pair.contacts(pair.caller) == [phone.contact]
+
+
+def test_a_contact_that_is_no_sip_address_is_kept_and_never_called(pair: Pair) -> None:
+    with pair.product.phone(pair.callee) as phone:
+        assert phone.register(contacts=("<mailto:bob@pbx.local>",)).status == 200
+        assert pair.contacts(pair.callee) == ["mailto:bob@pbx.local"]
+        pair.play(pair.calling().invite().recv(480).reject_ack())
+        pair.cdr(outcome="unreachable", sip_status=480)
+        assert phone.register().status == 200
+        caller, callee = pair.product.phone(pair.caller), phone
+        with caller:
+            establish(caller, callee).hang_up()

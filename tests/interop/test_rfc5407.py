@@ -1,4 +1,4 @@
-"""The races of RFC 5407, section by section, over each transport; PBX_TRANSPORTS names those (all that phones have)."""
+"""The races of RFC 5407, section by section, over each transport; PBX_TRANSPORTS names those."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.interop
 
-TRANSPORTS = os.environ.get("PBX_TRANSPORTS", "udp,tcp").split(",")
+TRANSPORTS = os.environ.get("PBX_TRANSPORTS", "udp,tcp,tls,ws,udp6").split(",")
 QUIET_S = 0.4
 
 

@@ -62,7 +62,7 @@ def test_wrong_or_no_credentials(wrong: str, status: int) -> None:
         ("1008", Plan(answer_status=486), 486),
         ("1008", Plan(answer_status=603, ring_after=None), 603),
         ("1008", Plan(answer_status=404), 404),
-        ("1008", Plan(answer_status=302), 302),
+        ("1008", Plan(answer_status=302), 480),
     ],
 )
 def test_attempts_that_fail(user: str, plan: Plan, status: int) -> None:

@@ -34,6 +34,7 @@ REASONS: Mapping[int, str] = {
     183: "Session Progress",
     200: "OK",
     202: "Accepted",
+    302: "Moved Temporarily",
     404: "Not Found",
     405: "Method Not Allowed",
     408: "Request Timeout",
@@ -233,13 +234,14 @@ class Caller(_Script):
         content: str = "",
         max_forwards: int = 70,
         to_domain: bool = False,
+        contact: str | None = None,
     ) -> Self:
-        """A request outside a dialog, without credentials."""
+        """A request outside a dialog, without credentials. `contact` takes the place of the Contact line."""
         uri = f"sip:{self.domain}" if to_domain else f"sip:{self.callee}@{self.domain}"
         to = f"sip:{self.callee}@{self.domain}"
         lines = f"{method} {uri} SIP/2.0\n" + self._via() + self._from + f"To: <{to}>\n"
         lines += f"Call-ID: [call_id]\nCSeq: {self.cseq} {method}\nMax-Forwards: {max_forwards}\n"
-        lines += self._contact + _AGENT
+        lines += (self._contact if contact is None else contact) + _AGENT
         self._invite_at = len(self._elements)
         return self._send(lines + headers, body, reliable=True, content=content)
 
@@ -252,12 +254,13 @@ class Caller(_Script):
         headers: str = "",
         content: str = "",
         to_domain: bool = False,
+        contact: str | None = None,
     ) -> Self:
         """The challenge to `outside`, and the request again with credentials."""
         self._add(f'<recv response="{status}" auth="true"/>')
         self.cseq += 1
         headers += self._authentication()
-        return self.outside(method, body=body, headers=headers, content=content, to_domain=to_domain)
+        return self.outside(method, body=body, headers=headers, content=content, to_domain=to_domain, contact=contact)
 
     def _authentication(self) -> str:
         if self.password.startswith("["):

@@ -46,6 +46,8 @@ class Plan:
     answer_after: float | None = 1.0
     """None: never."""
     answer_status: int = 200
+    contacts: tuple[str, ...] = ()
+    """Contact values of a failure: where a 3xx sends the caller."""
     answer_sdp: bool = True
     reply_inside: int = 200
     """To a re-INVITE or UPDATE."""
@@ -303,7 +305,8 @@ class Ua:
             return
         status = call.status = self.plan.answer_status
         if status >= 300:
-            self._respond(call.received, status)
+            headers = tuple(("Contact", contact) for contact in self.plan.contacts)
+            self.endpoint.send_response(call.received, status, self.now, headers=headers)
             self._over(call, "self")
             return
         call.stage = Stage.UP

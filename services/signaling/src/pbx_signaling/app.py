@@ -81,7 +81,11 @@ class Signaling:
         key = bytes.fromhex(settings.nonce_key.get_secret_value()) if settings.nonce_key else os.urandom(32)
         config = CoreConfig(
             domain=settings.domain,
-            calls=CallPolicy(no_answer_s=settings.no_answer_s, longest_s=settings.longest_call_s),
+            calls=CallPolicy(
+                no_answer_s=settings.no_answer_s,
+                longest_s=settings.longest_call_s,
+                redirects=settings.sip_redirects,
+            ),
             sessions=SessionPolicy(settings.session_expires_s, settings.session_min_se_s),
             headers=HeaderPolicy(settings.sip_headers),
             trusted=Trust(settings.sip_trusted),

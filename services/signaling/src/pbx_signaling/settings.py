@@ -85,6 +85,8 @@ class SignalingSettings(ServiceSettings):
     sip_trusted: CommaList = ()
     """Networks and addresses of peers with whom caller identities are exchanged (RFC 3325)."""
     transactions_max: int = Field(default=200_000, gt=0)
+    sip_redirects: int = Field(default=5, ge=0, le=20)
+    """Times that a call follows a callee's 3xx to another user of our domain; 0: never."""
     no_answer_s: float = Field(default=120.0, gt=0)
     session_expires_s: int = Field(default=1800, ge=0, le=86_400)
     """Session timer asked of each phone (RFC 4028); 0: none. Below `session_min_se_s` it means that."""

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 from pbx_signaling.call.asserted import Claim, Presented, asserted_in, present, privacy_of
 from pbx_signaling.call.header_policy import Carried, HeaderPolicy
+from pbx_signaling.call.redirect import users_named
 from pbx_signaling.call.trust import Trust
 
 if TYPE_CHECKING:
     from pbx_sip.address import Flow
-    from pbx_sip.message.message import Message
+    from pbx_sip.message.message import Message, Response
 
 IDENTITY: Final = frozenset({"P-Asserted-Identity", "Privacy"})
 
@@ -51,6 +52,10 @@ class Border:
         if privacy:
             identity.append(("Privacy", ";".join(privacy)))
         return (*carried, *identity)
+
+    def users_named(self, response: Response) -> tuple[str, ...]:
+        """The users of our domain to whom a callee's 3xx sends the call on."""
+        return users_named(response, self._domain)
 
     def put(self, message: Message, carried: Carried, flow: Flow) -> None:
         """Writes what came from the other leg into a message to the peer at the end of a flow."""

@@ -52,6 +52,8 @@ class Call:
     target: e.Target | None = None
     targets: list[e.Target] = field(default_factory=list)
     """Targets not tried yet."""
+    redirected: list[str] = field(default_factory=list)
+    """Addresses-of-record whose phones sent the call on (3xx)."""
     answered: float | None = None
     ended: float | None = None
     ending: Ending | None = None
@@ -120,7 +122,10 @@ class Call:
             self._refuse(480, "not_registered", Outcome.UNREACHABLE, 20, now)
         else:
             self.targets = list(signal.targets)
-            self._allocate(now)
+            if self.media.slot is None:
+                self._allocate(now)
+            else:
+                self._dial_first()
 
     def _allocate(self, now: float) -> None:
         try:
@@ -134,6 +139,9 @@ class Call:
 
     def _media_ready(self, signal: e.MediaReady, now: float) -> None:
         self.media.slot = signal.slot
+        self._dial_first()
+
+    def _dial_first(self) -> None:
         self._do(c.ClearDeadline(Deadline.SETUP), c.SetDeadline(Deadline.NO_ANSWER, self.policy.no_answer_s))
         self._dial_next()
 
@@ -207,6 +215,8 @@ class Call:
         if self.targets and (signal.local or signal.status in (408, 430, 503)):
             self._dial_next()
             return
+        if self._sent_on(signal.users):
+            return
         ending = ending_of_rejection(signal)
         self._end(
             ending,
@@ -214,20 +224,22 @@ class Call:
             c.Reject(ending.sip_status, ending.sip_reason, signal.cause, signal.retry_after_s, headers=signal.headers),
         )
 
+    def _sent_on(self, users: tuple[str, ...]) -> bool:
+        """Whether the callee's 3xx is followed: to the first user that this call was not at yet, not for ever."""
+        been = {self.aor, *self.redirected}
+        onward = next((aor for aor in users if aor not in been), "")
+        if not onward or len(self.redirected) >= self.policy.redirects:
+            return False
+        self.redirected.append(self.aor)
+        self.aor, self.targets, self.state = onward, [], State.ROUTING
+        self._do(c.ClearDeadline(Deadline.NO_ANSWER), c.SetDeadline(Deadline.SETUP, self.policy.setup_s))
+        self._do(c.FindTargets(onward))
+        return True
+
     def _cancelled(self, signal: e.Cancelled, now: float) -> None:
-        self._give_up(
-            Ending(
-                Outcome.CANCELLED,
-                Origin.REMOTE,
-                487,
-                "Request Terminated",
-                signal.cause.q850 or 16,
-                "cancelled",
-                Side.CALLER,
-            ),
-            now,
-            signal.cause,
-        )
+        q850 = signal.cause.q850 or 16
+        ending = Ending(Outcome.CANCELLED, Origin.REMOTE, 487, "Request Terminated", q850, "cancelled", Side.CALLER)
+        self._give_up(ending, now, signal.cause)
 
     def _no_answer(self, now: float) -> None:
         self._give_up(
@@ -268,18 +280,8 @@ class Call:
                 self._do(c.Reply(signal.side, signal.exchange, error.status))
                 return
         self.exchanges[signal.exchange] = Exchange(signal.side, signal.ask, offered)
-        self._do(
-            c.Pass(
-                signal.side.other,
-                signal.exchange,
-                signal.ask,
-                content,
-                signal.fork,
-                signal.package,
-                signal.confirms,
-                signal.headers,
-            )
-        )
+        rest = signal.fork, signal.package, signal.confirms, signal.headers
+        self._do(c.Pass(signal.side.other, signal.exchange, signal.ask, content, *rest))
 
     def _offer_inside(self, content: Content, signal: e.Asked) -> Content:
         if signal.ask is Ask.CONFIRM_PROGRESS and self.media.owes_answer(signal.side):
@@ -301,17 +303,8 @@ class Call:
             may_offer = exchange.ask is Ask.MODIFY and not exchange.offered
             content = self._carried(content, signal.side, provisional=not final, may_offer=may_offer)
             self._note_hold(exchange.by)
-        self._do(
-            c.Reply(
-                exchange.by,
-                signal.exchange,
-                signal.status,
-                signal.reason,
-                content,
-                signal.retry_after_s,
-                signal.headers,
-            )
-        )
+        rest = content, signal.retry_after_s, signal.headers
+        self._do(c.Reply(exchange.by, signal.exchange, signal.status, signal.reason, *rest))
 
     def _confirmed(self, signal: e.Confirmed, now: float) -> None:
         if self.exchanges.pop(signal.exchange, None) is None:

@@ -111,6 +111,9 @@ def ending_of_rejection(rejected: Rejected) -> Ending:
     """What a refusal of the callee means; the status is the one to give to the caller."""
     status = _FOR_CALLER.get(rejected.status, rejected.status)
     outcome, word = _OUTCOMES.get(status, (Outcome.FAILED, "refused"))
+    if rejected.status < 400:
+        # The caller could do nothing with a 3xx of ours: where it points is behind us.
+        status, outcome, word = 480, Outcome.UNREACHABLE, "redirected"
     if rejected.local:
         word = "transport" if status == 503 else "no_response"
     reason = rejected.reason if status == rejected.status else ""

@@ -104,6 +104,8 @@ class Rejected:
     local: bool = False
     """No answer came at all; `status` is ours (408, 503)."""
     headers: Carried = ()
+    users: tuple[str, ...] = ()
+    """Addresses-of-record of our own domain to which a 3xx points."""
 
 
 @dataclass(slots=True)

@@ -241,7 +241,8 @@ class OutboundLeg(Leg):
         self.end()
         retry = wire.seconds(response.first("Retry-After"))
         cause, headers = reason.cause_of(response), self.sip.border.taken(response, self.flow)
-        self.tell(Rejected(response.status, response.reason, cause, retry, headers=headers))
+        users = self.sip.border.users_named(response)
+        self.tell(Rejected(response.status, response.reason, cause, retry, headers=headers, users=users))
 
     def resent(self, sent: Sent, key: Key) -> None:
         """The INVITE goes another way; so would its CANCEL."""

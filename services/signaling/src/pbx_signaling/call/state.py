@@ -45,6 +45,8 @@ class CallPolicy:
     """Ringing. RFC 3261 gives proxies more than three minutes (timer C); voicemail and people expect less."""
     longest_s: float = 14_400.0
     """A whole call. Four hours: what remains when both phones vanished and no media timeout was set."""
+    redirects: int = 5
+    """Times that a call follows a 3xx to another user of our domain; 0: never. More than this is a mistake."""
     release_s: float = 0.25
     """Waiting for the relay's statistics; below T1, so that a BYE is answered before it is repeated."""
 

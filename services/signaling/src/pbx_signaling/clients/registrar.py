@@ -32,6 +32,9 @@ REFUSALS: Final = {
     pb.VERDICT_FORBIDDEN: Refused(403),
 }
 
+SIP_SCHEMES: Final = ("sip:", "sips:")
+"""A contact may be any URI (RFC 3261 section 10.2.1); a call goes to these."""
+
 
 class GrpcRegistrar:
     """One registrar (or the service in front of its replicas)."""
@@ -77,7 +80,8 @@ class GrpcRegistrar:
                 answer(_failure(result, error))
             else:
                 found = result.lookup
-                answer(Found(found.known, [_target(binding) for binding in found.bindings]))
+                reachable = [binding for binding in found.bindings if binding.uri[:5].lower().startswith(SIP_SCHEMES)]
+                answer(Found(found.known, [_target(binding) for binding in reachable]))
 
         self.client.submit(pb.Command(lookup=pb.LookupRequest(aor=aor)), done, timeout_s=TIMEOUT_S)
 
