@@ -14,6 +14,7 @@ from support.waiting import until
 from support.wire import audio_sdp
 
 pytestmark = pytest.mark.interop
+REPLICAS = ("signaling-1", "signaling-2")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def udp_phone(product: Product, user: str, index: int) -> Phone:
 
 def reachable(product: Product) -> None:
     """Until the replicas know of each other, which takes a turn of their leases."""
-    for replica in ("signaling-1", "signaling-2"):
+    for replica in REPLICAS:
         until(
             lambda replica=replica: product.metrics(replica).sum("pbx_signaling_peers"),
             timeout_s=10,
@@ -70,6 +71,9 @@ def test_a_call_to_a_phone_on_the_other_replica(replicas: Product) -> None:
         assert caller.expect(200)
     assert replicas.cdr(caller="2000")["outcome"] == "answered"
     replicas.assert_all_released()
+    carried = [replicas.metrics(replica).sum("pbx_signaling_peer_carried_total") for replica in REPLICAS]
+    assert min(carried) > 0, "each carries for the other"
+    assert sum(replicas.metrics(replica).sum("pbx_signaling_peer_dropped_total") for replica in REPLICAS) == 0
 
 
 def test_a_cancelled_call_and_a_connection_that_breaks_while_it_rings(replicas: Product) -> None:

@@ -148,7 +148,9 @@ class Signaling:
         )
         await serve_http(lifecycle, system_app(self._health, lifecycle.registry), settings.http_listen)
         await self._listeners.open()
-        lifecycle.registry.register(TransportCollector(self._listeners, self.registration.flows, self.peering))
+        lifecycle.registry.register(
+            TransportCollector(self._listeners, self.registration.flows, self.peering, self.peers)
+        )
         lifecycle.on_stop(self._end_calls, "calls")
 
     def _add_services(self, server: grpc.aio.Server, service: SignalingService) -> None:

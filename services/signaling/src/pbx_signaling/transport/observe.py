@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from pbx_signaling.transport.stream import Closed, StreamListener
 
 if TYPE_CHECKING:
+    from pbx_signaling.clients.peers import Peers
     from pbx_signaling.flows import RegisteredFlows
     from pbx_signaling.peering import Peering
     from pbx_signaling.transport.listeners import Listeners
@@ -19,10 +20,17 @@ if TYPE_CHECKING:
 class TransportCollector(Collector):
     """Per listener ("udp4", "tls6"); reasons are those of `Closed`."""
 
-    def __init__(self, listeners: Listeners, flows: RegisteredFlows, peering: Peering | None = None) -> None:
+    def __init__(
+        self,
+        listeners: Listeners,
+        flows: RegisteredFlows,
+        peering: Peering | None = None,
+        peers: Peers | None = None,
+    ) -> None:
         self._listeners = listeners
         self._flows = flows
         self._peering = peering
+        self._peers = peers
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """All of them."""
@@ -33,6 +41,11 @@ class TransportCollector(Collector):
         yield GaugeMetricFamily("pbx_signaling_registered_flows", "Connections that carry a registration", len(flows))
         if self._peering is not None:
             yield GaugeMetricFamily("pbx_signaling_peers", "Other replicas that live", len(self._peering.alive))
+        if self._peers is not None:
+            yield CounterMetricFamily("pbx_signaling_peer_carried", "Messages for another replica", self._peers.carried)
+            yield CounterMetricFamily(
+                "pbx_signaling_peer_dropped", "Of these, such as reached none", self._peers.dropped
+            )
         certificates = listeners.certificates
         if certificates is not None:
             yield GaugeMetricFamily(
