@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,18 @@ async def test_a_delivery_that_waits_is_hastened(store: Store):
     assert await store.due("w1", 1000, 10) == []
     await store.hasten("w1")
     assert (await store.due("w1", 1000, 10))[0].attempts == 1
+
+
+async def test_the_last_error_of_an_endpoint_is_that_of_its_newest_attempt(store: Store):
+    other = replace(HOOK, id="w2")
+    for hook in (HOOK, other, replace(HOOK, id="w3")):
+        await store.add_webhook(hook)
+    await store.take(decoded(answered_call()), [HOOK, other])
+    for hook_id, statuses in (("w1", (500, 204)), ("w2", (204, 503))):
+        first, second = (await store.due(hook_id, 1000, 10))[:2]
+        for due, status in zip((first, second), statuses, strict=True):
+            await store.settle([Outcome(hook_id, due, DELIVERED, 0, 5, 7, status, f"answer {status}")])
+    assert await store.last_errors() == {"w2": "503 answer 503"}
 
 
 async def test_a_secret_is_rotated(store: Store):
