@@ -113,7 +113,7 @@ def _round(product: Product, seconds: float, chance: random.Random, corpus: list
                 with contextlib.suppress(OSError):
                     chance.choice(sockets).sendto(data, product.sip)
                 if chance.random() < 0.01:
-                    _by_tcp(product, data + mutated(chance, corpus))
+                    _by_tcp(product, data + mutated(chance, corpus), chance.choice(SOURCES))
                 sent += 1
             time.sleep(0.005)  # the pace of the attack is real time
     return sent
@@ -130,8 +130,10 @@ def _sockets() -> Iterator[list[socket.socket]]:
         yield sockets
 
 
-def _by_tcp(product: Product, data: bytes) -> None:
-    with contextlib.suppress(OSError), socket.create_connection(product.sip, timeout=1) as one:
+def _by_tcp(product: Product, data: bytes, host: str) -> None:
+    # Never from the address of the honest phones: wrong credentials of theirs from there would shut them out, rightly.
+    to = product.sip
+    with contextlib.suppress(OSError), socket.create_connection(to, timeout=1, source_address=(host, 0)) as one:
         one.sendall(data)
 
 
