@@ -56,8 +56,7 @@ types: setup ## Check types (mypy --strict)
 
 .PHONY: imports
 imports: setup ## Check who imports whom
-	@set -o pipefail; $(BIN)/lint-imports --no-cache | tail -n 8
-	@set -o pipefail; $(BIN)/lint-imports --no-cache --config services/operator/importlinter.toml | tail -n 6
+	@set -o pipefail; $(BIN)/lint-imports --no-cache | tail -n 11
 
 .PHONY: spelling
 spelling: setup ## Check spelling
