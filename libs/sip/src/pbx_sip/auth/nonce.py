@@ -8,7 +8,6 @@ What a nonce alone cannot tell, that its count was used before, the registrar ke
 from __future__ import annotations
 
 import enum
-import hashlib
 import hmac
 from collections.abc import Callable
 from typing import Final
@@ -52,4 +51,4 @@ class NonceMinter:
         return NonceVerdict.VALID if -self.lifetime_s <= age <= self.lifetime_s else NonceVerdict.STALE
 
     def _signature(self, text: str) -> str:
-        return hmac.new(self._key, text.encode(), hashlib.sha256).hexdigest()[:32]
+        return hmac.digest(self._key, text.encode(), "sha256").hex()[:32]

@@ -11,7 +11,7 @@ import errno
 import ipaddress
 import os
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any, Final
 
@@ -193,6 +193,7 @@ class NativeDatapath:
         return packed
 
 
+@lru_cache(maxsize=4096)
 def _address(host: str) -> bytes:
     packed = ipaddress.ip_address(host).packed
     return packed if len(packed) == 16 else MAPPED + packed
