@@ -5,7 +5,6 @@ A short form by default; PBX_RELAY_CYCLES=10000 (`make relay-cycles`) finds a le
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 from collections.abc import Iterator
@@ -22,7 +21,6 @@ from support import procfs
 from support.redis_server import RedisServer
 from support.relay_process import Instance, RelayProcess, endpoint, instance, local, relay_process
 from support.relay_rig import Phone, rtp_packet
-from support.waiting import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("relay")]
 A, B = pb.SIDE_A, pb.SIDE_B
@@ -77,7 +75,7 @@ async def test_calls_that_come_and_go_leave_nothing(
             for number in range(CYCLES // 4, CYCLES):
                 await _call(signaling, number, phones, is_relayed=datapath != "null")
             after = procfs.memory([relay.process.pid]).rss, procfs.descriptors(relay.process.pid)
-            status = await _next_status(signaling)
+            status = (await signaling.stub.GetStatus(pb.GetStatusRequest())).status
             calls = (await signaling.ask(query=pb.QueryRequest())).query.calls
         print(f"{datapath}: {CYCLES} calls, {(after[0] - before[0]) / 1024:.0f} KiB more, {after[1]} descriptors")
         assert len(calls) == 0
@@ -88,12 +86,6 @@ async def test_calls_that_come_and_go_leave_nothing(
         assert sum(file.stat().st_size for file in relay.directory.glob("*.journal")) < JOURNAL_MAX
         if datapath == "ebpf":
             assert _in_the_kernel(pins, relay) == frozenset()
-
-
-async def _next_status(signaling: Instance) -> pb.RelayStatus:
-    seen = len(signaling.statuses)
-    await asyncio.to_thread(until, lambda: len(signaling.statuses) > seen, timeout_s=10, what="the relay's status")
-    return signaling.statuses[-1]
 
 
 def _in_the_kernel(pins: Path, relay: RelayProcess) -> frozenset[int]:

@@ -90,15 +90,11 @@ class Operations:
         self._relay.drain(now_ns + int(deadline_s * 1e9), now_ns)
         return pb.DrainResponse(calls=self.calls())
 
-    async def start_recording(self, request: pb.StartRecordingRequest) -> pb.StartRecordingResponse:
+    def start_recording(self, request: pb.StartRecordingRequest) -> pb.StartRecordingResponse:
         """Begin to record a call; its packets are copied only once there is a file for them."""
         call, _ = self._relay.query(request.call_id)
-        path = await self._recorder.start(call, self.civil.monotonic_ns())
-        try:
-            self._relay.tap(request.call_id)
-        except UnknownCallError:  # released while its worker came up
-            self._recorder.stop(request.call_id, self.civil.monotonic_ns())
-            raise
+        path = self._recorder.start(call, self.civil.monotonic_ns())
+        self._relay.tap(request.call_id)
         return pb.StartRecordingResponse(path=str(path))
 
     def stop_recording(self, request: pb.StopRecordingRequest) -> pb.StopRecordingResponse:
@@ -285,7 +281,7 @@ class RelayServicer(relay_pb2_grpc.RelayServiceServicer):
 
     async def StartRecording(self, request: pb.StartRecordingRequest, context: Context) -> pb.StartRecordingResponse:
         """See the contract."""
-        return await self._operations.start_recording(request)
+        return self._operations.start_recording(request)
 
     async def StopRecording(self, request: pb.StopRecordingRequest, context: Context) -> pb.StopRecordingResponse:
         """See the contract."""

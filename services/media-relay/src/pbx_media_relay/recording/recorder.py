@@ -4,9 +4,9 @@ call."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import socket
+import subprocess
 import sys
 import time
 from collections import deque
@@ -66,8 +66,7 @@ class Recorder:
         self._by_key: dict[int, _Taped] = {}
         self._next_key = 1
         self._link: socket.socket | None = None
-        self._process: asyncio.subprocess.Process | None = None
-        self._starting = asyncio.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
         self._unsent: deque[bytes] = deque()
         self.packets_dropped = 0
         """Copies that the worker could not take; they are missing in files, not in calls."""
@@ -75,19 +74,18 @@ class Recorder:
     def __repr__(self) -> str:
         return f"<Recorder {len(self._by_call)} calls, {self.packets_dropped} copies dropped>"
 
-    async def start(self, call: Call, now_ns: int) -> Path:
+    def start(self, call: Call, now_ns: int) -> Path:
         """Begin to record a call and answer the path; again for the same call, the same path.
 
         Raises ResourceExhausted.
         """
-        async with self._starting:  # one worker for all, one file for a call that two ask to record
-            await self._ensure_worker()
-            known = self._by_call.get(call.id)
-            if known is not None:
-                return known.path
-            if len(self._by_call) >= RECORDINGS_MAX:
-                raise errors.ResourceExhausted(f"{RECORDINGS_MAX} recordings at once")
-            taped = self._register(call)
+        self._ensure_worker()
+        known = self._by_call.get(call.id)
+        if known is not None:
+            return known.path
+        if len(self._by_call) >= RECORDINGS_MAX:
+            raise errors.ResourceExhausted(f"{RECORDINGS_MAX} recordings at once")
+        taped = self._register(call)
         codecs = tuple(self._payload_types(call, side) for side in Side)
         self._say(Open(taped.key, str(taped.path), now_ns, (codecs[0], codecs[1])))
         return taped.path
@@ -133,14 +131,13 @@ class Recorder:
         self.tick()
         if self._link is None or self._process is None:
             return
+        self._is_closing = True
         self._link.shutdown(socket.SHUT_WR)
         try:
-            async with asyncio.timeout(END_S):
-                await self._process.wait()
-        except TimeoutError:
+            await asyncio.to_thread(self._process.wait, END_S)
+        except subprocess.TimeoutExpired:
             _log.error("recording worker does not end")
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            self._process.kill()
         self._read_stored()
         self._unlink()
 
@@ -165,10 +162,10 @@ class Recorder:
         self._unsent.append(encode(word))
         self.tick()
 
-    async def _ensure_worker(self) -> None:
+    def _ensure_worker(self) -> None:
         # A worker whose link is lost is gone, also before its exit status is collected.
         if self._link is not None and self._process is not None:
-            if self._process.returncode is None:
+            if self._process.poll() is None:
                 return
             self._read_stored()
             if self._link is not None:
@@ -177,13 +174,10 @@ class Recorder:
         with theirs:
             ours.setblocking(False)
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "pbx_media_relay.recording.worker",
-                str(theirs.fileno()),
-                pass_fds=(theirs.fileno(),),
-            )
+            # By vfork, as the standard library does it. uvloop's own forks: gRPC's handlers then run in the child and
+            # now and then abort it before it begins.
+            command = [sys.executable, "-m", "pbx_media_relay.recording.worker", str(theirs.fileno())]
+            self._process = subprocess.Popen(command, pass_fds=(theirs.fileno(),))  # noqa: S603  # this package's own module
         self._link = ours
         asyncio.get_running_loop().add_reader(ours.fileno(), self._read_stored)
 
@@ -197,7 +191,10 @@ class Recorder:
                 self._lost(str(error))
                 return
             if not data:
-                self._lost("the worker ended")
+                if self._is_closing:
+                    self._unlink()
+                else:
+                    self._lost("the worker ended")
                 return
             stored = decode_stored(data)
             taped = self._by_key.pop(stored.key, None)
@@ -213,7 +210,7 @@ class Recorder:
 
     def _lost(self, reason: str) -> None:
         """The worker is gone, and the files that it had open end where it did."""
-        status = self._process.returncode if self._process is not None else None
+        status = self._process.poll() if self._process is not None else None
         _log.error("recording worker lost", reason=reason, recordings=len(self._by_key), exit_status=status)
         self._by_call.clear()
         self._by_forward.clear()
