@@ -73,3 +73,10 @@ def test_the_script_is_a_whole_call():
 def test_what_is_no_snapshot_is_refused(data: bytes):
     with pytest.raises(ValueError, match="snapshot"):
         restore_call(data, CallPolicy())
+
+
+def test_text_that_is_no_utf_8_is_stored_readable():
+    call = fresh()
+    call.dialled = "l\udce9ger"
+    assert stored_and_restored(call).dialled == "l\ufffdger"
+    assert stored_and_restored(call).content == call.content

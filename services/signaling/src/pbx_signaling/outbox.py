@@ -10,6 +10,7 @@ from pbx_runtime.trace import call_traceparent
 from pbx_signaling import ulid
 from pbx_signaling.call.commands import Emit, Record
 from pbx_signaling.call.events import Side
+from pbx_sip.message.text import utf8
 
 if TYPE_CHECKING:
     from pbx_signaling.call.entry import Entry
@@ -42,13 +43,13 @@ def leg_info(leg: Leg | None, codec: str = "") -> pb.LegInfo | None:
     if leg is None:
         return None
     return pb.LegInfo(
-        sip_call_id=leg.call_id,
+        sip_call_id=utf8(leg.call_id),
         local_tag=leg.local_tag,
-        remote_tag=leg.remote_tag,
+        remote_tag=utf8(leg.remote_tag),
         transport=leg.flow.transport.name.lower(),
         remote_address=str(leg.flow.remote),
-        user_agent=leg.remote_user_agent,
-        codec=codec,
+        user_agent=utf8(leg.remote_user_agent),
+        codec=utf8(codec),
         final_status=leg.final_status,
     )
 
@@ -58,10 +59,10 @@ def _initiated(event: pb.Event, entry: Entry, emit: Emit) -> None:
     user, _, domain = call.claimed.partition("@")
     event.call_initiated.CopyFrom(
         pb.CallInitiated(
-            caller=call.caller or user,
-            caller_name=call.caller_name or entry.attempt.display_name,
-            dialled=call.dialled,
-            domain=domain,
+            caller=utf8(call.caller or user),
+            caller_name=utf8(call.caller_name or entry.attempt.display_name),
+            dialled=utf8(call.dialled),
+            domain=utf8(domain),
             leg=leg_info(entry.caller),
         )
     )
@@ -71,8 +72,8 @@ def _dialing(event: pb.Event, entry: Entry, emit: Emit) -> None:
     call, slot = entry.call, entry.call.media.slot
     event.call_dialing.CopyFrom(
         pb.CallDialing(
-            callee=call.aor,
-            target=call.target.uri if call.target else "",
+            callee=utf8(call.aor),
+            target=utf8(call.target.uri) if call.target else "",
             leg=leg_info(entry.callee),
             relay_id=slot.relay if slot else "",
             relay_port=slot.first_port if slot else 0,
@@ -94,7 +95,7 @@ def _answered(event: pb.Event, entry: Entry, emit: Emit) -> None:
         pb.CallAnswered(
             callee_leg=leg_info(entry.callee, media.codec_of(Side.CALLEE)),
             caller_leg=leg_info(entry.caller, media.codec_of(Side.CALLER)),
-            connected=entry.call.target.aor.partition("@")[0] if entry.call.target else "",
+            connected=utf8(entry.call.target.aor.partition("@")[0]) if entry.call.target else "",
         )
     )
 
@@ -124,7 +125,7 @@ def _ended(event: pb.Event, entry: Entry, emit: Emit) -> None:
             origin=ending.origin,  # type: ignore[arg-type]
             by=_side(ending.by),
             sip_status=ending.sip_status,
-            sip_reason=ending.sip_reason,
+            sip_reason=utf8(ending.sip_reason),
             q850_cause=ending.q850_cause,
             cause=ending.word,
             caller_leg=leg_info(entry.caller, call.media.codec_of(Side.CALLER)),

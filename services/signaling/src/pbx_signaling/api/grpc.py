@@ -11,6 +11,7 @@ from pbx.signaling.v1 import signaling_pb2 as pb
 from pbx.signaling.v1 import signaling_pb2_grpc
 from pbx_signaling.call.events import Ordered, Signal
 from pbx_signaling.call.state import State
+from pbx_sip.message.text import utf8
 
 if TYPE_CHECKING:
     from pbx_signaling.call.entry import Entry
@@ -81,8 +82,8 @@ class SignalingService(signaling_pb2_grpc.SignalingServiceServicer):
         return pb.Call(
             call_id=call.call_id,
             state=STATES.get(call.state, pb.CALL_STATE_ENDING),
-            caller=call.caller or call.claimed.partition("@")[0],
-            callee=call.dialled,
+            caller=utf8(call.caller or call.claimed.partition("@")[0]),
+            callee=utf8(call.dialled),
             started_at_ms=call.started_ms,
             answered_at_ms=answered,
             caller_leg=_leg(entry.caller),
@@ -96,11 +97,11 @@ def _leg(leg: Leg | None) -> pb.Leg | None:
     if leg is None:
         return None
     return pb.Leg(
-        sip_call_id=leg.call_id,
+        sip_call_id=utf8(leg.call_id),
         local_tag=leg.local_tag,
-        remote_tag=leg.remote_tag,
+        remote_tag=utf8(leg.remote_tag),
         remote_address=str(leg.flow),
-        user_agent=leg.remote_user_agent,
+        user_agent=utf8(leg.remote_user_agent),
     )
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from pbx_signaling.call.call import Call
 from pbx_signaling.call.state import CallPolicy
+from pbx_sip.message.text import utf8
 
 if TYPE_CHECKING:
     from pbx_signaling.call.entry import Entry
@@ -48,14 +49,26 @@ def leg_state(leg: Leg | None) -> dict[str, Any] | None:
 
 def encode(entry: Entry) -> bytes:
     """The snapshot of a live call (key sig:call:<id>)."""
-    return _encoder.encode(
-        {
-            "version": VERSION,
-            "call": call_state(entry.call),
-            "caller": leg_state(entry.caller),
-            "callee": leg_state(entry.callee),
-        }
-    )
+    document = {
+        "version": VERSION,
+        "call": call_state(entry.call),
+        "caller": leg_state(entry.caller),
+        "callee": leg_state(entry.callee),
+    }
+    try:
+        return _encoder.encode(document)
+    except UnicodeEncodeError:
+        # Text of a peer that is no UTF-8. Rare, and so are tags among it: what it names is found again all the same.
+        return _encoder.encode(_readable(msgspec.to_builtins(document, builtin_types=(bytes,))))
+
+
+def _readable(value: Any) -> Any:
+    """The same with text that can be encoded."""
+    if isinstance(value, str):
+        return utf8(value)
+    if isinstance(value, dict):
+        return {key: _readable(each) for key, each in value.items()}
+    return [_readable(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def restore_call(data: bytes, policy: CallPolicy) -> Call:

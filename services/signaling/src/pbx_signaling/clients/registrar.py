@@ -13,6 +13,7 @@ from pbx_runtime.errors import ServiceError
 from pbx_runtime.grpc_channel import open_channel
 from pbx_signaling.call.events import Authenticated, Found, Refused, ServiceFailed, Signal, Target
 from pbx_signaling.registration import CurrentBinding, Registered
+from pbx_sip.message.text import utf8
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -60,9 +61,9 @@ class GrpcRegistrar:
         command = pb.Command(
             authenticate=pb.AuthenticateRequest(
                 method=method,
-                authorization=attempt.authorization,
+                authorization=utf8(attempt.authorization),
                 body=attempt.body,
-                aor=attempt.claimed,
+                aor=utf8(attempt.claimed),
                 source_host=attempt.source.host,
             )
         )
@@ -83,28 +84,28 @@ class GrpcRegistrar:
                 reachable = [binding for binding in found.bindings if binding.uri[:5].lower().startswith(SIP_SCHEMES)]
                 answer(Found(found.known, [_target(binding) for binding in reachable]))
 
-        self.client.submit(pb.Command(lookup=pb.LookupRequest(aor=aor)), done, timeout_s=TIMEOUT_S)
+        self.client.submit(pb.Command(lookup=pb.LookupRequest(aor=utf8(aor))), done, timeout_s=TIMEOUT_S)
 
     def register(self, ask: RegisterAsk, answer: Callable[[Registered], None]) -> None:
         """Puts a REGISTER to the registrar."""
         flow = ask.flow
         request = pb.RegisterRequest(
-            aor=ask.aor,
+            aor=utf8(ask.aor),
             contacts=[_contact(contact) for contact in ask.contacts],
             remove_all=ask.remove_all,
-            call_id=ask.call_id,
+            call_id=utf8(ask.call_id),
             cseq=ask.cseq,
             flow=self._flow(flow),
-            path=ask.path,
-            user_agent=ask.user_agent,
+            path=[utf8(value) for value in ask.path],
+            user_agent=utf8(ask.user_agent),
         )
         if ask.authorization:
             request.credentials.CopyFrom(
                 pb.AuthenticateRequest(
                     method="REGISTER",
-                    authorization=ask.authorization,
+                    authorization=utf8(ask.authorization),
                     body=ask.body,
-                    aor=ask.aor,
+                    aor=utf8(ask.aor),
                     source_host=flow.remote.host,
                 )
             )
@@ -119,7 +120,7 @@ class GrpcRegistrar:
 
     def unregister(self, aor: str, flow: Flow, answer: Callable[[bool], None]) -> None:
         """Removes the bindings of an address-of-record that came over a flow of ours; whether that was done."""
-        request = pb.UnregisterRequest(aor=aor, flow=self._flow(flow))
+        request = pb.UnregisterRequest(aor=utf8(aor), flow=self._flow(flow))
 
         def done(result: pb.Result | None, error: ServiceError | None) -> None:
             answer(result is not None and not result.HasField("error"))
@@ -156,10 +157,10 @@ def _failure(result: pb.Result | None, error: ServiceError | None) -> ServiceFai
 
 def _contact(contact: RequestedContact) -> pb.Contact:
     return pb.Contact(
-        uri=contact.uri,
+        uri=utf8(contact.uri),
         expires_s=contact.expires_s,
         q_thousandths=contact.q_thousandths,
-        sip_instance=contact.sip_instance,
+        sip_instance=utf8(contact.sip_instance),
         reg_id=contact.reg_id,
     )
 

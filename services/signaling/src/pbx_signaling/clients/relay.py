@@ -14,6 +14,7 @@ from pbx_runtime.errors import ServiceError
 from pbx_runtime.grpc_channel import open_channel
 from pbx_signaling.call.events import MediaReady, MediaReleased, MediaSilent, MediaUnavailable, Signal
 from pbx_signaling.media.stream import Slot, StreamEndpoint, StreamStatistics
+from pbx_sip.message.text import utf8
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -174,12 +175,12 @@ def _endpoint(endpoint: StreamEndpoint, *, relatch: bool) -> pb.StreamEndpoint:
         media=pb.Media.ValueType(endpoint.media),
         direction=pb.Direction.ValueType(endpoint.direction),
         rtcp_mux=endpoint.rtcp_mux,
-        signaling_host=endpoint.signaling_host,
+        signaling_host=utf8(endpoint.signaling_host),
         relatch=relatch,
         payload_types=[
             pb.PayloadType(
                 number=codec.number,
-                encoding=codec.encoding,
+                encoding=utf8(codec.encoding),
                 clock_rate_hz=codec.clock_rate_hz,
                 channels=codec.channels,
                 ptime_ms=codec.ptime_ms,
@@ -188,9 +189,9 @@ def _endpoint(endpoint: StreamEndpoint, *, relatch: bool) -> pb.StreamEndpoint:
         ],
     )
     if endpoint.port:
-        message.rtp.host, message.rtp.port = endpoint.host, endpoint.port
+        message.rtp.host, message.rtp.port = utf8(endpoint.host), endpoint.port
         if endpoint.rtcp_port:
-            message.rtcp.host, message.rtcp.port = endpoint.rtcp_host, endpoint.rtcp_port
+            message.rtcp.host, message.rtcp.port = utf8(endpoint.rtcp_host), endpoint.rtcp_port
     return message
 
 
