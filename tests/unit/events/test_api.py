@@ -53,7 +53,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 @pytest.fixture
 async def api(store: Store) -> AsyncIterator[httpx.AsyncClient]:
     bindings, calls = Bindings("127.0.0.1:9"), Calls(())
-    app = make_app(Ports(store, bindings, calls, _nothing, _post, lambda: None), Health(), Registry())
+    app = make_app(Ports(store, bindings, calls, _nothing, _post, lambda: None, asyncio.Event()), Health(), Registry())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
         yield client
     await bindings.close()
@@ -125,13 +125,13 @@ async def test_there_are_no_more_webhooks_than_the_limit(api: httpx.AsyncClient,
 
 async def test_feeds_are_limited_and_one_that_ends_makes_room(store: Store):
     feeds = Feeds(most=1)
-    first = feeds.counted(feed(store, "", "", ""))
+    first = feeds.counted(feed(store, "", "", "", asyncio.Event()))
     assert await anext(first) == "retry: 2000\n\n"
     with pytest.raises(Unavailable, match="1 clients follow"):
-        feeds.counted(feed(store, "", "", ""))
+        feeds.counted(feed(store, "", "", "", asyncio.Event()))
     await first.aclose()
     assert feeds.open == 0
-    assert await anext(feeds.counted(feed(store, "", "", ""))) == "retry: 2000\n\n"
+    assert await anext(feeds.counted(feed(store, "", "", "", asyncio.Event()))) == "retry: 2000\n\n"
 
 
 async def test_the_document_for_people_names_every_route_and_filter(api: httpx.AsyncClient):
@@ -153,11 +153,20 @@ async def test_what_is_away_asks_to_come_again(api: httpx.AsyncClient):
 
 async def test_the_feed_resumes_after_an_event(store: Store):
     known = await store.list_events(call_id=CALL)
-    stream = feed(store, known[2].id, CALL, "")
+    stream = feed(store, known[2].id, CALL, "", asyncio.Event())
     async with asyncio.timeout(5):
         assert await anext(stream) == "retry: 2000\n\n"
         assert (await anext(stream)).startswith(f"id: {known[1].id}\nevent: {known[1].type}\ndata: {{")
         assert (await anext(stream)).startswith(f"id: {known[0].id}\n")
+
+
+async def test_a_feed_ends_when_the_process_stops(store: Store):
+    stopping = asyncio.Event()
+    stream = feed(store, "", "", "", stopping)
+    assert await anext(stream) == "retry: 2000\n\n"
+    asyncio.get_running_loop().call_soon(stopping.set)
+    async with asyncio.timeout(0.4):
+        assert [text async for text in stream] == []
 
 
 NASTY: list[Any] = ["", "\x00", "\ufffd", "'; DROP TABLE cdrs; --", "9" * 300, "-1", "1e400", "null", "9999-99-99"]

@@ -111,7 +111,14 @@ async def main(lifecycle: Lifecycle, settings: EventsSettings) -> None:
     lifecycle.start(survey(), "survey")
     await serve_grpc(lifecycle, settings.grpc_listen)
     ports = Ports(
-        store, bindings, calls, hooks_changed, deliveries.sender.post, deliveries.wake, settings.webhook_allow_private
+        store,
+        bindings,
+        calls,
+        hooks_changed,
+        deliveries.sender.post,
+        deliveries.wake,
+        lifecycle.stopping,
+        settings.webhook_allow_private,
     )
     tokens = Tokens(settings.api_token, settings.api_read_token)
     if not (tokens.admin or tokens.read or settings.http_listen.is_loopback):

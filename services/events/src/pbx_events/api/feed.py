@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final
 
 import msgspec
@@ -51,12 +51,14 @@ class Feeds:
             self.open -= 1
 
 
-async def feed(store: Store, last_id: str, call_id: str, kind: str) -> AsyncGenerator[str, None]:
-    """Events after `last_id`, or from now on where it is empty, until the client goes away."""
+async def feed(
+    store: Store, last_id: str, call_id: str, kind: str, stopping: asyncio.Event
+) -> AsyncGenerator[str, None]:
+    """Events after `last_id`, or from now on where it is empty, until the client goes away or this process stops."""
     last = last_id or await _newest(store)
     spoke_at = time.monotonic()
     yield "retry: 2000\n\n"
-    while True:
+    while not stopping.is_set():
         try:
             found = await store.list_events(after=last, limit=PAGE, call_id=call_id, kind=kind)
         except Unavailable:
@@ -71,7 +73,8 @@ async def feed(store: Store, last_id: str, call_id: str, kind: str) -> AsyncGene
         if time.monotonic() - spoke_at >= KEEP_ALIVE_S:
             spoke_at = time.monotonic()
             yield ": still here\n\n"
-        await asyncio.sleep(POLL_S)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), POLL_S)
 
 
 async def _newest(store: Store) -> str:

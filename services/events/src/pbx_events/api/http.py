@@ -105,7 +105,7 @@ def _records(app: FastAPI, ports: Ports) -> None:
         As server-sent events where `text/event-stream` is accepted: from now on, or after `Last-Event-ID`.
         """
         if MEDIA_TYPE in accept:
-            stream = feeds.counted(feed(store, last_event_id or after, call_id, type))
+            stream = feeds.counted(feed(store, last_event_id or after, call_id, type, ports.stopping))
             return StreamingResponse(stream, media_type=MEDIA_TYPE, headers={"cache-control": "no-store"})
         found = await store.list_events(after=after, before=cursor, limit=limit + 1, call_id=call_id, kind=type)
         return _page([cloud_event(event) for event in found], limit, "id")

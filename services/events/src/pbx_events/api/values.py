@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -44,6 +45,8 @@ class Ports:
     """One attempt to deliver a body under a message id."""
     wake: Callable[[], None]
     """There may be something to deliver."""
+    stopping: asyncio.Event
+    """Set when the process ends: feeds do then."""
     allow_private: bool = False
 
 
