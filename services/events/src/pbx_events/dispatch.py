@@ -1,7 +1,9 @@
 """Reads the outbox with a consumer group and acknowledges only what is in the store.
 
-What a reader that died had taken and not acknowledged is claimed by the others. The stream is trimmed behind what all
-have acknowledged, never before it.
+Of several replicas one reads, by a lease in SQL: two would store the events of a call in any order (and write
+transactions take turns anyhow). Whoever gets the lease first takes what others had read and not acknowledged, so that
+events are stored in the order of the stream also where a reader died. The stream is trimmed behind what is
+acknowledged, never before it.
 
 Theory of operation. An idle reader waits in one blocking read. Once there is work it reads every GATHER_S: one
 read, one transaction in SQL, one acknowledgement that leaves with the next read, however many events that are.
@@ -17,6 +19,7 @@ from pbx_events.envelope import Envelope, decode
 from pbx_events.storage.store import Store
 from pbx_events.storage.subscription import Webhook
 from pbx_runtime import logs
+from pbx_runtime.clock import Clock, SystemClock
 from pbx_runtime.errors import ServiceError
 from pbx_runtime.redis_pipe import PipelinedRedis, RedisError
 
@@ -27,9 +30,12 @@ BATCH: Final = 1000
 BLOCK_MS: Final = 2000
 READ_S: Final = 5.0
 """Longer than a read that blocks: no answer by then means that Redis hangs."""
-CLAIM_AFTER_MS: Final = 30_000
-"""What a reader has held so long it will not acknowledge any more: it is dead, or its batch failed."""
-CLAIM_EVERY_S: Final = 10.0
+LEASE: Final = "outbox"
+LEASE_MS: Final = 20_000
+LEASE_MARGIN_MS: Final = 10_000
+"""A turn needs so much of a lease: READ_S, and a transaction."""
+STANDBY_S: Final = 2.0
+"""Between two looks of a replica whether the lease is free."""
 GATHER_S: Final = 0.1
 """Between two reads: a commit (with its fsync) costs more than many events."""
 RETRY_S: Final = 0.5
@@ -43,12 +49,15 @@ _log = logs.get_logger("dispatch")
 class Dispatch:
     """The one loop from the outbox to the store. `redis` is this loop's own: its reads block."""
 
-    def __init__(self, redis: PipelinedRedis, consumer: str, store: Store) -> None:
+    def __init__(self, redis: PipelinedRedis, consumer: str, store: Store, clock: Clock | None = None) -> None:
         self._redis = redis
         self._consumer = consumer
         self._store = store
+        self._clock = clock or SystemClock()
         self._loop = asyncio.get_running_loop()
-        self._claim_at = 0.0
+        self._leased_until_ms = 0
+        self.is_reader = False
+        """Whether this replica reads; what the reader before it had read is stored."""
         self.hooks: list[Webhook] = []
         self.taken = 0
         self.unreadable = 0
@@ -66,12 +75,16 @@ class Dispatch:
                     await self._create_group()
                     ready = True
                     self.on_state(True, "")
-                await self._turn()
+                if await self._may_read():
+                    await self._turn()
+                else:
+                    self.is_reader = self.is_current = False
+                    await asyncio.sleep(STANDBY_S)
             except ServiceError as error:
                 if ready:
                     _log.warning("the outbox cannot be read", reason=error.detail)
                     self.on_state(False, type(error).__name__)
-                ready = self.is_current = False
+                ready = self.is_reader = self.is_current = False
                 await asyncio.sleep(RETRY_S)
 
     async def _create_group(self) -> None:
@@ -80,9 +93,26 @@ class Dispatch:
         except RedisError as error:
             if error.code != "BUSYGROUP":
                 raise
-        # What this consumer had taken before it was restarted is taken first.
-        while entries := await self._read("0"):
-            await self._take(entries)
+
+    async def _may_read(self) -> bool:
+        """Whether this replica has the lease, and what was read before by whomever is stored."""
+        if not self._store.is_sqlite and not await self._has_lease():
+            return False
+        if not self.is_reader:
+            await self._take_over()
+            self.is_reader = True
+        return True
+
+    async def _has_lease(self) -> bool:
+        now_ms = self._clock.epoch_ms()
+        if self._leased_until_ms - now_ms < LEASE_MARGIN_MS:
+            until_ms = now_ms + LEASE_MS
+            if not await self._store.hold(LEASE, self._consumer, now_ms, until_ms):
+                return False
+            if self._leased_until_ms < now_ms:
+                self.is_reader = False  # somebody else may have read meanwhile
+            self._leased_until_ms = until_ms
+        return True
 
     async def _turn(self) -> None:
         started = self._loop.time()
@@ -90,9 +120,6 @@ class Dispatch:
         self.is_current = not entries
         if entries:
             await self._take(entries)
-        if started >= self._claim_at:
-            self._claim_at = started + CLAIM_EVERY_S
-            await self._claim()
         if entries and len(entries) < BATCH:
             await asyncio.sleep(started + GATHER_S - self._loop.time())
 
@@ -102,12 +129,18 @@ class Dispatch:
         reply = await self._redis.submit(*group, *wait, "STREAMS", STREAM, start, timeout_s=READ_S)
         return _entries(reply[0][1]) if reply else []
 
-    async def _claim(self) -> None:
-        asked = ("XAUTOCLAIM", STREAM, GROUP, self._consumer, CLAIM_AFTER_MS, "0-0", "COUNT", BATCH)
-        entries = _entries((await self._redis.submit(*asked))[1])
-        if entries:
-            _log.info("events of another reader claimed", count=len(entries))
-            await self._take(entries)
+    async def _take_over(self) -> None:
+        """What was read and not acknowledged, by this consumer before or by others, oldest first."""
+        start, count = b"0-0", 0
+        while True:
+            asked = ("XAUTOCLAIM", STREAM, GROUP, self._consumer, 0, start, "COUNT", BATCH)
+            start, found, *_ = await self._redis.submit(*asked, timeout_s=READ_S)
+            if entries := _entries(found):
+                await self._take(entries)
+                count += len(entries)
+            if start == b"0-0":
+                break
+        _log.info("reading the outbox", taken_over=count)
 
     async def take(self, batch: list[Envelope]) -> None:
         """Stores events that came another way than by the stream. Raises Unavailable."""
