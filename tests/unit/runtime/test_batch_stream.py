@@ -114,6 +114,38 @@ async def test_a_turn_is_one_message_each_way() -> None:
         assert [len(response.results) for response in stream.responses_seen] == [100]
 
 
+async def test_what_is_in_no_hurry_goes_with_what_is() -> None:
+    async with Pair(at_once) as pair:
+        await pair.client.submit(command("first"))
+        waiting = pair.client.submit(command("idle"), urgent=False)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert len(pair.streams[0].requests_seen) == 1, "it waits"
+        await asyncio.gather(pair.client.submit(command("urgent")), waiting)
+        assert len(pair.streams[0].requests_seen) == 2
+        names = [each.allocate.call_id for each in pair.streams[0].requests_seen[1].commands]
+        assert names == ["idle", "urgent"]
+
+
+async def test_what_is_in_no_hurry_goes_alone_after_a_while_again_and_again() -> None:
+    async with Pair(at_once) as pair:
+        for number in range(3):
+            both = [pair.client.submit(command(f"{number}.{n}"), urgent=False) for n in range(2)]
+            await asyncio.gather(*both)
+        assert [len(request.commands) for request in pair.streams[0].requests_seen] == [2, 2, 2]
+
+
+async def test_what_is_in_no_hurry_fails_with_the_stream_and_does_not_hold_up_the_next() -> None:
+    async with Pair(at_once) as pair:
+        await pair.client.submit(command("first"))
+        lost = pair.client.submit(command("idle"), urgent=False)
+        pair.streams[0].break_off()
+        with pytest.raises(errors.Unavailable):
+            await lost
+        await eventually(lambda: pair.client.is_up)
+        assert (await pair.client.submit(command("next"), urgent=False)).allocate.relay_id == "next"
+
+
 async def test_a_callback_is_called_once_and_never_inside_submit() -> None:
     async with Pair(at_once) as pair:
         seen: list[Any] = []

@@ -34,6 +34,8 @@ TIMEOUT_S = 2.0
 CONNECT_S = 3.0
 STALL_S = 5.0
 """A peer that let commands time out and said nothing for so long is treated as gone."""
+LINGER_S = 0.005
+"""How long a command that is in no hurry waits for others: a message costs both ends as much as twenty commands."""
 SWEEP_S = 0.05
 """How often timeouts are looked for, and so how late one may fire."""
 _EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # absent from the stubs
@@ -107,6 +109,7 @@ class BatchClient(Generic[C, R]):
         self._next_id = 1
         self._refusal: errors.ServiceError | None = None
         self._sweeper: asyncio.TimerHandle | None = None
+        self._linger: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff()
         self._heard_at = 0.0
@@ -123,22 +126,31 @@ class BatchClient(Generic[C, R]):
         return len(self._pending)
 
     @overload
-    def submit(self, command: C, *, timeout_s: float = TIMEOUT_S) -> asyncio.Future[R]: ...
+    def submit(self, command: C, *, timeout_s: float = TIMEOUT_S, urgent: bool = True) -> asyncio.Future[R]: ...
 
     @overload
-    def submit(self, command: C, callback: Callback[R], *, timeout_s: float = TIMEOUT_S) -> None: ...
+    def submit(
+        self, command: C, callback: Callback[R], *, timeout_s: float = TIMEOUT_S, urgent: bool = True
+    ) -> None: ...
 
     def submit(
-        self, command: C, callback: Callback[R] | None = None, *, timeout_s: float = TIMEOUT_S
+        self,
+        command: C,
+        callback: Callback[R] | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        urgent: bool = True,
     ) -> asyncio.Future[R] | None:
         """Send a command; its id is set here. The callback is called once, never before this returns.
+
+        One that is not `urgent` goes with the next that is, or alone after `LINGER_S`.
 
         Without a callback a future is returned. Errors: `Unavailable` (no stream, or it broke),
         `DeadlineExceeded`, `ResourceExhausted` (`IN_FLIGHT_MAX`).
         """
         if callback is None:
             future: asyncio.Future[R] = self._loop.create_future()
-            self.submit(command, _resolver(future), timeout_s=timeout_s)
+            self.submit(command, _resolver(future), timeout_s=timeout_s, urgent=urgent)
             return future
         if self._refusal is not None:
             self._loop.call_soon(callback, None, self._refusal)
@@ -146,16 +158,18 @@ class BatchClient(Generic[C, R]):
             full = errors.ResourceExhausted(f"{self.name}: {IN_FLIGHT_MAX} commands in flight")
             self._loop.call_soon(callback, None, full)
         else:
-            self._enqueue(command, callback, timeout_s)
+            self._enqueue(command, callback, timeout_s, urgent)
         return None
 
-    def _enqueue(self, command: C, callback: Callback[R], timeout_s: float) -> None:
+    def _enqueue(self, command: C, callback: Callback[R], timeout_s: float, urgent: bool) -> None:
         command.id = self._next_id
         self._pending[self._next_id] = _Entry(callback, self._loop.time() + timeout_s)
         self._next_id += 1
-        if not self._outgoing:
-            self._wakeup.set()
         self._outgoing.append(command)
+        if urgent:
+            self._wakeup.set()
+        elif self._linger is None:
+            self._linger = self._loop.call_later(LINGER_S, self._wakeup.set)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
@@ -168,8 +182,9 @@ class BatchClient(Generic[C, R]):
                 await asyncio.sleep(self._backoff.next())
         finally:
             self._refuse(errors.Unavailable(f"{self.name}: closed"), expected=True)
-            if self._sweeper is not None:
-                self._sweeper.cancel()
+            for timer in (self._sweeper, self._linger):
+                if timer is not None:
+                    timer.cancel()
 
     async def _session(self) -> errors.ServiceError:
         """One stream from its opening to its end; answers why it ended."""
@@ -225,6 +240,9 @@ class BatchClient(Generic[C, R]):
         while True:
             await self._wakeup.wait()
             self._wakeup.clear()
+            if self._linger is not None:
+                self._linger.cancel()
+                self._linger = None
             while self._outgoing:
                 batch, self._outgoing = self._outgoing[:BATCH_MAX], self._outgoing[BATCH_MAX:]
                 if self._some_expired:

@@ -50,6 +50,8 @@ class Call:
     """The user that the caller proved to be; empty before."""
     caller_name: str = ""
     target: e.Target | None = None
+    found: e.Found | None = None
+    """What the registrar said before it knew the caller."""
     targets: list[e.Target] = field(default_factory=list)
     """Targets not tried yet."""
     redirected: list[str] = field(default_factory=list)
@@ -78,6 +80,8 @@ class Call:
             self._do(c.Authenticate())
         else:
             self.receive(e.Authenticated(self.claimed.partition("@")[0], ""), now)
+        # Asked together with the credentials: both questions travel in one message.
+        self._do(c.FindTargets(self.aor))
 
     def receive(self, signal: e.Signal, now: float) -> None:
         """Takes one signal in; `drain` next."""
@@ -99,7 +103,13 @@ class Call:
         self.caller, self.caller_name = signal.user, signal.display_name
         self.state = State.ROUTING
         self._initiate()
-        self._do(c.FindTargets(self.aor))
+        if self.found is not None:
+            found, self.found = self.found, None
+            self._found(found, now)
+
+    def _found_before(self, signal: e.Found, now: float) -> None:
+        """Where the callee is; it counts once the caller is who it claims to be."""
+        self.found = signal
 
     def _initiate(self) -> None:
         """Writes the attempt down, before anything else happens to it."""
@@ -454,6 +464,7 @@ S, C = State, Call
 TABLE: Final[Mapping[tuple[State, type], Action]] = {
     (S.AUTHENTICATING, e.Authenticated): C._authenticated,
     (S.AUTHENTICATING, e.Refused): C._refused,
+    (S.AUTHENTICATING, e.Found): C._found_before,
     (S.ROUTING, e.Found): C._found,
     (S.ALLOCATING, e.MediaReady): C._media_ready,
     (S.ALLOCATING, e.MediaUnavailable): C._no_media,

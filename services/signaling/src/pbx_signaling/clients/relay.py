@@ -162,7 +162,9 @@ class Relays:
             streams = result.release.streams if result is not None and result.HasField("release") else []
             answer(MediaReleased([_statistics(stream) for stream in streams]))
 
-        link.client.submit(pb.Command(release=pb.ReleaseRequest(call_id=call_id)), done, timeout_s=TIMEOUT_S)
+        # In no hurry: only the last event of the call waits for it.
+        command = pb.Command(release=pb.ReleaseRequest(call_id=call_id))
+        link.client.submit(command, done, timeout_s=TIMEOUT_S, urgent=False)
 
 
 def _ignore(result: pb.Result | None, error: ServiceError | None) -> None:
