@@ -19,7 +19,7 @@ from pbx_events.envelope import Envelope, decode
 from pbx_events.storage.store import Store
 from pbx_events.storage.subscription import DEAD, DELIVERED, Outcome, Replay, Webhook
 from pbx_events.storage.tables import metadata
-from pbx_runtime.errors import NotFound
+from pbx_runtime.errors import InvalidArgument, NotFound
 from support.call_events import STARTED_MS, answered_call, cancelled_call
 from support.postgres_server import postgres_server, program
 
@@ -62,6 +62,23 @@ async def test_a_call_is_recorded_once_and_found_by_every_filter(store: Store):
     assert (await store.cdr("01CALL"))["revision"] == 1
     with pytest.raises(NotFound):
         await store.cdr("none")
+
+
+async def test_a_call_to_whatever_somebody_dialled_is_recorded_as_it_was(store: Store):
+    for call_id, dialled in (("01LONG", "9" * 300), ("01NUL", "a\0b")):
+        heard = decoded(answered_call(call_id, callee=dialled))
+        await store.take(heard, [])
+        assert (await store.cdr(call_id))["callee"] == dialled
+    assert [cdr["id"] for cdr in await store.list_cdrs(callee="9" * 128)] == ["01LONG"]
+
+
+async def test_what_sql_refuses_for_its_content_is_told_apart_from_sql_that_is_away(store: Store):
+    if store.is_sqlite:
+        await store.take(decoded(answered_call("9" * 65)), [])  # it minds no width
+        return
+    with pytest.raises(InvalidArgument):
+        await store.take(decoded(answered_call("9" * 65)), [])
+    assert await store.list_events() == []
 
 
 async def test_calls_of_a_time_are_found_also_where_a_clock_stepped_between_id_and_start(store: Store):

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from pbx_events.dispatch import GROUP, LEASE, LEASE_MS, STREAM, Dispatch
+from pbx.events.v1 import events_pb2 as pb
+from pbx_events.dispatch import CLAIM_AFTER_MS, GROUP, LEASE, LEASE_MS, STREAM, UNSTORABLE, Dispatch
 from pbx_events.envelope import Envelope
 from pbx_events.storage.ledger import Taken
 from pbx_events.storage.store import Store
@@ -77,11 +78,16 @@ async def replica(server: RedisServer, store: Store, name: str, clock: Clock | N
         await asyncio.wait(tasks)
 
 
+def events_of(call_id: str) -> Iterator[pb.Event]:
+    for number, event in enumerate(answered_call(), 1):
+        event.call_id, event.id = call_id, f"{call_id[:20]}{number:04d}"
+        yield event
+
+
 async def write(client: Any, call_id: str, sequences: range) -> None:
     """Events of a call, one by one, as its signaling writes them."""
-    for number, event in enumerate(answered_call(), 1):
+    for number, event in enumerate(events_of(call_id), 1):
         if number in sequences:
-            event.call_id, event.id = call_id, f"{call_id}{number:04d}"
             await client.xadd(STREAM, {"e": event.SerializeToString()})
 
 
@@ -159,3 +165,45 @@ async def test_a_reader_that_slept_through_its_lease_takes_over_again(store: Sto
             await client.xreadgroup(GROUP, "e2", {STREAM: ">"}, count=1)  # and dies as well
             clock.advance(LEASE_MS / 1000 + 1)
             assert await stored(store, 3) == {"01CALL": [1, 2, 3]}
+
+
+async def test_an_event_that_sql_refuses_is_set_aside_and_stops_no_other(store: Store):
+    with redis_server() as server:
+        async with redis.asyncio.Redis.from_url(server.url) as client, replica(server, store, "e1") as reader:
+            await write(client, "01CALL", range(1, 3))
+            await write(client, "9" * 65, range(1, 2))  # longer than its column
+            await write(client, "01CALL", range(3, 6))
+            assert await stored(store, 5) == {"01CALL": [1, 2, 3, 4, 5]}
+            async with asyncio.timeout(5):
+                while await client.xlen(STREAM):
+                    await asyncio.sleep(0.02)
+            ((_, kept),) = await client.xrange(UNSTORABLE)
+            assert kept[b"e"] == next(iter(events_of("9" * 65))).SerializeToString()
+            assert (reader.unstorable, reader.taken) == (1, 5)
+
+
+async def test_under_steady_load_the_reader_is_current(store: Store):
+    """The reaper waits for that; it must not have to wait for a quiet night."""
+    with redis_server() as server:
+        async with redis.asyncio.Redis.from_url(server.url) as client, replica(server, store, "e1") as reader:
+            await write(client, "01CALL", range(1, 2))
+            await stored(store, 1)
+            for number in range(20):
+                await write(client, f"01CALL{number}", range(1, 3))
+                await asyncio.sleep(0.03)
+                assert reader.is_current
+
+
+async def test_what_a_former_reader_left_is_taken_after_a_while(store: Store):
+    clock = ManualClock()
+    with redis_server() as server:
+        async with redis.asyncio.Redis.from_url(server.url) as client, replica(server, store, "e1", clock) as reader:
+            await write(client, "01CALL", range(1, 2))
+            await stored(store, 1)
+            await write(client, "01OTHER", range(1, 3))
+            entries = await client.xrange(STREAM)
+            left = [entry_id for entry_id, _ in entries]
+            await client.xclaim(STREAM, GROUP, "e0", 0, left, idle=CLAIM_AFTER_MS + 1, force=True)
+            clock.advance(LEASE_MS / 1000 / 2 + 1)  # the lease is renewed
+            assert (await stored(store, 3))["01OTHER"] == [1, 2]
+            assert reader.is_reader

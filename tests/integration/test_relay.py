@@ -203,7 +203,10 @@ async def test_killed_in_mid_stream_native_is_back_and_the_gap_is_told(
         killed = time.monotonic()
         relay.wait()
         starting = asyncio.create_task(asyncio.to_thread(relay.start))
-        before, after = await _gap(b, killed)
+        try:
+            before, after = await _gap(b, killed)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{relay.log}") from error
         print(f"back {time.monotonic() - killed:.2f} s after the kill, {after - before - 1} packets of 20 ms lost")
         await starting
         for sequence in range(after + 1, after + 11):

@@ -165,7 +165,7 @@ class B2buaNode:
 
     def _found(self, aor: str) -> e.Signal:
         if self.world.registrar_fails:
-            return e.ServiceFailed("down")
+            return e.LookupFailed("down")
         user = aor.partition("@")[0]
         targets = [
             e.Target(f"sip:{user}@{where}", aor, (), 1, where.host, where.port, "udp4", 0, "s1")

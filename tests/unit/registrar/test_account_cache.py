@@ -77,6 +77,12 @@ async def test_what_is_asked_in_one_turn_is_loaded_in_one_batch(rig: Rig) -> Non
     assert [sorted(batch) for batch in rig.source.asked] == [["1004@pbx.local", "1008@pbx.local", "9999@pbx.local"]]
 
 
+@pytest.mark.parametrize("user", ["\x00", "a\x00b", "a\nb", "9" * 400, "\ud800"])
+async def test_a_name_that_no_account_has_is_not_asked_for(rig: Rig, user: str) -> None:
+    assert await find(rig, user) is None
+    assert not rig.source.asked
+
+
 async def test_a_known_account_is_loaded_again_after_its_time(rig: Rig) -> None:
     await find(rig, "1004")
     rig.clock.advance(TTL_S + 0.1)

@@ -46,7 +46,7 @@ def test_nothing_happens_before_the_caller_is_known() -> None:
 
 
 def test_a_caller_who_is_refused_learns_nothing_of_the_callee() -> None:
-    for where in (WHERE, e.Found(False, []), e.Found(True, [])):
+    for where in (WHERE, e.Found(False, []), e.Found(True, []), e.LookupFailed("down")):
         call, commands = received(where, e.Refused(403))
         assert [command.status for command in commands if isinstance(command, c.Reject)] == [403]
         assert call.ending is not None
@@ -58,3 +58,11 @@ def test_an_answer_for_a_caller_who_was_refused_is_too_late() -> None:
     call, _ = received(e.Refused(403))
     call.receive(WHERE, 2.0)
     assert call.drain() == []
+
+
+def test_a_failed_look_up_counts_once_the_caller_is_known() -> None:
+    call, commands = received(e.LookupFailed("down", 7))
+    assert (call.state, commands) == (State.AUTHENTICATING, [])
+    for order in ((e.LookupFailed("down", 7), WHO), (WHO, e.LookupFailed("down", 7))):
+        _, commands = received(*order)
+        assert [(each.status, each.retry_after_s) for each in commands if isinstance(each, c.Reject)] == [(503, 7)]

@@ -20,7 +20,7 @@ from pbx_events.storage.store import Store
 from pbx_events.storage.subscription import Webhook
 from pbx_runtime import logs
 from pbx_runtime.clock import Clock, SystemClock
-from pbx_runtime.errors import ServiceError
+from pbx_runtime.errors import InvalidArgument, ServiceError
 from pbx_runtime.redis_pipe import PipelinedRedis, RedisError
 
 STREAM: Final = "evt:outbox"
@@ -30,6 +30,11 @@ BATCH: Final = 1000
 BLOCK_MS: Final = 2000
 READ_S: Final = 5.0
 """Longer than a read that blocks: no answer by then means that Redis hangs."""
+CLAIM_AFTER_MS: Final = 30_000
+"""What another reader has held so long it will not acknowledge any more: it lost the lease, and died."""
+UNSTORABLE: Final = "evt:unstorable"
+"""Stream of events that SQL refuses for what is in them."""
+UNSTORABLE_MAX: Final = 10_000
 LEASE: Final = "outbox"
 LEASE_MS: Final = 20_000
 LEASE_MARGIN_MS: Final = 10_000
@@ -61,8 +66,9 @@ class Dispatch:
         self.hooks: list[Webhook] = []
         self.taken = 0
         self.unreadable = 0
+        self.unstorable = 0
         self.is_current = False
-        """Whether the last read found nothing new: all that was written is stored."""
+        """Whether the last read came to the end of the stream: all that was written before it is stored."""
         self.on_batch: Callable[[list[Envelope]], None] = lambda batch: None
         self.on_state: Callable[[bool, str], None] = lambda ok, detail: None
 
@@ -78,14 +84,18 @@ class Dispatch:
                 if await self._may_read():
                     await self._turn()
                 else:
-                    self.is_reader = self.is_current = False
+                    self._stand_by()
                     await asyncio.sleep(STANDBY_S)
             except ServiceError as error:
                 if ready:
                     _log.warning("the outbox cannot be read", reason=error.detail)
                     self.on_state(False, type(error).__name__)
-                ready = self.is_reader = self.is_current = False
+                ready = False
+                self._stand_by()
                 await asyncio.sleep(RETRY_S)
+
+    def _stand_by(self) -> None:
+        self.is_reader = self.is_current = False
 
     async def _create_group(self) -> None:
         try:
@@ -99,7 +109,7 @@ class Dispatch:
         if not self._store.is_sqlite and not await self._has_lease():
             return False
         if not self.is_reader:
-            await self._take_over()
+            await self._take_over(0)
             self.is_reader = True
         return True
 
@@ -110,16 +120,18 @@ class Dispatch:
             if not await self._store.hold(LEASE, self._consumer, now_ms, until_ms):
                 return False
             if self._leased_until_ms < now_ms:
-                self.is_reader = False  # somebody else may have read meanwhile
+                self._stand_by()  # somebody else may have read meanwhile
             self._leased_until_ms = until_ms
-        return True
+            if self.is_reader:
+                await self._take_over(CLAIM_AFTER_MS)
+        return self._leased_until_ms - self._clock.epoch_ms() >= LEASE_MARGIN_MS
 
     async def _turn(self) -> None:
         started = self._loop.time()
         entries = await self._read(">", block_ms=BLOCK_MS if self.is_current else 0)
-        self.is_current = not entries
         if entries:
             await self._take(entries)
+        self.is_current = len(entries) < BATCH
         if entries and len(entries) < BATCH:
             await asyncio.sleep(started + GATHER_S - self._loop.time())
 
@@ -129,31 +141,48 @@ class Dispatch:
         reply = await self._redis.submit(*group, *wait, "STREAMS", STREAM, start, timeout_s=READ_S)
         return _entries(reply[0][1]) if reply else []
 
-    async def _take_over(self) -> None:
-        """What was read and not acknowledged, by this consumer before or by others, oldest first."""
+    async def _take_over(self, idle_ms: int) -> None:
+        """What was read so long ago and not acknowledged, by this consumer before or by others, oldest first."""
         start, count = b"0-0", 0
         while True:
-            asked = ("XAUTOCLAIM", STREAM, GROUP, self._consumer, 0, start, "COUNT", BATCH)
+            asked = ("XAUTOCLAIM", STREAM, GROUP, self._consumer, idle_ms, start, "COUNT", BATCH)
             start, found, *_ = await self._redis.submit(*asked, timeout_s=READ_S)
             if entries := _entries(found):
                 await self._take(entries)
                 count += len(entries)
             if start == b"0-0":
                 break
-        _log.info("reading the outbox", taken_over=count)
+        if count or not idle_ms:
+            _log.info("reading the outbox", taken_over=count)
 
     async def take(self, batch: list[Envelope]) -> None:
         """Stores events that came another way than by the stream. Raises Unavailable."""
         await self._store.take(batch, self.hooks)
         self.on_batch(batch)
 
+    async def _store_all(self, batch: list[Envelope]) -> None:
+        """Stores a batch; what SQL refuses for its content is set aside, and stops nothing else."""
+        try:
+            await self._store.take(batch, self.hooks)
+            self.taken += len(batch)
+        except InvalidArgument as error:
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                await self._store_all(batch[:middle])
+                await self._store_all(batch[middle:])
+                return
+            (event,) = batch
+            _log.error("an event cannot be stored, and is set aside", event_id=event.id, reason=error.detail)
+            kept = ("XADD", UNSTORABLE, "MAXLEN", "~", UNSTORABLE_MAX, "*", "e", event.raw)
+            await self._redis.submit(*kept, timeout_s=READ_S)
+            self.unstorable += 1
+
     async def _take(self, entries: Entries) -> None:
         """Stores, then acknowledges, then forgets."""
         batch = [event for _, raw in entries if (event := decode(raw)) is not None]
         self.unreadable += len(entries) - len(batch)
         if batch:
-            await self._store.take(batch, self.hooks)
-            self.taken += len(batch)
+            await self._store_all(batch)
             self.on_batch(batch)
         ids = [entry_id for entry_id, _ in entries]
         # Not waited for: it leaves before the next read, and where it fails that read fails as well. What is read
@@ -167,8 +196,8 @@ def _acknowledged(_: Any, error: ServiceError | None) -> None:
 
 
 def _entries(found: list[Any]) -> Entries:
-    """Entries as (id, event); one that was deleted meanwhile has no fields."""
-    return [(entry_id, _event_in(fields or ())) for entry_id, fields in found if entry_id is not None]
+    """Entries as (id, event); one that was deleted meanwhile has no fields, or is nil (Redis 6.2's XAUTOCLAIM)."""
+    return [(entry[0], _event_in(entry[1] or ())) for entry in found if entry is not None]
 
 
 def _event_in(fields: Any) -> bytes:

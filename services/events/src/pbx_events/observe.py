@@ -38,6 +38,7 @@ class EventsCollector(Collector):
         yield CounterMetricFamily("pbx_events_taken", "Events stored", self._dispatch.taken)
         yield GaugeMetricFamily("pbx_events_reader", "1 in the replica that reads the outbox", self._dispatch.is_reader)
         yield CounterMetricFamily("pbx_events_node_lost", "Calls closed for a vanished owner", self._reaper.closed)
+        yield CounterMetricFamily("pbx_events_unstorable", "Events that SQL refused", self._dispatch.unstorable)
         yield CounterMetricFamily("pbx_events_unreadable", "Stream entries without an event", self._dispatch.unreadable)
         delivered = CounterMetricFamily("pbx_events_delivered", "Webhook deliveries", labels=["webhook"])
         failures = CounterMetricFamily("pbx_events_delivery_failures", "Attempts that failed", labels=["webhook"])

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from pbx_registrar.credentials import Account, Found
+from pbx_registrar.credentials import DOMAIN_MAX, USER_MAX, Account, Found
 from pbx_runtime.clock import Clock
 from pbx_runtime.errors import ResourceExhausted, ServiceError
 
@@ -21,6 +21,8 @@ ENTRIES_MAX: Final = 50_000
 """Known accounts kept; about 700 octets each."""
 UNKNOWN_MAX: Final = 10_000
 """Unknown users kept, apart from the known: a search through numbers must not drive real accounts out."""
+AOR_MAX: Final = USER_MAX + 1 + DOMAIN_MAX
+"""Longer ones are nobody's; callers may write what they like."""
 TTL_S: Final = 60.0
 UNKNOWN_TTL_S: Final = 1.0
 WAITING_MAX: Final = 20_000
@@ -65,6 +67,9 @@ class AccountCache:
 
     def find(self, aor: str, done: Found) -> None:
         """See `Accounts`."""
+        if len(aor) > AOR_MAX or not aor.isprintable():
+            done(None, None)  # no account is named so, and SQL refuses some of these for the whole batch
+            return
         entry = self._known.get(aor) or self._unknown.get(aor)
         if entry is not None and entry.good_until_s > self._clock.now():
             done(entry.account, None)

@@ -24,7 +24,7 @@ class RegistrarClient(Protocol):
         """Verifies the caller's credentials: Authenticated, Refused or ServiceFailed."""
 
     def find(self, aor: str, answer: Answer) -> None:
-        """Looks an address-of-record up: Found or ServiceFailed."""
+        """Looks an address-of-record up: Found or LookupFailed."""
 
     def register(self, ask: RegisterAsk, answer: Callable[[Registered], None]) -> None:
         """Puts a REGISTER to the registrar."""

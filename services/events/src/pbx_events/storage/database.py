@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from pbx_events.storage.tables import metadata
-from pbx_runtime.errors import Unavailable
+from pbx_runtime.errors import InvalidArgument, Unavailable
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 READERS: Final = 4
@@ -37,11 +37,22 @@ Work = Callable[[sa.Connection], T]
 
 @contextmanager
 def mapped() -> Iterator[None]:
-    """Errors of the driver come out as Unavailable."""
+    """Errors of the driver come out as Unavailable, or as InvalidArgument where the values are at fault."""
     try:
         yield
-    except (SQLAlchemyError, OSError) as error:
+    except (SQLAlchemyError, OSError, UnicodeEncodeError) as error:
+        if _is_of_values(error):
+            raise InvalidArgument(f"event store: {type(error).__name__}") from error
         raise Unavailable(f"event store: {type(error).__name__}") from error
+
+
+def _is_of_values(error: Exception) -> bool:
+    """Whether asking again cannot help: SQLSTATE class 22 (data exception), or what the driver could not bind."""
+    if isinstance(error, sa.exc.DBAPIError):
+        # asyncpg's own complaints about an argument have no SQLSTATE; they are ValueErrors.
+        code = str(getattr(error.orig, "sqlstate", None) or "")
+        return code.startswith("22") or isinstance(getattr(error.orig, "__cause__", None), ValueError)
+    return isinstance(error, UnicodeEncodeError | sa.exc.StatementError)
 
 
 class Database:

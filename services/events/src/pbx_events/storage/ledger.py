@@ -23,6 +23,8 @@ from pbx_events.storage.tables import cdrs, deliveries, events, exports, open_ca
 BEGUN: Final = "call.initiated"
 ENDED: Final = "call.ended"
 ADOPTED: Final = "call.adopted"
+USER_MAX: Final = 128
+"""The width of the columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,12 +207,17 @@ def _event_row(event: Envelope) -> dict[str, Any]:
     }
 
 
+def _filtered(user: str) -> str:
+    """A user as the filters of the API see it: a caller may write anything, and the document has all of it."""
+    return user[:USER_MAX].replace("\0", "\ufffd")
+
+
 def cdr_row(cdr: Cdr, started_at_ms: int) -> dict[str, Any]:
     """A CDR as it stands in its table."""
     return {
         "id": cdr["id"],
-        "caller": cdr["caller"],
-        "callee": cdr["callee"],
+        "caller": _filtered(cdr["caller"]),
+        "callee": _filtered(cdr["callee"]),
         "outcome": cdr["outcome"] or "",
         "started_at_ms": started_at_ms,
         "document": msgspec.json.encode(cdr).decode(),

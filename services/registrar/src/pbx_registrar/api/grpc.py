@@ -51,8 +51,13 @@ class Operations:
 
     def lookup(self, request: pb.LookupRequest, answer_into: pb.LookupResponse, done: Done[bool]) -> None:
         """Fill a message with where a user can be reached."""
-        aor = convert.aor_of(request.aor)
         lookups = self.observer.lookups
+        try:
+            aor = convert.aor_of(request.aor)
+        except InvalidArgument:  # `sip:pbx.local`, without a user: nobody
+            lookups["unknown"].inc()
+            done(True, None)
+            return
 
         def found(account: Account | None, error: ServiceError | None) -> None:
             if account is None:

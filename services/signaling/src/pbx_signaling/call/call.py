@@ -50,8 +50,8 @@ class Call:
     """The user that the caller proved to be; empty before."""
     caller_name: str = ""
     target: e.Target | None = None
-    found: e.Found | None = None
-    """What the registrar said before it knew the caller."""
+    found: e.Found | e.LookupFailed | None = None
+    """What the registrar said of the callee before it knew the caller."""
     targets: list[e.Target] = field(default_factory=list)
     """Targets not tried yet."""
     redirected: list[str] = field(default_factory=list)
@@ -105,10 +105,10 @@ class Call:
         self._initiate()
         if self.found is not None:
             found, self.found = self.found, None
-            self._found(found, now)
+            self.receive(found, now)
 
-    def _found_before(self, signal: e.Found, now: float) -> None:
-        """Where the callee is; it counts once the caller is who it claims to be."""
+    def _found_before(self, signal: e.Found | e.LookupFailed, now: float) -> None:
+        """Where the callee is, or that nobody can tell: it counts once the caller is who it claims to be."""
         self.found = signal
 
     def _initiate(self) -> None:
@@ -464,8 +464,9 @@ S, C = State, Call
 TABLE: Final[Mapping[tuple[State, type], Action]] = {
     (S.AUTHENTICATING, e.Authenticated): C._authenticated,
     (S.AUTHENTICATING, e.Refused): C._refused,
-    (S.AUTHENTICATING, e.Found): C._found_before,
+    **{(S.AUTHENTICATING, kind): C._found_before for kind in (e.Found, e.LookupFailed)},
     (S.ROUTING, e.Found): C._found,
+    (S.ROUTING, e.LookupFailed): C._no_service,
     (S.ALLOCATING, e.MediaReady): C._media_ready,
     (S.ALLOCATING, e.MediaUnavailable): C._no_media,
     **{(state, e.ServiceFailed): C._no_service for state in SETUP},

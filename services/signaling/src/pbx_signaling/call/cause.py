@@ -114,8 +114,11 @@ def ending_of_rejection(rejected: Rejected) -> Ending:
     if rejected.status < 400:
         # The caller could do nothing with a 3xx of ours: where it points is behind us.
         status, outcome, word = 480, Outcome.UNREACHABLE, "redirected"
-    if rejected.local:
-        word = "transport" if status == 503 else "no_response"
+    if rejected.local and rejected.status == 503:
+        # Its phone cannot be reached: no reason to tell the caller that we are out of service (RFC 3261 16.7 item 6).
+        status, outcome, word = 480, Outcome.UNREACHABLE, "transport"
+    elif rejected.local:
+        word = "no_response"
     reason = rejected.reason if status == rejected.status else ""
     origin = Origin.TIMER if rejected.local else Origin.REMOTE
     side = None if rejected.local else Side.CALLEE

@@ -259,6 +259,11 @@ class ServiceFailed:
 
 
 @dataclass(slots=True)
+class LookupFailed(ServiceFailed):
+    """It could not be asked where the callee is: that counts for a caller who proved to be one."""
+
+
+@dataclass(slots=True)
 class MediaSilent:
     """Neither side sent media for the media timeout."""
 
@@ -312,6 +317,7 @@ Signal = (
     | MediaUnavailable
     | MediaReleased
     | ServiceFailed
+    | LookupFailed
     | MediaSilent
     | Ordered
     | Expired

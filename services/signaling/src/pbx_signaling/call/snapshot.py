@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pbx_signaling.call.leg import Leg
 
 VERSION: Final = 1
-_NOT_STORED: Final = frozenset({"pending", "policy"})
+_NOT_STORED: Final = frozenset({"pending", "policy", "found"})
 _encoder = msgspec.msgpack.Encoder()
 
 

@@ -11,7 +11,15 @@ from pbx.registrar.v1 import registrar_pb2_grpc
 from pbx_runtime.batch_stream import BatchClient, Codec
 from pbx_runtime.errors import ServiceError
 from pbx_runtime.grpc_channel import open_channel
-from pbx_signaling.call.events import Authenticated, Found, Refused, ServiceFailed, Signal, Target
+from pbx_signaling.call.events import (
+    Authenticated,
+    Found,
+    LookupFailed,
+    Refused,
+    ServiceFailed,
+    Signal,
+    Target,
+)
 from pbx_signaling.registration import CurrentBinding, Registered
 from pbx_sip.message.text import utf8
 
@@ -78,7 +86,8 @@ class GrpcRegistrar:
 
         def done(result: pb.Result | None, error: ServiceError | None) -> None:
             if result is None or result.HasField("error"):
-                answer(_failure(result, error))
+                failure = _failure(result, error)
+                answer(LookupFailed(failure.detail, failure.retry_after_s))
             else:
                 found = result.lookup
                 reachable = [binding for binding in found.bindings if binding.uri[:5].lower().startswith(SIP_SCHEMES)]
