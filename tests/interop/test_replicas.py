@@ -97,5 +97,5 @@ def test_a_cancelled_call_and_a_connection_that_breaks_while_it_rings(replicas: 
         callee.reply(invite, 180, "Ringing", dialog=callee.answer(invite))
         assert caller.expect(180)
         callee.close()
-        caller.ack(dialog, caller.expect(503))
+        caller.ack(dialog, caller.expect(480))
     replicas.assert_all_released()

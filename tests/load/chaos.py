@@ -214,12 +214,12 @@ def account(product: Product, receiver: Receiver, report: Report) -> bool:
     return False
 
 
-def chaos(seconds: float, rate: float, settle_s: float = SETTLE_S) -> Report:
+def chaos(seconds: float, rate: float, settle_s: float = SETTLE_S, relay_ports: int = 8000) -> Report:
     """A whole run: product and receiver started, load, kills, account."""
     report = Report()
     with tempfile.TemporaryDirectory(prefix="chaos-") as directory:
         receiver = Receiver(Path(directory) / "deliveries.jsonl")
-        settings = Settings(accounts(2), relay_ports=8000)
+        settings = Settings(accounts(2), relay_ports=relay_ports)
         try:
             with Product(settings) as product:
                 product.post("/v1/webhooks", {"url": receiver.url, "types": ["call.*"]})

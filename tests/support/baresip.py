@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from support import tone
-from support.ports import free_block, free_port
+from support.ports import free_block, free_port, give_back_block
 from support.waiting import until
 from support.wire import Credentials
 
@@ -59,6 +59,7 @@ class Baresip:
         self.port, self._control_port = free_port(), free_port()
         self.events: list[dict[str, Any]] = []
         self._buffer = b""
+        self._rtp_ports = free_block(_RTP_PORTS)
         self._write_files()
         self._log = (self.directory / "log").open("wb")
         self.process = subprocess.Popen(
@@ -83,6 +84,7 @@ class Baresip:
     def __exit__(self, *_: object) -> None:
         self.quit()
         self._scratch.cleanup()
+        give_back_block(self._rtp_ports)
 
     @property
     def address(self) -> str:
@@ -136,7 +138,7 @@ class Baresip:
         self._log.close()
 
     def _write_files(self) -> None:
-        line, (first, last) = self.line, free_block(_RTP_PORTS)
+        line, (first, last) = self.line, self._rtp_ports
         _, _, rate = line.codec.partition("/")
         rate_hz, channels = (int(each) for each in (rate or "8000/1").split("/"))
         tone.write_tone(self.directory / "tone.wav", line.tone_hz, line.tone_s, rate_hz, channels)

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-from support.ports import free_block, free_port
+from support.ports import free_block, free_port, give_back_block
 from support.wire import Credentials
 
 _RTP_PORTS = 16
@@ -27,7 +27,9 @@ class Linphone:
         directory = Path(self._scratch.name)
         (directory / ".local" / "share" / "linphone").mkdir(parents=True)
         settings = directory / "rc"
-        settings.write_text(_settings(server, credentials, domain, transport), encoding="utf-8")
+        self._rtp_ports = free_block(_RTP_PORTS)
+        text = _settings(server, credentials, domain, transport, self._rtp_ports)
+        settings.write_text(text, encoding="utf-8")
         self.process = subprocess.Popen(
             ["linphonec", "-c", str(settings)],
             stdin=subprocess.PIPE,
@@ -60,6 +62,7 @@ class Linphone:
             if pipe is not None:
                 pipe.close()
         self._scratch.cleanup()
+        give_back_block(self._rtp_ports)
 
     def command(self, text: str) -> None:
         """Type a line: call URI, answer, pause, resume, terminate, or a digit."""
@@ -90,8 +93,9 @@ class Linphone:
             self._new.put(line.rstrip())
 
 
-def _settings(server: tuple[str, int], credentials: Credentials, domain: str, transport: str) -> str:
-    first, last = free_block(_RTP_PORTS)
+def _settings(
+    server: tuple[str, int], credentials: Credentials, domain: str, transport: str, rtp_ports: tuple[int, int]
+) -> str:
     ports = {"udp": -1, "tcp": -1, "tls": -1} | {transport: free_port()}
     proxy = f"<sip:{server[0]}:{server[1]};transport={transport};lr>"
     return "\n".join(
@@ -102,7 +106,7 @@ def _settings(server: tuple[str, int], credentials: Credentials, domain: str, tr
             *("[proxy_0]", f"reg_proxy={proxy}", f"reg_route={proxy}"),
             *(f"reg_identity=sip:{credentials.user}@{domain}", "reg_expires=600", "reg_sendregister=1"),
             *("[auth_info_0]", f"username={credentials.user}", f"passwd={credentials.password}", f"realm={domain}"),
-            *("[rtp]", f"audio_rtp_port={first}-{last}"),
+            *("[rtp]", f"audio_rtp_port={rtp_ports[0]}-{rtp_ports[1]}"),
             *("[net]", "firewall_policy=none"),
             "",
         )

@@ -12,9 +12,10 @@ _SERVERS = (10_000, 20_000)
 """Below the kernel's ephemeral ports: no connection that is made meanwhile takes a port that was found free."""
 _REPLICA_STEP = 10
 """How far apart the replicas of `sip-pbx up` listen."""
-_RANGE_LOWEST = 20_000
-_RANGE_ATTEMPTS = 200
+_BLOCKS_FIRST = 20_000
+_BLOCK_ATTEMPTS = 400
 _given: set[int] = set()
+_blocks: set[tuple[int, int]] = set()
 
 
 def free_port(host: str = "127.0.0.1", *, replicas: int = 1) -> int:
@@ -46,15 +47,26 @@ def _share(ports: tuple[int, int]) -> tuple[int, int]:
 def free_block(size: int, *, align: int = 8, host: str = "127.0.0.1") -> tuple[int, int]:
     """First and last port of a block of free UDP ports outside the kernel's ephemeral range.
 
-    `align` is what the first port is a multiple of. The choice is random, so that parallel test processes
-    seldom meet; every port of the block was bound once before it is returned.
+    `align` is what the first port is a multiple of. Every port of the block was bound once before it is
+    returned. It is the caller's until `give_back_block`, though nothing may be bound in it for a while: a relay
+    takes its ports call by call, and one that is killed and started again wants the same ones. Parallel test
+    processes choose from ranges of their own.
     """
-    highest = int(_EPHEMERAL.read_text().split()[0]) - size
-    for _ in range(_RANGE_ATTEMPTS):
-        first = random.randrange(_RANGE_LOWEST, highest) // align * align
+    low, high = _share((_BLOCKS_FIRST, int(_EPHEMERAL.read_text().split()[0])))
+    for _ in range(_BLOCK_ATTEMPTS):
+        first = random.randint(-(-low // align), (high - size) // align) * align
+        block = (first, first + size - 1)
+        if any(first <= other_last and other_first <= block[1] for other_first, other_last in _blocks):
+            continue
         if all(_bindable(host, port, socket.SOCK_DGRAM) for port in range(first, first + size)):
-            return first, first + size - 1
-    raise OSError(f"no block of {size} free ports between {_RANGE_LOWEST} and {highest}")
+            _blocks.add(block)
+            return block
+    raise OSError(f"no block of {size} free ports between {low} and {high}; held: {sorted(_blocks)}")
+
+
+def give_back_block(block: tuple[int, int]) -> None:
+    """Whoever had the block is gone; one that was not given, or was given back already, is passed over."""
+    _blocks.discard(block)
 
 
 _KINDS = (socket.SOCK_STREAM, socket.SOCK_DGRAM)

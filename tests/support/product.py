@@ -21,14 +21,14 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from support import procfs
 from support.phone import Phone
-from support.ports import free_block, free_port
+from support.ports import free_block, free_port, give_back_block
 from support.scrape import Metrics
 from support.stream_phone import PHONES
 from support.waiting import until
@@ -173,8 +173,8 @@ class Product:
 
     def again(self) -> Product:
         """The same product, to be started again on the same data and addresses."""
-        other = Product(self.settings)
-        other.sip, other.http, other.relay_ports, other.data = self.sip, self.http, self.relay_ports, self.data
+        other = Product(replace(self.settings, relay_range=self.relay_ports))
+        other.sip, other.http, other.data = self.sip, self.http, self.data
         return other
 
     def close(self) -> None:
@@ -184,6 +184,7 @@ class Product:
             self._supervisor.stdout.close()
         self._log.close()
         self._scratch.cleanup()
+        give_back_block(self.relay_ports)
 
     def kill(self) -> None:
         """End it and what it started at once, asserting nothing."""

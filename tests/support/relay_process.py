@@ -24,11 +24,13 @@ from pbx.relay.v1 import relay_pb2 as pb
 from pbx.relay.v1 import relay_pb2_grpc
 from pbx_media_relay.endpoint import Endpoint
 from pbx_runtime.batch_stream import BatchClient, Codec
+from support.ports import free_block, give_back_block
 from support.redis_server import RedisServer
 from support.relay_rig import Phone
 from support.waiting import until
 
 START_S = 15
+_PORTS = 800
 
 
 @dataclass
@@ -40,7 +42,7 @@ class RelayProcess:
     shutdown_s: int = 6
     environment: dict[str, str] = field(default_factory=dict)
     relay_id: str = field(default_factory=lambda: f"r{random.randrange(10**9)}")
-    first_port: int = field(default_factory=lambda: random.randrange(20000, 59000, 8))
+    ports: tuple[int, int] = field(default_factory=lambda: free_block(_PORTS))
     process: subprocess.Popen[bytes] | None = None
     directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="relay-")))
 
@@ -52,7 +54,7 @@ class RelayProcess:
             "PBX_REDIS_URL": self.redis.url,
             "PBX_RELAY_ID": self.relay_id,
             "PBX_RELAY_BIND": "127.0.0.1,::1",
-            "PBX_RELAY_PORTS": f"{self.first_port}-{self.first_port + 799}",
+            "PBX_RELAY_PORTS": f"{self.ports[0]}-{self.ports[1]}",
             "PBX_GRPC_LISTEN": "127.0.0.1:0",
             "PBX_HTTP_LISTEN": "127.0.0.1:0",
             "PBX_DATAPATH": self.datapath,
@@ -98,6 +100,7 @@ class RelayProcess:
             self.process.kill()
             self.process.wait(10)
         shutil.rmtree(self.directory, ignore_errors=True)
+        give_back_block(self.ports)
 
 
 @contextlib.contextmanager

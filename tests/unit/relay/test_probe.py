@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,7 +15,14 @@ from pbx_media_relay.datapath.select import Wanted, select
 from pbx_media_relay.ports import Shard, SlotPool
 from pbx_media_relay.probe import EchoProbe
 from pbx_media_relay.relay import Order, Relay
-from support.ports import free_block
+from support.ports import free_block, give_back_block
+
+
+@pytest.fixture
+def ports() -> Iterator[tuple[int, int]]:
+    block = free_block(16)
+    yield block
+    give_back_block(block)
 
 
 def relay_on(datapath: Datapath, ports: tuple[int, int]) -> Relay:
@@ -23,8 +31,7 @@ def relay_on(datapath: Datapath, ports: tuple[int, int]) -> Relay:
     return relay
 
 
-async def test_packets_that_pass_are_green_and_leave_no_call() -> None:
-    ports = free_block(16)
+async def test_packets_that_pass_are_green_and_leave_no_call(ports: tuple[int, int]) -> None:
     datapath = select("python", Wanted(("127.0.0.1",), Shard(*ports), ())).datapath
     relay = relay_on(datapath, ports)
     try:
@@ -35,24 +42,24 @@ async def test_packets_that_pass_are_green_and_leave_no_call() -> None:
         datapath.close()
 
 
-async def test_packets_that_do_not_pass_are_red(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_packets_that_do_not_pass_are_red(monkeypatch: pytest.MonkeyPatch, ports: tuple[int, int]) -> None:
     monkeypatch.setattr("pbx_media_relay.probe.PATIENCE_S", 0.01)
-    relay = relay_on(NullDatapath(), free_block(16))
+    relay = relay_on(NullDatapath(), ports)
     probe = EchoProbe(relay, "127.0.0.1", time.monotonic_ns)
     assert "did not come out at the other side" in await probe.look()
     assert (len(relay.calls), probe.failures) == (0, 1)
 
 
-async def test_busy_is_not_broken() -> None:
-    relay = relay_on(NullDatapath(), free_block(8))
+async def test_busy_is_not_broken(ports: tuple[int, int]) -> None:
+    relay = relay_on(NullDatapath(), (ports[0], ports[0] + 7))
     relay.allocate(Order("c1", "s1"), 0)
     assert await EchoProbe(relay, "127.0.0.1", time.monotonic_ns).look() == ""
     relay.drain(10**9, 0)
     assert await EchoProbe(relay, "127.0.0.1", time.monotonic_ns).look() == ""
 
 
-async def test_an_address_that_cannot_be_bound_is_said() -> None:
-    relay = relay_on(NullDatapath(), free_block(16))
+async def test_an_address_that_cannot_be_bound_is_said(ports: tuple[int, int]) -> None:
+    relay = relay_on(NullDatapath(), ports)
     trouble = await EchoProbe(relay, "192.0.2.77", time.monotonic_ns).look()
     assert trouble.startswith("no echo: ")
     await asyncio.sleep(0)

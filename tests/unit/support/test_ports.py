@@ -1,4 +1,4 @@
-"""Free ports that tests ask for: what is promised to one server is not given to the next."""
+"""Ports that tests ask for: what is promised to one server is not given to the next, nor to another worker."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import socket
 import pytest
 
 from support import ports
+
+BLOCK = 3000
 
 
 @pytest.fixture
@@ -28,3 +30,27 @@ def test_the_ports_of_all_replicas_are_given_once(narrow: int) -> None:
     assert not {ports.free_port() for _ in range(3)} & {narrow, narrow + 2, narrow + 10, narrow + 12}
     with pytest.raises(OSError, match="no port between"):
         ports.free_port(replicas=2)
+
+
+def test_a_block_belongs_to_one_until_it_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "_blocks", set())
+    monkeypatch.setattr(ports, "_bindable", lambda *_: True)
+    monkeypatch.setattr(ports, "_share", lambda _: (20_000, 20_000 + BLOCK))
+    block = ports.free_block(BLOCK)
+    assert block == (20_000, 20_000 + BLOCK - 1)
+    with pytest.raises(OSError, match=r"held: \[\(20000, 22999\)\]"):
+        ports.free_block(8)
+    ports.give_back_block(block)
+    assert ports.free_block(BLOCK) == block
+
+
+def test_workers_take_from_ranges_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ports, "_blocks", set())
+    monkeypatch.setattr(ports, "_bindable", lambda *_: True)
+    monkeypatch.setenv("PYTEST_XDIST_WORKER_COUNT", "2")
+    seen = []
+    for worker in ("gw0", "gw1"):
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", worker)
+        blocks = [ports.free_block(800) for _ in range(3)]
+        seen.append((min(first for first, _ in blocks), max(last for _, last in blocks)))
+    assert seen[0][1] < seen[1][0]
