@@ -25,7 +25,7 @@ from support.wire import Credentials
 USERS = 200
 PASSWORD = "load-secret"
 _PEERS = Path(__file__).parent / "peers"
-_RELAY_RANGE = (20_000, 59_999)
+_RELAY_RANGE = (20_000, 65_535)
 """Above the ports of tests' servers (`support.ports`). A slot rests 10 s after its call, so many are needed for a short
 run; one with a port that the kernel lent to somebody is taken out."""
 
