@@ -115,7 +115,7 @@ test-unit: setup ## Unit, simulation and conformance tests: no process, no netwo
 
 .PHONY: test
 test: setup setup-tools chart-tools ## Every test that needs no cluster: unit to interop
-	@PBX_SEQUENCES=200 $(BIN)/pytest -q -n 2 --dist loadgroup tests
+	@PBX_SEQUENCES=200 $(BIN)/python tools/test_all.py
 
 .PHONY: chart-tools
 chart-tools:
