@@ -20,6 +20,7 @@ from pbx_cli.up.options import AccountWish, UpOptions
 from pbx_cli.up.plan import Machine, Plan, Ports, make_plan
 from pbx_cli.up.redis_program import SOCKET_PATH_MAX, find_redis, socket_in
 from pbx_runtime.address import Listen
+from support.ports import free_port
 
 
 @pytest.mark.parametrize("text", ["30000-39999", "1024-1031", "65528-65535"])
@@ -116,13 +117,14 @@ def test_a_foreign_address_is_told_so() -> None:
 
 
 def test_free_ports_are_given_once_and_never_from_the_relay() -> None:
-    row = iter([20000, 20001, 20001, 20002])
-    ports = FreePorts(range(20000, 20001), choose=lambda low, high: next(row))
+    relay, free, other = free_port(), free_port(), free_port()
+    row = iter([relay, free, free, other])
+    ports = FreePorts(range(relay, relay + 1), choose=lambda low, high: next(row))
     with socket.socket() as first, socket.socket() as second:
         given = [ports.take(), ports.take()]
-        assert [listen.port for listen in given] == [20001, 20002]
-        first.bind(("127.0.0.1", 20001))
-        second.bind(("127.0.0.1", 20002))
+        assert [listen.port for listen in given] == [free, other]
+        first.bind(("127.0.0.1", free))
+        second.bind(("127.0.0.1", other))
 
 
 def test_no_free_port_is_an_error() -> None:
