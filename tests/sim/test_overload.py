@@ -9,8 +9,8 @@ import pytest
 from pbx_signaling.gate import Gate
 from pbx_sip.address import HostPort
 from pbx_sip.message.message import Response
-from support.bench_core import ALICE, Bench
-from support.ladder import INVITE, establish, invite, within
+from support.bench_core import ALICE, BOB, Bench, sdp
+from support.ladder import INVITE, answer, establish, invite, within
 
 FLOODER = HostPort("198.51.100.66", 5060)
 REQUEST = """{method} sip:1008@pbx.local SIP/2.0
@@ -108,3 +108,43 @@ def test_an_invite_that_was_refused_may_come_again_later():
     bench.advance(5)
     invite(bench, branch="i2")
     assert bench.response(ALICE, 407)
+
+
+@pytest.mark.parametrize("limit", ["calls_max", "calls_per_s", "source", "journal"])
+def test_what_was_taken_on_stays_so_when_its_invite_comes_again_under_overload(limit: str):
+    """UDP phones repeat themselves just when there is too much to do; a 503 would leave a callee with a ghost."""
+    limits = {"calls_max": {"calls_max": 1}, "calls_per_s": {"calls_per_s": 1.0}, "source": {"source_burst": 1.0}}
+    bench = limited(source_requests_per_s=0.001, **limits.get(limit, {}))
+    bench.config = dataclasses.replace(bench.config, authenticate=False)
+    bench.core._gate.config = bench.config
+    bench.now += 1
+    invite(bench)
+    bench.response(ALICE, 100)
+    out = bench.request(BOB, "INVITE")
+    if limit == "journal":
+        bench.core.journal_ready = False
+    invite(bench)
+    assert bench.response(ALICE, 100), "the answer that it has"
+    answer(bench, out, 200, sdp("192.0.2.20"))
+    ok = bench.response(ALICE, 200)
+    bench.send(within("ACK", ok, 1, "k1"), ALICE)
+    bench.core.journal_ready = True
+    bench.send(within("BYE", ok, 2, "y1"), ALICE)
+    bench.sent.clear()
+    bench.assert_clean()
+
+
+@pytest.mark.parametrize("method", ["BYE", "OPTIONS", "INVITE", "CANCEL"])
+def test_requests_of_dialogs_and_invites_that_are_not_cost_a_token_and_no_memory(method: str):
+    bench = limited(source_requests_per_s=20.0, source_burst=40.0)
+    statuses: list[int] = []
+    for number in range(100):
+        text = REQUEST.format(method=method, number=number)
+        bench.send(
+            text if method == "CANCEL" else text.replace("To: <sip:x@pbx.local>", "To: <sip:x@pbx.local>;tag=no"),
+            FLOODER,
+        )
+        statuses += [m.status for m in bench.take(FLOODER) if isinstance(m, Response)]
+    assert statuses[:40] == [481] * 40
+    assert set(statuses[41:]) <= {503}
+    assert bench.core.layer.active == 0

@@ -337,8 +337,7 @@ class Endpoint:
         return 0
 
     def _cancel(self, output: tx.CancelReceived) -> None:
-        if output.invite_key is not None:
-            self._output.append(Cancelled(output.invite_key))
+        self._output.append(Cancelled(output.invite_key))
 
     def _ack(self, output: tx.AckReceived) -> None:
         request = output.request

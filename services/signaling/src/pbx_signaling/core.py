@@ -34,7 +34,7 @@ from pbx_signaling.pager import PagerMessage
 from pbx_signaling.step import Ask, Output, Step
 from pbx_sip.address import Transport
 from pbx_sip.errors import RemoteError
-from pbx_sip.message.message import Request, Response, put_to_tag, response_to
+from pbx_sip.message.message import Request, Response, put_to_tag
 from pbx_sip.message.parse import parse
 from pbx_sip.message.serialize import serialize
 from pbx_sip.message.validate import validate_request, validate_response
@@ -67,7 +67,7 @@ class Core:
         self.calls: dict[str, Entry] = {}
         self.legs: dict[str, Leg] = {}
         """Local tag to leg."""
-        self.layer = TransactionLayer(config.timers, config.transactions_max, tells_ends=False)
+        self.layer = TransactionLayer(config.timers, config.transactions_max, tells_ends=False, admit=self._admit)
         self.draining = False
         self.journal_ready = True
         """Whether events can be written; without it no new call is taken."""
@@ -187,11 +187,10 @@ class Core:
         counts = self.counters.requests
         method = request.method if request.method in wire.KNOWN_METHODS else "other"
         counts[method] = counts.get(method, 0) + 1
-        answer = self._gate.first_look(request, flow, self)
-        if answer is not None:
-            self._send(answer, flow)
-            return
         self.layer.receive(request, flow, self.now)
+
+    def _admit(self, request: Request, flow: Flow) -> Response | None:
+        return self._gate.first_look(request, flow, self)
 
     def _reject_bytes(self, data: bytes, error: RemoteError, flow: Flow) -> None:
         """Answers what can be answered of a message that is none (RFC 3261 section 16.3, RFC 4475)."""
@@ -224,13 +223,10 @@ class Core:
         request = output.request
         to_tag = request.to_tag
         if to_tag:
-            leg = self.legs.get(to_tag)
-            if leg is None or leg.call_id != request.call_id:
-                self.layer.respond(output.key, response_to(request, 481), self.now)
-            else:
-                self._about(leg)
-                leg.heard(output.flow)
-                leg.received(output.key, request)
+            leg = self.legs[to_tag]  # or it would not have been admitted
+            self._about(leg)
+            leg.heard(output.flow)
+            leg.received(output.key, request)
             return
         response = self._gate.second_look(request, output.flow, self)
         if response is not None:

@@ -57,14 +57,24 @@ class Gate:
         self._calls = Bucket(config.calls_per_s, 0.0)
 
     def first_look(self, request: Request, flow: Flow, core: Core) -> Response | None:
-        """A stateless answer to a request, before it gets a transaction; None: let it pass."""
-        if request.to_tag or request.method in ("ACK", "CANCEL"):
-            return None
+        """A stateless answer to a request that has no transaction yet; None: let it get one.
+
+        What belongs to a dialog of ours costs its source nothing; what says so of one that we do not know, and a
+        CANCEL of nothing, costs as much as a request outside of any.
+        """
+        if request.to_tag:
+            leg = core.legs.get(request.to_tag)
+            if leg is not None and leg.call_id == request.call_id:
+                return None
         if not self.sources.admits(flow.remote, core.now):
             core.counters.requests_limited += 1
             return self._unavailable(request)
-        if request.method not in CHALLENGED:
-            return None
+        if request.to_tag or request.method == "CANCEL":
+            return response_to(request, 481, "", self._stateless_tag(request))
+        return self._new(request, core) if request.method in CHALLENGED else None
+
+    def _new(self, request: Request, core: Core) -> Response | None:
+        """A stateless answer to what wants a call or a binding: 503, or a challenge."""
         invite = request.method != "REGISTER"
         if invite and (core.draining or not core.journal_ready or len(core.calls) >= self.config.calls_max):
             core.counters.calls_refused += 1

@@ -3,8 +3,8 @@
 Each such request costs its source a token, and one that proves its user gets them back: a busy trunk with the right
 password is never slowed down, a flood of OPTIONS, unauthenticated INVITE or REGISTER, or garbage soon is. An empty
 bucket means 503 with Retry-After, without state; a source that goes on all the same is not even read for a while.
-Requests inside dialogs cost nothing. There are two buckets for each: of the address and port, and of the address
-(IPv6: of its /64) with more room, so that one phone behind a NAT does not silence the office.
+Requests inside dialogs that there are cost nothing. There are two buckets for each: of the address and port, and of
+the address (IPv6: of its /64) with more room, so that one phone behind a NAT does not silence the office.
 """
 
 from __future__ import annotations

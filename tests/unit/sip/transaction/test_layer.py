@@ -285,8 +285,8 @@ def test_cancel_for_nothing_is_answered_481() -> None:
     [answer] = [parse(output.data) for output in outputs if type(output) is tx.Transmit]
     assert isinstance(answer, Response)
     assert answer.status == 481
-    [told] = [output for output in outputs if type(output) is tx.CancelReceived]
-    assert told.invite_key is None
+    assert len(outputs) == 1
+    assert layer.active == 0, "a flood of them costs no memory"
     run_out(layer)
 
 

@@ -45,12 +45,11 @@ class RequestReceived:
 
 @dataclass(slots=True)
 class CancelReceived:
-    """A CANCEL that the layer has answered: 200, or 481 where `invite_key` is None because it matched
-    nothing."""
+    """A CANCEL of an INVITE that is here; the layer has answered it with 200. One that matches nothing is not told."""
 
     key: ServerKey
     request: Request
-    invite_key: ServerKey | None
+    invite_key: ServerKey
     invite_owner: Any
     """What the transaction user attached to the INVITE; None once that has its final response."""
 

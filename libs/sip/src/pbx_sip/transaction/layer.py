@@ -16,7 +16,7 @@ its Via says.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from pbx_sip.address import Flow
@@ -65,12 +65,26 @@ RETRY_AFTER_S: Final = 5
 _NOBODY: Final = object()
 """Owner of our CANCELs: nobody wants to hear of them."""
 
+Admission = Callable[[Request, Flow], Response | None]
+"""Asked once about each request that belongs to no transaction, ACKs aside: what answers it without one, or None."""
+
+
+def _admit(request: Request, flow: Flow) -> Response | None:
+    return None
+
 
 class TransactionLayer:
     """All transactions of one endpoint. Implements `machine.Host` for its machines."""
 
-    def __init__(self, timers: Timers = DEFAULT, limit: int = LIMIT, *, tells_ends: bool = True) -> None:
-        """`tells_ends`: whether ServerTransactionEnded is said, for users that keep something with a key."""
+    def __init__(
+        self, timers: Timers = DEFAULT, limit: int = LIMIT, *, tells_ends: bool = True, admit: Admission = _admit
+    ) -> None:
+        """`tells_ends`: whether ServerTransactionEnded is said, for users that keep something with a key.
+
+        `admit` keeps requests from getting a transaction. A repetition of one that has it is not asked about: what
+        was taken on stays so, however full it has become.
+        """
+        self._admit = admit
         self._tells_ends = tells_ends
         self.timers = timers
         self.limit = limit
@@ -235,8 +249,12 @@ class TransactionLayer:
                 machine.step(invite_server.Signal.ACK, request, self)
         elif machine is not None:
             machine.step(machine.REQUEST, request, self)
-        elif request.method == "CANCEL":
+        elif request.method == "CANCEL" and invite_key_of(key) in self._servers:
             self._receive_cancel(key, request, flow)
+        elif (answer := self._admit(request, flow)) is not None:
+            self.transmit(answer, flow)
+        elif request.method == "CANCEL":
+            self._refuse(request, flow, 481)
         else:
             self._begin(key, request, flow)
 
@@ -278,16 +296,10 @@ class TransactionLayer:
         self.transmit(response, flow)
 
     def _receive_cancel(self, key: ServerKey, request: Request, flow: Flow) -> None:
-        """A new CANCEL: 200 where its INVITE is here, else 481 (section 9.2)."""
+        """A new CANCEL whose INVITE is here: 200 (section 9.2)."""
         invite_key = invite_key_of(key)
-        invite = self._servers.get(invite_key)
-        answer = response_to(request, 481 if invite is None else 200, "", stateless_tag(request))
-        if invite is None and self._is_full(""):
-            self.transmit(answer, flow)
-            return
-        self._open(key, flow, Server).respond(answer, self)
-        known, owner = (None, None) if invite is None else (invite_key, invite.owner)
-        self._output.append(CancelReceived(key, request, known, owner))
+        self._open(key, flow, Server).respond(response_to(request, 200, "", stateless_tag(request)), self)
+        self._output.append(CancelReceived(key, request, invite_key, self._servers[invite_key].owner))
 
     def _leave_flow(self, machine: Machine) -> None:
         machines = self._by_flow.get(machine.flow)
