@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pbx_sip.message.message import Response
+from pbx_sip.message.message import Request, Response
 from support.bench_core import ALICE, BOB, Bench, sdp
-from support.ladder import answer, invite, reply, within
+from support.ladder import answer, establish, from_bob, invite, reply, within
 
 
 def progress_of(bench: Bench) -> list[Response]:
@@ -83,6 +83,45 @@ def test_a_caller_that_never_confirms_loses_its_call():
     answer(bench, out, 180)
     bench.advance(33)
     refused = progress_of(bench)[-1]
-    assert refused.status >= 400
+    assert refused.status == 504, "a 5xx (RFC 3262 section 3)"
     assert bench.take(BOB), "and the callee is cancelled"
+    finish(bench)
+
+
+def test_a_prack_that_crosses_the_answer_is_taken():
+    """RFC 3262 section 3: the UAS must be prepared to process PRACK requests for outstanding responses."""
+    bench = Bench()
+    invite(bench)
+    bench.take(ALICE)
+    out = bench.request(BOB, "INVITE")
+    answer(bench, out, 180, extra="Require: 100rel\nRSeq: 1")
+    ringing = bench.response(ALICE, 180)
+    answer(bench, out, 200, sdp("192.0.2.20"))
+    ok = bench.response(ALICE, 200)
+    bench.send(within("PRACK", ringing, 2, "p1") + "\nRAck: 1 1 INVITE", ALICE)
+    assert bench.response(ALICE, 200).cseq_method == "PRACK"
+    bench.send(within("PRACK", ringing, 3, "p2") + "\nRAck: 7 1 INVITE", ALICE)
+    assert bench.response(ALICE, 481), "this one confirms nothing"
+    bench.send(within("ACK", ok, 1, "k1"), ALICE)
+    bench.send(within("BYE", ok, 4, "y1"), ALICE)
+    finish(bench)
+
+
+def test_a_prack_of_the_callee_confirms_nothing():
+    bench = Bench()
+    out, ok = establish(bench)
+    bench.send(from_bob("PRACK", out, 2, "bp1") + "\nRAck: 1 1 INVITE", BOB)
+    assert bench.response(BOB, 481)
+    assert not bench.take(ALICE)
+    bench.send(within("BYE", ok, 2, "y1"), ALICE)
+    finish(bench)
+
+
+def test_a_reliable_response_without_a_tag_is_passed_on_as_any_other():
+    bench = Bench()
+    invite(bench, reliable=False)
+    bench.take(ALICE)
+    out = bench.request(BOB, "INVITE")
+    bench.send(reply(out, 183, extra="Require: 100rel\nRSeq: 1").replace(";tag=b1", ""), BOB)
+    assert not [message for message in bench.take(BOB) if isinstance(message, Request) and message.method == "PRACK"]
     finish(bench)

@@ -277,3 +277,24 @@ def test_422_to_a_change_is_mended_on_the_leg_where_it_came():
     assert bench.response(ALICE, 200).body
     bench.sent.clear()
     end(bench, ok)
+
+
+def test_a_refresh_does_not_offer_again_what_the_peer_refused():
+    bench = Bench()
+    _, ok = establish(
+        bench, callee="Session-Expires: 1800;refresher=uac\nRequire: timer\nAllow: INVITE, ACK, BYE, CANCEL"
+    )
+    offer = sdp("192.0.2.10") + b"m=video 6000 RTP/AVP 34\r\n"
+    contact = "\nContact: <sip:1004@192.0.2.10:5060>\nContent-Type: application/sdp"
+    bench.send(within("INVITE", ok, 2, "r1") + contact, ALICE, offer)
+    bench.take(ALICE)
+    bench.send(reply(bench.request(BOB, "INVITE"), 488), BOB)
+    bench.send(within("ACK", ok, 2, "r1"), ALICE)
+    bench.sent.clear()
+    bench.advance(901)
+    refresh = of(bench, BOB, "INVITE")[0]
+    assert b"m=audio" in refresh.body
+    assert b"m=video" not in refresh.body
+    bench.send(reply(refresh, 200, sdp("192.0.2.20")), BOB, sdp("192.0.2.20"))
+    bench.sent.clear()
+    end(bench, ok)

@@ -115,3 +115,12 @@ def test_trusted_networks():
 def test_a_network_that_cannot_be_read():
     with pytest.raises(ValueError, match=r"PBX_SIP_TRUSTED.*office"):
         SignalingSettings(authenticate=False, advertise=("192.0.2.1",), sip_trusted=("office",))
+
+
+def test_an_account_with_odd_characters_is_escaped_again() -> None:
+    claim = claim_of(request(), "pbx.local", trusted=False)
+    seen = present(claim, "al\r\nX: y>;<", "", "pbx.local", proved=False, trusted=False)
+    assert seen.from_value == "<sip:al%0D%0AX%3A%20y%3E;%3C@pbx.local>"
+    assert present(claim, "+49-30;x=1&y", "", "pbx.local", proved=False, trusted=False).from_value == (
+        "<sip:+49-30;x=1&y@pbx.local>"
+    )

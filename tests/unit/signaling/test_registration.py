@@ -135,3 +135,14 @@ def test_outbound_needs_a_first_hop_that_knows_it(extra: tuple[tuple[str, str], 
         assert answer.first("Require") == "outbound"
         assert answer.first("Flow-Timer") == "120"
     assert bench.core.responses[-1].status == status
+
+
+@pytest.mark.parametrize(
+    ("text", "expires_s"),
+    [("4294967295", 0xFFFFFFFF), ("99999999999", 0xFFFFFFFF), ("soon", 3600), ("-1", 3600), ("0", 0)],
+)
+def test_an_expires_that_is_large_or_no_number_removes_nothing(text: str, expires_s: int) -> None:
+    """RFC 3261 section 20.19: up to 2**32-1, and what cannot be read means 3600."""
+    bench = Bench()
+    bench.register(UDP, ("Expires", text))
+    assert {contact.expires_s for contact in bench.asks[0].contacts} == {expires_s}

@@ -208,7 +208,7 @@ class Registration:
         if _lacks_outbound(request, path, contacts):
             raise RemoteError("first hop lacks outbound support", 439)
         default = request.first("Expires")
-        expires = wire.seconds(default) if default is not None else None
+        expires = _expires(default.partition(";")[0].strip()) if default is not None else None
         return RegisterAsk(
             number=next(self._numbers),
             aor=self._gate.aor_of(to),
@@ -237,7 +237,7 @@ def _contact(value: str, expires_s: int | None) -> RequestedContact:
     Uri.parse(contact.uri)
     own = contact.params.get("expires")
     if own is not None:
-        expires_s = min(int(own), 0xFFFFFFFF) if own.isdecimal() and len(own) <= 12 else 3600
+        expires_s = _expires(own)
     q = contact.params.get("q")
     reg_id = contact.params.get("reg-id") or ""
     return RequestedContact(
@@ -247,6 +247,10 @@ def _contact(value: str, expires_s: int | None) -> RequestedContact:
         sip_instance=(contact.params.get("+sip.instance") or "").strip('"<>'),
         reg_id=int(reg_id) if reg_id.isdecimal() and len(reg_id) <= 9 else 0,
     )
+
+
+def _expires(text: str) -> int:
+    return min(int(text), 0xFFFFFFFF) if text.isdecimal() and len(text) <= 12 else 3600
 
 
 def _thousandths(q: str) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from pbx_signaling.call.wire import quoted
 from pbx_sip.errors import RemoteError
@@ -30,6 +31,8 @@ PROVIDED: Final = HIDING | {"header", "session", "history", "none", "critical"}
 PERSONAL: Final = frozenset({"subject", "organization", "reply-to", "call-info", "in-reply-to", "history-info"})
 """What does not cross where the caller asks for privacy of kind `user` (RFC 3323 section 5.3), in lower case."""
 _NUMBER: Final = frozenset("+0123456789")
+_USER_SAFE: Final = "!*'()&=+$,;?/"
+"""What the user of a SIP URI may hold as it is, beside letters, digits and "-_.~" (RFC 3261 section 25.1)."""
 _SEPARATORS: Final = str.maketrans("", "", "-.()")
 
 
@@ -119,7 +122,7 @@ def _identity(element: str) -> NameAddr | None:
 
 def present(claim: Claim, user: str, name: str, domain: str, *, proved: bool, trusted: bool) -> Presented:
     """The caller for a callee's peer, which is `trusted` or not; `proved`: credentials showed that it is `user`."""
-    own = _address(name, user, domain)
+    own = _address(name, quote(user, _USER_SAFE, errors="surrogateescape"), domain)
     shown = ANONYMOUS if claim.hides else _from_of(claim.asserted[0], domain) if claim.asserted else own
     if not trusted:
         return Presented(shown)

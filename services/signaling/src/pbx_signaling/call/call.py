@@ -16,7 +16,18 @@ from typing import Any, Final
 
 from pbx_signaling.call import commands as c
 from pbx_signaling.call import events as e
-from pbx_signaling.call.cause import Ending, Origin, Outcome, ending_of_refusal, ending_of_rejection
+from pbx_signaling.call.cause import (
+    LONGEST_CALL,
+    MEDIA_TIMEOUT,
+    NO_ANSWER,
+    Ending,
+    Origin,
+    Outcome,
+    ending_of_loss,
+    ending_of_order,
+    ending_of_refusal,
+    ending_of_rejection,
+)
 from pbx_signaling.call.events import Ask, Cause, Content, Deadline, Side
 from pbx_signaling.call.header_policy import Carried
 from pbx_signaling.call.state import BEFORE_ANSWER, CONNECTED, MAX_EXCHANGES, SETUP, CallPolicy, Exchange, State
@@ -165,7 +176,7 @@ class Call:
         self.media.place(Side.CALLEE, self.target.host)
         content = self.content
         if content is not None and content.is_sdp:
-            content = Content(content.type, self.media.forward_offer(Side.CALLER), content.disposition)
+            content = Content(content.type, self.media.forward_offer(Side.CALLER, content.data), content.disposition)
         self.state = State.DIALING
         self._do(c.Dial(self.target, content, self.headers), c.Emit(c.Record.DIALING))
 
@@ -228,11 +239,8 @@ class Call:
         if self._sent_on(signal.users):
             return
         ending = ending_of_rejection(signal)
-        self._end(
-            ending,
-            now,
-            c.Reject(ending.sip_status, ending.sip_reason, signal.cause, signal.retry_after_s, headers=signal.headers),
-        )
+        rest = signal.cause, signal.retry_after_s
+        self._end(ending, now, c.Reject(ending.sip_status, ending.sip_reason, *rest, headers=signal.headers))
 
     def _sent_on(self, users: tuple[str, ...]) -> bool:
         """Whether the callee's 3xx is followed: to the first user that this call was not at yet, not for ever."""
@@ -252,11 +260,11 @@ class Call:
         self._give_up(ending, now, signal.cause)
 
     def _no_answer(self, now: float) -> None:
-        self._give_up(
-            Ending(Outcome.NO_ANSWER, Origin.TIMER, 480, "Temporarily Unavailable", 19, "no_answer"),
-            now,
-            Cause("no answer", 19),
-        )
+        self._give_up(NO_ANSWER, now, Cause("no answer", 19))
+
+    def _unconfirmed(self, signal: e.LegLost, now: float) -> None:
+        """The caller never confirmed a reliable provisional response: a 5xx for its INVITE (RFC 3262 section 3)."""
+        self._give_up(ending_of_loss(signal, answered=False), now, Cause(signal.cause, 102))
 
     def _give_up(self, ending: Ending, now: float, cause: Cause) -> None:
         """Ends an attempt whose callee is still invited."""
@@ -308,11 +316,14 @@ class Call:
             del self.exchanges[signal.exchange]
         if signal.status >= 300:
             self.exchanges.pop(signal.exchange, None)
-            self.media.rollback(exchange.by)
+            if exchange.offered:
+                self.media.rollback(exchange.by)
         elif content is not None and content.is_sdp:
             may_offer = exchange.ask is Ask.MODIFY and not exchange.offered
             content = self._carried(content, signal.side, provisional=not final, may_offer=may_offer)
             self._note_hold(exchange.by)
+        if final and signal.status < 300 and exchange.offered and exchange.ask is not Ask.CONFIRM_PROGRESS:
+            self.media.abandon(exchange.by)
         rest = content, signal.retry_after_s, signal.headers
         self._do(c.Reply(exchange.by, signal.exchange, signal.status, signal.reason, *rest))
 
@@ -347,29 +358,20 @@ class Call:
             # The callee may end its early dialog's call only by a final answer; a BYE of the caller ends the attempt.
             self._cancelled(e.Cancelled(signal.side, signal.cause), now)
             return
-        q850 = signal.cause.q850 or 16
-        self._hang_up(
-            Ending(Outcome.ANSWERED, Origin.REMOTE, 200, "OK", q850, "normal", signal.side), now, signal.cause
-        )
+        ending = Ending(Outcome.ANSWERED, Origin.REMOTE, 200, "OK", signal.cause.q850 or 16, "normal", signal.side)
+        self._hang_up(ending, now, signal.cause)
 
     def _leg_lost(self, signal: e.LegLost, now: float) -> None:
-        ending = Ending(Outcome.ANSWERED, Origin.TIMER, 200, "OK", 102, signal.cause, signal.side)
-        self._hang_up(ending, now, Cause(signal.cause, 102))
+        self._hang_up(ending_of_loss(signal, answered=True), now, Cause(signal.cause, 102))
 
     def _media_silent(self, signal: e.MediaSilent, now: float) -> None:
         self._do(c.Emit(c.Record.MEDIA_TIMEOUT, status=signal.silent_s))
-        ending = Ending(Outcome.ANSWERED, Origin.MEDIA_TIMEOUT, 200, "OK", 41, "media_timeout")
-        self._hang_up(ending, now, Cause("media timeout", 41))
+        self._hang_up(MEDIA_TIMEOUT, now, Cause("media timeout", 41))
 
     def _ordered(self, signal: e.Ordered, now: float) -> None:
-        origin = Origin.DRAIN if signal.drain else Origin.ADMIN
-        word = "shutdown" if signal.drain else "admin"
-        if self.answered is None:
-            status, reason = (503, "Service Unavailable") if signal.drain else (480, "Temporarily Unavailable")
-            ending = Ending(Outcome.FAILED, origin, status, reason, 41 if signal.drain else 31, word)
-            self._give_up(ending, now, Cause(signal.reason, ending.q850_cause))
-        else:
-            self._hang_up(Ending(Outcome.ANSWERED, origin, 200, "OK", 31, word), now, Cause(signal.reason, 31))
+        ending = ending_of_order(signal.drain, answered=self.answered is not None)
+        end = self._give_up if self.answered is None else self._hang_up
+        end(ending, now, Cause(signal.reason, ending.q850_cause))
 
     def _expired(self, signal: e.Expired, now: float) -> None:
         match signal.deadline:
@@ -378,10 +380,11 @@ class Call:
             case Deadline.NO_ANSWER if self.state in (State.DIALING, State.RINGING):
                 self._no_answer(now)
             case Deadline.LONGEST if self.state in CONNECTED:
-                ending = Ending(Outcome.ANSWERED, Origin.TIMER, 200, "OK", 31, "longest_call")
-                self._hang_up(ending, now, Cause("longest call", 31))
+                self._hang_up(LONGEST_CALL, now, Cause("longest call", 31))
             case Deadline.RELEASE if self.state is State.RELEASING:
                 self._released(e.MediaReleased([]), now)
+            case Deadline.RELEASE if self.state is State.CANCELLING:
+                self._callee_gone(signal, now)
             case _:
                 pass
 
@@ -412,6 +415,7 @@ class Call:
         self._do(c.Emit(c.Record.ENDED), reject)
         if wait or allocating:
             self.state = State.CANCELLING
+            self._do(c.SetDeadline(Deadline.RELEASE, self.policy.cancel_s))
         else:
             self.state = State.ENDED
             self._do(c.Finish())
@@ -481,6 +485,7 @@ TABLE: Final[Mapping[tuple[State, type], Action]] = {
     **{(state, e.HungUp): C._hung_up for state in (S.DIALING, S.RINGING, *CONNECTED)},
     (S.ANSWERED, e.Acknowledged): C._acknowledged,
     **{(state, e.Confirmed): C._confirmed for state in CONNECTED},
+    **{(state, e.LegLost): C._unconfirmed for state in (S.DIALING, S.RINGING)},
     **{(state, e.LegLost): C._leg_lost for state in CONNECTED},
     **{(state, e.Refreshed): C._refreshed for state in CONNECTED},
     **{(state, e.MediaSilent): C._media_silent for state in CONNECTED},

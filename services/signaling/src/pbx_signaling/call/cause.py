@@ -6,7 +6,8 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
-from pbx_signaling.call.events import Rejected, Side
+from pbx_signaling.call.events import LegLost, Rejected, Side
+from pbx_sip.message.status import reason_of
 
 
 class Outcome(enum.IntEnum):
@@ -47,6 +48,10 @@ class Ending:
     """For people and filters: "normal", "no_answer", "user_unknown", ..."""
     by: Side | None = None
 
+
+NO_ANSWER: Final = Ending(Outcome.NO_ANSWER, Origin.TIMER, 480, "Temporarily Unavailable", 19, "no_answer")
+MEDIA_TIMEOUT: Final = Ending(Outcome.ANSWERED, Origin.MEDIA_TIMEOUT, 200, "OK", 41, "media_timeout")
+LONGEST_CALL: Final = Ending(Outcome.ANSWERED, Origin.TIMER, 200, "OK", 31, "longest_call")
 
 Q850: Final = {
     400: 41,
@@ -128,3 +133,18 @@ def ending_of_rejection(rejected: Rejected) -> Ending:
 def ending_of_refusal(status: int) -> Ending:
     """What our own refusal of the caller's credentials means."""
     return Ending(Outcome.FORBIDDEN, Origin.LOCAL, status, "", Q850.get(status, 21), "authentication")
+
+
+def ending_of_order(drain: bool, *, answered: bool) -> Ending:
+    """What an order of the administration, or of a shutdown (`drain`), means for a call."""
+    origin, word = (Origin.DRAIN, "shutdown") if drain else (Origin.ADMIN, "admin")
+    if answered:
+        return Ending(Outcome.ANSWERED, origin, 200, "OK", 31, word)
+    status, q850 = (503, 41) if drain else (480, 31)
+    return Ending(Outcome.FAILED, origin, status, reason_of(status), q850, word)
+
+
+def ending_of_loss(lost: LegLost, *, answered: bool) -> Ending:
+    """What it means that a side did not do in time what it must."""
+    outcome, status = (Outcome.ANSWERED, 200) if answered else (Outcome.FAILED, 504)
+    return Ending(outcome, Origin.TIMER, status, reason_of(status), 102, lost.cause, lost.side)

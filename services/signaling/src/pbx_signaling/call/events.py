@@ -183,7 +183,7 @@ class LegLost:
 
     side: Side
     cause: str
-    """A word for the CDR: "no_ack", "no_response", "transport", "session_expired"."""
+    """A word for the CDR: "no_prack", "no_ack", "no_response", "transport", "session_expired"."""
 
 
 # --- from the world

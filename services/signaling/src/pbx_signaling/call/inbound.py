@@ -44,7 +44,7 @@ class ReliableBranch:
 class InboundLeg(Leg):
     """The UAS side of a call."""
 
-    __slots__ = ("_early", "_forks", "_key", "_reliable", "_request_", "has_offer")
+    __slots__ = ("_early", "_forks", "_key", "_late", "_reliable", "_request_", "has_offer")
 
     def __init__(self, sip: SipPort, call: object, key: Key, request: Request, flow: Flow) -> None:
         super().__init__(sip, call, Side.CALLER, flow, request.call_id)
@@ -55,6 +55,8 @@ class InboundLeg(Leg):
         """Our tag to the branch of the callee's leg."""
         self._reliable: dict[str, ReliableBranch] = {}
         """By branch of the callee's leg."""
+        self._late: set[tuple[int, int]] = set()
+        """RSeq and CSeq of reliable responses that a final one overtook: their PRACKs may still come."""
         self.remote_user_agent = (request.first("User-Agent") or "")[:128]
         self.strict_flow = wire.is_translated(request, flow)
         self.secure = request.uri[:5].lower() == "sips:"
@@ -192,7 +194,10 @@ class InboundLeg(Leg):
         super()._ask(exchange, ask, request, dialog)
 
     def _is_confirmed(self, exchange: int, request: Request) -> bool:
-        """Takes a PRACK in: 481 where it confirms nothing; where the callee waits for none, it is answered here."""
+        """Takes a PRACK in: 481 where it confirms nothing; where the callee waits for none, it is answered here.
+
+        Nor does anybody wait for one that crossed our 2xx, but it is right all the same (RFC 3262 section 3).
+        """
         key, _ = self.asked[exchange]
         branch, rack = self._reliable.get(self._forks.get(request.to_tag, "")), _rack_of(request)
         verdict, following = (
@@ -200,7 +205,8 @@ class InboundLeg(Leg):
         )
         if verdict is Confirmed.UNKNOWN or branch is None or rack is None:
             del self.asked[exchange]
-            self.sip.respond(key, response_to(request, 481))
+            late = rack is not None and (rack.rseq, rack.cseq) in self._late
+            self.sip.respond(key, response_to(request, 200 if late else 481))
             return False
         _, remote = branch.responses.pop(rack.rseq)
         branch.confirmed = {rack.rseq: remote}
@@ -227,7 +233,6 @@ class InboundLeg(Leg):
             if due is Due.GIVE_UP:
                 self._forget_progress()
                 self.tell(LegLost(Side.CALLER, "no_prack"))
-                self.tell(Cancelled(Side.CALLER, Cause("no PRACK", 102)))
                 return
             if due is Due.SEND:
                 self.sip.respond(self._key, branch.responses[branch.sender.waiting][0])
@@ -240,6 +245,8 @@ class InboundLeg(Leg):
         for branch in self._reliable.values():
             if branch.handle is not None:
                 self.sip.unschedule(branch.handle)
+            if branch.sender.waiting:
+                self._late.add((branch.sender.waiting, branch.sender.cseq))
         self._reliable.clear()
 
     def end(self) -> None:

@@ -247,7 +247,7 @@ class Leg:
         if command.package:
             headers.append("Info-Package", command.package)
         self.sip.border.put(request, command.headers, self.flow)
-        self._put_content(request, command.content)
+        wire.put_content(request, command.content)
         return True
 
     def reply(self, command: Reply) -> None:
@@ -327,14 +327,22 @@ class Leg:
             return
         if response.status == 422 and refreshing.asked_again(self, sent, response):
             return
-        if response.status < 300 and sent.ask in (Ask.MODIFY, Ask.UPDATE) and sent.dialog is not None:
-            sent.dialog.refresh_target(response)
-            if response.status >= 200:
-                refreshing.granted(self, response)
+        if response.status < 300:
+            self._take_effect(sent, response)
         retry = wire.seconds(response.first("Retry-After"))
         content = wire.content_of(response)
         headers = self.sip.border.taken(response, self.flow)
         self.tell(Replied(self.side, sent.exchange, response.status, response.reason, content, retry, headers))
+
+    def _take_effect(self, sent: Sent, response: Response) -> None:
+        """What a positive response to a request inside the dialog makes true; a refused offer is not said again."""
+        if sent.ask in (Ask.MODIFY, Ask.UPDATE) and sent.dialog is not None:
+            sent.dialog.refresh_target(response)
+            if response.status >= 200:
+                refreshing.granted(self, response)
+        content = sent.command.content if sent.command is not None else None
+        if response.status >= 200 and content is not None and content.is_sdp:
+            self.sent_session = content
 
     def _is_dialog_lost(self, sent: Sent, response: Response) -> bool:
         """481 or 408 to a request inside the dialog ends it (RFC 3261 section 12.2.1.2, RFC 5057)."""
@@ -446,7 +454,7 @@ class Leg:
     def send_ack(self, dialog: Dialog, cseq: int, exchange: int, content: Content | None) -> None:
         flow = self.flow_of(dialog)
         ack = dialog.ack(cseq, self.sip.via(flow))
-        wire.put_content(ack, content)
+        self._put_content(ack, content)
         self.confirming[cseq] = (dialog, exchange, ack)
         for old in [number for number in self.confirming if number < cseq]:
             del self.confirming[old]

@@ -11,7 +11,7 @@ from pbx_signaling.call.sent import Purpose, Sent
 from pbx_signaling.call.session import put_wish
 from pbx_sip.dialog.dialog import Dialog
 from pbx_sip.message.headers import Headers
-from pbx_sip.message.message import Request, Response
+from pbx_sip.message.message import Request, Response, response_to
 
 if TYPE_CHECKING:
     from pbx_signaling.call.asserted import Presented
@@ -150,7 +150,7 @@ class OutboundLeg(Leg):
             dialog = self._early_dialog(response)
             if dialog is None:
                 return
-        reliable = self._number_of(response)
+        reliable = self._number_of(response) if tag else 0
         if reliable and tag and not self._is_next(self._early[tag], reliable):
             return
         if reliable and not self._relays_prack:
@@ -284,6 +284,11 @@ class OutboundLeg(Leg):
         if command.ask is Ask.CONFIRM_PROGRESS:
             request.headers.append("RAck", f"{command.confirms} {self._cseq} INVITE")
         return super()._decorate(request, command)
+
+    def _refusal(self, ask: Ask, request: Request) -> Response | None:
+        if ask is Ask.CONFIRM_PROGRESS:  # nothing that we send to a callee is a reliable provisional response
+            return response_to(request, 481)
+        return super()._refusal(ask, request)
 
     def _dialog_of(self, request: Request) -> Dialog | None:
         if self.dialog is not None:

@@ -47,6 +47,9 @@ class CallPolicy:
     """A whole call. Four hours: what remains when both phones vanished and no media timeout was set."""
     redirects: int = 5
     """Times that a call follows a 3xx to another user of our domain; 0: never. More than this is a mistake."""
+    cancel_s: float = 40.0
+    """Waiting for the callee's last word on a CANCEL, or for a slot that is not wanted any more: above 64*T1, when the
+    INVITE's transaction gives up. The net under everything that should have ended the attempt."""
     release_s: float = 0.25
     """Waiting for the relay's statistics; below T1, so that a BYE is answered before it is repeated."""
 

@@ -81,11 +81,18 @@ class MediaSession:
             self.applied[endpoint.side, endpoint.media] = endpoint
         return pending.endpoints
 
-    def forward_offer(self, by: int) -> bytes:
-        """The pending offer of a side as the other one gets it; again for each target that is tried."""
-        assert self.pending is not None
-        assert self.pending.description is not None
-        return self._rewritten(self.pending.description, self.pending.lines, to=3 - by)
+    def forward_offer(self, by: int, data: bytes) -> bytes:
+        """The INVITE's offer `data` of a side as the other one gets it; again for each target that is tried.
+
+        What a former target answered or offered on the way to its refusal (in reliable responses, PRACK, UPDATE) is
+        void: the next one begins with this offer.
+        """
+        pending = self.pending
+        if pending is None or pending.by != by or pending.description is None:
+            self.initial, self.last_answer_by, self.lines = True, 0, ()
+            pending = self._take_offer(by, data)
+        assert pending.description is not None
+        return self._rewritten(pending.description, pending.lines, to=3 - by)
 
     def offer(self, by: Side, data: bytes) -> bytes:
         """Takes an offer inside the call in, and answers what the other side gets. Glare is refused with 491."""
