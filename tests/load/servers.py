@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -54,9 +55,17 @@ def users() -> tuple[Credentials, ...]:
     return tuple(Credentials(f"u{number}", PASSWORD) for number in range(USERS))
 
 
+def _raise_descriptor_limit() -> None:
+    """As a container runtime gives it: eight sockets for each of thousands of slots. Only root may."""
+    most = int(Path("/proc/sys/fs/nr_open").read_text())
+    with contextlib.suppress(ValueError, PermissionError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 @contextlib.contextmanager
 def ours(**environment: str) -> Iterator[Server]:
     """This product, started for the measurement."""
+    _raise_descriptor_limit()
     settings = Settings(users(), relay_range=_RELAY_RANGE, environment={"PBX_LOG_LEVEL": "warning", **environment})
     with Product(settings) as product:
 

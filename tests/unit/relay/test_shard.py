@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pbx_media_relay.ports import Shard
-from pbx_media_relay.shard import ShardFile, ephemeral_ports
+from pbx_media_relay.shard import ShardFile, check_descriptors, ephemeral_ports
 
 
 def test_a_changed_file_is_told_once_and_nonsense_changes_nothing(tmp_path: Path) -> None:
@@ -38,3 +38,14 @@ def test_ports_that_the_kernel_may_hand_out(reserved: str, at_risk: int) -> None
 
 def test_a_shard_below_the_range_is_safe() -> None:
     assert ephemeral_ports(Shard(10000, 20000), "32768 60999", "") == 0
+
+
+@pytest.mark.parametrize(
+    ("hosts", "limit", "usable", "warns"),
+    [(1, 1 << 20, 1250, False), (2, 20_000, 1234, False), (2, 8192, 496, True), (1, 100, 0, True)],
+)
+def test_a_shard_that_the_process_has_no_descriptors_for_is_said(
+    hosts: int, limit: int, usable: int, warns: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check_descriptors(Shard(30000, 39999), hosts, limit) == usable
+    assert ("too few descriptors" in capsys.readouterr().out) is warns

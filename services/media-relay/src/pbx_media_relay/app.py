@@ -22,7 +22,7 @@ from pbx_media_relay.recording.messages import Stored
 from pbx_media_relay.recording.recorder import Recorder
 from pbx_media_relay.relay import Relay
 from pbx_media_relay.settings import RelaySettings
-from pbx_media_relay.shard import ShardFile, check_ephemeral
+from pbx_media_relay.shard import ShardFile, check_descriptors, check_ephemeral
 from pbx_runtime import logs
 from pbx_runtime.address import Listen
 from pbx_runtime.grpc_server import serve_grpc
@@ -85,7 +85,13 @@ class App:
 
     def _reshape(self, shard: Shard) -> None:
         self.relay.reshape(shard)
+        self.check_shard(shard)
+
+    def check_shard(self, shard: Shard) -> None:
+        """Look whether this host can bear the shard, and warn."""
         self.observer.ephemeral(check_ephemeral(shard))
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        check_descriptors(shard, len(self.settings.relay_bind), limit)
 
     def look_at_shard(self) -> None:
         """Take over the shard that the file names, where there is one."""
@@ -179,7 +185,7 @@ async def service_main(lifecycle: Lifecycle, settings: RelaySettings) -> None:
     selection = select(settings.datapath, wanted)
     _log.info("datapath selected", datapath=selection.datapath.name, reason=selection.reason)
     app = App(settings, lifecycle, selection)
-    app.observer.ephemeral(check_ephemeral(settings.relay_ports))
+    app.check_shard(settings.relay_ports)
     app.look_at_shard()
     app.start()
     lifecycle.start(app.redis.run(), "redis")

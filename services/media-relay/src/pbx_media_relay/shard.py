@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from pbx_media_relay.forward import PORTS_PER_SLOT
 from pbx_media_relay.ports import Shard
 from pbx_runtime import logs
 
@@ -18,6 +19,8 @@ PORT_RANGE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 RESERVED: Final = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")
 FILE_BYTES_MAX: Final = 64
 """FIRST-LAST and a line end; anything longer is another file."""
+OTHER_DESCRIPTORS: Final = 256
+"""Of a relay process beside the sockets of its slots: gRPC streams, HTTP, Redis, BPF."""
 _log = logs.get_logger("shard")
 
 
@@ -78,3 +81,22 @@ def check_ephemeral(shard: Shard) -> int:
             remedy=f"sysctl -w net.ipv4.ip_local_reserved_ports={shard}",
         )
     return count
+
+
+def check_descriptors(shard: Shard, hosts: int, limit: int) -> int:
+    """Slots of the shard that the process can have sockets for, with a warning where they are clearly fewer.
+
+    `hosts` is the number of local addresses, `limit` how many descriptors the process may have. Calls beyond are
+    refused, long before the shard looks full.
+    """
+    slots = len(shard.slots())
+    each = PORTS_PER_SLOT * hosts
+    usable = max(0, min(slots, (limit - OTHER_DESCRIPTORS) // each))
+    if usable < slots * 9 // 10:
+        _log.warning(
+            "too few descriptors for the shard",
+            slots=slots,
+            usable=usable,
+            remedy=f"ulimit -Hn {slots * each + OTHER_DESCRIPTORS}",
+        )
+    return usable
