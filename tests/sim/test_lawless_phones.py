@@ -1,0 +1,146 @@
+"""Two phones that say what they may, must not or have forgotten, in any order: the call ends once, nothing is left.
+
+Each seed is a script of their messages and of the time between them. `SIM_EXAMPLES=20000` looks at that many seeds
+beyond those of each run.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from pbx_signaling.call import events as e
+from pbx_sip.message.message import Message, Request, Response
+from support.bench_core import ALICE, BOB, Bench, sdp
+from support.ladder import INVITE, from_bob, invite, reply, within
+
+SEEDS = 600
+MORE = int(os.environ.get("SIM_EXAMPLES", "0"))
+GROUPS = 6
+TYPE = "Content-Type: application/sdp"
+CANCEL = INVITE.format(branch="i1").replace("INVITE", "CANCEL").replace(f"\n{TYPE}", "")
+OF_INVITE = (
+    "",
+    "Require: 100rel",
+    *(f"Session-Expires: {wish}\nSupported: timer" for wish in (1800, "90;refresher=uas")),
+)
+OF_200 = ("1800;refresher=uac", "120;refresher=uas\nAllow: UPDATE", "100;refresher=uac\nAllow: UPDATE")
+STATUSES = (100, 180, 183, 200, 200, 200, 302, 404, 408, 422, 481, 486, 488, 491, 503)
+LONGEST_S = 5 * 3600
+
+
+class Script:
+    """One call of two phones that follow no rule."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.bench = Bench()
+        self.alice: list[Message] = []
+        self.bob: list[Message] = []
+        """What each has got so far."""
+        self.cseq, self.bobs_cseq, self.rseq, self.step = 1, 0, 1, 0
+        if self.chance.random() < 0.3:
+            assert self.bench.found is not None
+            self.bench.found = e.Found(True, self.bench.found.targets * 2)
+
+    def play(self) -> None:
+        """The whole call, and what must be true after it."""
+        chance = self.chance
+        invite(self.bench, self.body("192.0.2.10"), extra=chance.choice(OF_INVITE), reliable=chance.random() < 0.6)
+        self.look()
+        acts = (self.bob_responds, self.alice_asks, self.alice_responds, self.bob_asks, self.alice_cancels, self.wait)
+        for self.step in range(chance.randrange(4, 30)):
+            chance.choices(acts, (45, 15, 12, 12, 4, 12))[0]()
+            self.look()
+        self.bench.advance(LONGEST_S)
+        self.bench.sent.clear()
+        self.bench.assert_clean()
+        assert self.bench.names().count("ENDED") == 1
+
+    def look(self) -> None:
+        self.alice += self.bench.take(ALICE)
+        self.bob += self.bench.take(BOB)
+
+    def body(self, host: str) -> bytes:
+        kind = self.chance.random()
+        if kind < 0.35:
+            return b""
+        if kind < 0.4:
+            return b"garbage"
+        direction = self.chance.choice(("sendrecv", "sendonly", "recvonly", "inactive"))
+        video = b"m=video 6000 RTP/AVP 34\r\n" if kind < 0.5 else b""
+        return sdp(host, self.chance.choice((4000, 4002, 0)), direction=direction) + video
+
+    def bob_responds(self) -> None:
+        request = self.one_of(self.bob, 4)
+        if request is None:
+            return
+        status, extra = self.chance.choice(STATUSES), ""
+        if status < 200 and self.chance.random() < 0.5:
+            extra = f"Require: 100rel\nRSeq: {self.rseq}"
+            self.rseq += self.chance.choice((0, 1, 1, 1, 2))
+        elif status == 200 and self.chance.random() < 0.4:
+            extra = f"Session-Expires: {self.chance.choice(OF_200)}"
+        elif status == 422:
+            extra = f"Min-SE: {self.chance.choice((90, 2000, 3000))}"
+        elif status == 302:
+            extra = "Contact: <sip:1009@pbx.local>"
+        body = self.body("192.0.2.20") if status < 300 else b""
+        tag = self.chance.choice(("b1", "b1", "b1", "b2", ""))
+        text = reply(request, status, body, tag=tag or "b1", extra=extra)
+        self.bench.send(text if tag else text.replace(";tag=b1", ""), BOB, body)
+
+    def alice_responds(self) -> None:
+        request = self.one_of(self.alice, 3)
+        if request is not None:
+            status = self.chance.choice((180, 200, 200, 200, 481, 488, 491))
+            body = self.body("192.0.2.10") if status < 300 else b""
+            self.bench.send(reply(request, status, body).replace("1008@192.0.2.20", "1004@192.0.2.10"), ALICE, body)
+
+    def one_of(self, got: list[Message], last: int) -> Request | None:
+        requests = [each for each in got if isinstance(each, Request) and each.method != "ACK"]
+        return self.chance.choice(requests[-last:]) if requests else None
+
+    def alice_asks(self) -> None:
+        responses = [each for each in self.alice if isinstance(each, Response) and each.cseq_method == "INVITE"]
+        tagged = [each for each in responses if each.to_tag]
+        if not tagged:
+            return
+        response = self.chance.choice(tagged[-3:])
+        method = self.chance.choice(("ACK", "ACK", "ACK", "PRACK", "UPDATE", "INVITE", "INFO", "BYE"))
+        self.cseq += method != "ACK"
+        text = within(method, response, response.cseq_number if method == "ACK" else self.cseq, f"a{self.step}")
+        if method == "PRACK":
+            text += f"\nRAck: {response.first('RSeq') or 1} {response.cseq_number} INVITE"
+        self.say(text, method, "1004@192.0.2.10")
+
+    def bob_asks(self) -> None:
+        invited = next((each for each in self.bob if isinstance(each, Request) and each.method == "INVITE"), None)
+        if invited is not None:
+            method = self.chance.choice(("UPDATE", "INVITE", "INFO", "BYE", "ACK", "PRACK"))
+            self.bobs_cseq += 1
+            tag = self.chance.choice(("b1", "b1", "b2"))
+            self.say(from_bob(method, invited, self.bobs_cseq, f"b{self.step}", tag=tag), method, "1008@192.0.2.20")
+
+    def say(self, text: str, method: str, contact: str) -> None:
+        host = contact.partition("@")[2]
+        body = self.body(host) if method in ("ACK", "PRACK", "UPDATE", "INVITE") else b""
+        text += f"\nContact: <sip:{contact}:5060>" + (f"\n{TYPE}" if body else "")
+        self.bench.send(text, ALICE if contact.startswith("1004") else BOB, body)
+
+    def alice_cancels(self) -> None:
+        self.bench.send(CANCEL, ALICE)
+
+    def wait(self) -> None:
+        self.bench.advance(self.chance.choice((0.1, 0.6, 5, 33)))
+
+
+@pytest.mark.parametrize("group", range(GROUPS))
+def test_whatever_two_phones_say_the_call_ends_once_and_nothing_is_left(group: int):
+    for seed in range(group, SEEDS + MORE, GROUPS):
+        try:
+            Script(seed).play()
+        except Exception as error:
+            raise AssertionError(f"seed {seed}: {error}") from error
