@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from pbx_signaling.call import body, wire
 from pbx_signaling.call import commands as c
-from pbx_signaling.call import wire
 from pbx_signaling.call.border import Border
 from pbx_signaling.call.call import Call
 from pbx_signaling.call.delivery import DELIVERED, deliver
@@ -300,7 +300,7 @@ class Core:
             started_ms=self._identity.wall_ms(self.now),
             media=MediaSession(self._identity.session_id()),
             policy=self.config.calls,
-            content=wire.content_of(request),
+            content=body.content_of(request),
             headers=attempt.claim.shown(self.border.fields(request)),
         )
         entry = Entry(call, attempt)

@@ -12,7 +12,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pbx_signaling.call import session, wire
+from pbx_signaling.call import body, session, wire
 from pbx_signaling.call.asserted import claim_of, insists_in_vain, privacy_of
 from pbx_signaling.call.entry import Attempt
 from pbx_signaling.quirk import offered
@@ -224,13 +224,10 @@ class Gate:
         return None
 
     def _bad_content(self, request: Request) -> Response | None:
-        """415 for a body that we cannot carry, 406 where no SDP may be answered (RFC 3261 8.2.3, 21.4.7)."""
-        if request.body and request.content_type not in ("application/sdp", ""):
-            if "handling=optional" in (request.first("Content-Disposition") or ""):
-                return None
-            response = response_to(request, 415)
-            response.headers.append("Accept", "application/sdp")
-            return response
+        """What refuses a body that we cannot carry; 406 where no SDP may be answered (RFC 3261 21.4.7)."""
+        refusal = body.refusal(request)
+        if refusal is not None:
+            return refusal
         accepted = request.headers.tokens("Accept")
         if accepted and not {value.partition(";")[0].strip() for value in accepted} & TAKES_SDP:
             response = response_to(request, 406)

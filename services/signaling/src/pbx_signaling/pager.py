@@ -10,7 +10,7 @@ import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from pbx_signaling.call import wire
+from pbx_signaling.call import body, wire
 from pbx_signaling.call.events import Authenticated, Found, Refused, ServiceFailed, Signal, Target
 from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Request, Response, response_to
@@ -149,7 +149,7 @@ class Pager:
             headers.append("Route", value)
         request = Request("MESSAGE", target.uri, headers)
         border.put(request, (*claim.shown(border.fields(message.request)), *sender.headers), flow)
-        wire.put_content(request, wire.content_of(message.request))
+        body.put_content(request, body.content_of(message.request))
         return request
 
     def _finish(self, message: PagerMessage, status: int, reason: str = "", *, stale: bool = False) -> None:

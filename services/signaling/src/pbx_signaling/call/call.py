@@ -30,7 +30,16 @@ from pbx_signaling.call.cause import (
 )
 from pbx_signaling.call.events import Ask, Cause, Content, Deadline, Side
 from pbx_signaling.call.header_policy import Carried
-from pbx_signaling.call.state import BEFORE_ANSWER, CONNECTED, MAX_EXCHANGES, SETUP, CallPolicy, Exchange, State
+from pbx_signaling.call.state import (
+    BEFORE_ANSWER,
+    CONNECTED,
+    MAX_EXCHANGES,
+    OFFERING,
+    SETUP,
+    CallPolicy,
+    Exchange,
+    State,
+)
 from pbx_signaling.media.session import MediaSession, SessionRefused
 from pbx_signaling.media.stream import StreamStatistics
 
@@ -151,7 +160,7 @@ class Call:
     def _allocate(self, now: float) -> None:
         try:
             content = self.content
-            endpoints = self.media.first_offer(content.data) if content is not None and content.is_sdp else []
+            endpoints = self.media.first_offer(content.sdp) if content is not None and content.is_sdp else []
         except SessionRefused as error:
             self._refuse(488, "bad_session", Outcome.FAILED, 88, now, warning=str(error))
             return
@@ -176,7 +185,7 @@ class Call:
         self.media.place(Side.CALLEE, self.target.host)
         content = self.content
         if content is not None and content.is_sdp:
-            content = Content(content.type, self.media.forward_offer(Side.CALLER, content.data), content.disposition)
+            content = content.with_sdp(self.media.forward_offer(Side.CALLER, content.sdp))
         self.state = State.DIALING
         self._do(c.Dial(self.target, content, self.headers), c.Emit(c.Record.DIALING))
 
@@ -291,7 +300,7 @@ class Call:
             self._do(c.Reply(signal.side, signal.exchange, 500, retry_after_s=2))
             return
         content, offered = signal.content, False
-        if content is not None and content.is_sdp and signal.ask in (Ask.MODIFY, Ask.UPDATE, Ask.CONFIRM_PROGRESS):
+        if content is not None and content.is_sdp and signal.ask in OFFERING:
             try:
                 content, offered = self._offer_inside(content, signal), True
             except SessionRefused as error:
@@ -304,7 +313,7 @@ class Call:
     def _offer_inside(self, content: Content, signal: e.Asked) -> Content:
         if signal.ask is Ask.CONFIRM_PROGRESS and self.media.owes_answer(signal.side):
             return self._carry(content, signal.side) or content
-        return Content(content.type, self.media.offer(signal.side, content.data), content.disposition)
+        return content.with_sdp(self.media.offer(signal.side, content.sdp))
 
     def _replied(self, signal: e.Replied, now: float) -> None:
         exchange = self.exchanges.get(signal.exchange)
@@ -318,7 +327,7 @@ class Call:
             self.exchanges.pop(signal.exchange, None)
             if exchange.offered:
                 self.media.rollback(exchange.by)
-        elif content is not None and content.is_sdp:
+        elif content is not None and content.is_sdp and exchange.ask in OFFERING:
             may_offer = exchange.ask is Ask.MODIFY and not exchange.offered
             content = self._carried(content, signal.side, provisional=not final, may_offer=may_offer)
             self._note_hold(exchange.by)
@@ -446,10 +455,10 @@ class Call:
         """Turns what `side` sent into what the other side gets. Raises SessionRefused."""
         if content is None or not content.is_sdp:
             return content
-        data, endpoints = self.media.carry(side, content.data, provisional=provisional, may_offer=may_offer)
+        data, endpoints = self.media.carry(side, content.sdp, provisional=provisional, may_offer=may_offer)
         if endpoints:
             self._do(c.UpdateMedia(endpoints))
-        return Content(content.type, data, content.disposition)
+        return content.with_sdp(data)
 
     def _carried(
         self, content: Content | None, side: Side, *, provisional: bool = False, may_offer: bool = True

@@ -42,16 +42,32 @@ class Ask(enum.IntEnum):
 
 @dataclass(slots=True)
 class Content:
-    """A body: an SDP session description, or something opaque."""
+    """A body: an SDP session description, something opaque, or several parts with a description among them."""
 
     type: str
     data: bytes
     disposition: str = ""
+    span: tuple[int, int] | None = None
+    """In a body of several parts: the first octet of the session description, and the one after its last."""
 
     @property
     def is_sdp(self) -> bool:
-        """Whether it is a session description."""
-        return self.type.partition(";")[0].strip().lower() == "application/sdp"
+        """Whether it holds a session description."""
+        return self.span is not None or self.type.partition(";")[0].strip().lower() == "application/sdp"
+
+    @property
+    def sdp(self) -> bytes:
+        """The session description."""
+        return self.data if self.span is None else self.data[slice(*self.span)]
+
+    def with_sdp(self, sdp: bytes) -> Content:
+        """The same body with another session description."""
+        if self.span is None:
+            return Content(self.type, sdp, self.disposition)
+        start, end = self.span
+        return Content(
+            self.type, self.data[:start] + sdp + self.data[end:], self.disposition, (start, start + len(sdp))
+        )
 
 
 @dataclass(slots=True)

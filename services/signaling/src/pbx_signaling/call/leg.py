@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pbx_signaling.call import reason, refreshing, session, wire
+from pbx_signaling.call import body, reason, refreshing, session, wire
 from pbx_signaling.call.events import (
     Ask,
     Asked,
@@ -155,7 +155,7 @@ class Leg:
         self._ask(exchange, ask, request, dialog)
 
     def _ask(self, exchange: int, ask: Ask, request: Request, dialog: Dialog) -> None:
-        content = wire.content_of(request)
+        content = body.content_of(request)
         package = request.first("Info-Package") or ""
         fork, confirms, headers = (
             self._fork_of(dialog),
@@ -168,9 +168,9 @@ class Leg:
         """Glare and other reasons to refuse at once (RFC 3261 section 14.2, RFC 3311 section 5.2)."""
         if ask not in (Ask.MODIFY, Ask.UPDATE):
             return None
-        too_small = session.refusal(request, self.sip.sessions)
-        if too_small is not None or (ask is Ask.UPDATE and not request.body):
-            return too_small
+        refusal = body.refusal(request) or session.refusal(request, self.sip.sessions)
+        if refusal is not None or (ask is Ask.UPDATE and not request.body):
+            return refusal
         unanswered = ask is Ask.MODIFY and self.dialog is None
         waits = any(waiting.method in ("INVITE", "UPDATE") and waiting.body for _, waiting in self.asked.values())
         if waits or (unanswered and self.side is Side.CALLER):
@@ -211,7 +211,7 @@ class Leg:
         if answer is None or request.cseq_number != answer.cseq:
             return
         self.stop_repeating()
-        content = wire.content_of(request)
+        content = body.content_of(request)
         self._confirmed(answer.exchange, content)
 
     def _confirmed(self, exchange: int, content: Content | None) -> None:
@@ -247,7 +247,7 @@ class Leg:
         if command.package:
             headers.append("Info-Package", command.package)
         self.sip.border.put(request, command.headers, self.flow)
-        wire.put_content(request, command.content)
+        body.put_content(request, command.content)
         return True
 
     def reply(self, command: Reply) -> None:
@@ -330,7 +330,7 @@ class Leg:
         if response.status < 300:
             self._take_effect(sent, response)
         retry = wire.seconds(response.first("Retry-After"))
-        content = wire.content_of(response)
+        content = body.content_of(response)
         headers = self.sip.border.taken(response, self.flow)
         self.tell(Replied(self.side, sent.exchange, response.status, response.reason, content, retry, headers))
 
@@ -342,7 +342,7 @@ class Leg:
                 refreshing.granted(self, response)
         content = sent.command.content if sent.command is not None else None
         if response.status >= 200 and content is not None and content.is_sdp:
-            self.sent_session = content
+            self.sent_session = Content(body.SDP, content.sdp)
 
     def _is_dialog_lost(self, sent: Sent, response: Response) -> bool:
         """481 or 408 to a request inside the dialog ends it (RFC 3261 section 12.2.1.2, RFC 5057)."""
@@ -448,8 +448,8 @@ class Leg:
 
     def _put_content(self, message: Message, content: Content | None) -> None:
         if content is not None and content.is_sdp:
-            self.sent_session = content
-        wire.put_content(message, content)
+            self.sent_session = Content(body.SDP, content.sdp)
+        body.put_content(message, content)
 
     def send_ack(self, dialog: Dialog, cseq: int, exchange: int, content: Content | None) -> None:
         flow = self.flow_of(dialog)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pbx_signaling.call import reason, refreshing, wire
+from pbx_signaling.call import body, reason, refreshing, wire
 from pbx_signaling.call.events import Answered, Ask, Cause, Content, Progress, Rejected, Side
 from pbx_signaling.call.leg import Leg
 from pbx_signaling.call.sent import Purpose, Sent
@@ -157,7 +157,7 @@ class OutboundLeg(Leg):
             self._confirm_progress(self._early[tag], reliable)
             reliable = 0
         headers = self.sip.border.taken(response, self.flow)
-        self.tell(Progress(response.status, response.reason, wire.content_of(response), tag, reliable, headers))
+        self.tell(Progress(response.status, response.reason, body.content_of(response), tag, reliable, headers))
 
     def _confirm_progress(self, dialog: Dialog, rseq: int) -> None:
         """A PRACK of our own, for a caller that does not know of it."""
@@ -207,7 +207,7 @@ class OutboundLeg(Leg):
         self.accepted.add(sent.cseq)
         self._invite = None
         refreshing.granted(self, response)
-        self.tell(Answered(wire.content_of(response), response.to_tag, self.sip.border.taken(response, self.flow)))
+        self.tell(Answered(body.content_of(response), response.to_tag, self.sip.border.taken(response, self.flow)))
 
     def _answered_again(self, sent: Sent, response: Response) -> None:
         """A repetition of the 200, or the 200 of another fork, which is confirmed and ended at once."""

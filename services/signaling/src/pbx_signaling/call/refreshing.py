@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pbx_signaling.call import session, wire
+from pbx_signaling.call import body, session, wire
 from pbx_signaling.call.events import LegLost, Refreshed, Side
 from pbx_signaling.call.sent import Purpose, Sent, Timer
 from pbx_sip.dialog.offer_answer import glare_wait_s
@@ -65,7 +65,7 @@ def _refresh(leg: Leg, kept: Session, dialog: Dialog) -> None:
     request = leg.request(dialog, "UPDATE" if kept.allows_update else "INVITE")
     cseq = dialog.local_cseq
     if not kept.allows_update:
-        wire.put_content(request, leg.sent_session)
+        body.put_content(request, leg.sent_session)
         leg.confirming[cseq] = (dialog, 0, None)
     _later(leg, kept, kept.timer.ends_at - leg.sip.now)
     sent = Sent(leg, Purpose.REFRESH, dialog, cseq=cseq)
@@ -96,7 +96,7 @@ def responded(leg: Leg, sent: Sent, response: Response) -> None:
     if status < 300:
         dialog.refresh_target(response)
         granted(leg, response)
-        content = wire.content_of(response)
+        content = body.content_of(response)
         if content is not None:
             leg.tell(Refreshed(leg.side, content))
     elif status in (408, 481):

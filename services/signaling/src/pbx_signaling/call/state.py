@@ -8,6 +8,8 @@ from typing import Final
 
 from pbx_signaling.call.events import Ask, Side
 
+OFFERING: Final = (Ask.MODIFY, Ask.UPDATE, Ask.CONFIRM_PROGRESS)
+"""Requests inside a call whose session description is an offer or an answer; in others it is anybody's text."""
 MAX_EXCHANGES: Final = 16
 """Requests under way inside one call. Threat: a phone that asks without end while the other does not answer."""
 

@@ -8,11 +8,11 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
-from pbx_signaling.call.events import Content
+from pbx_signaling.call.body import ACCEPT
 from pbx_sip.address import Flow, Transport
 from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
-from pbx_sip.message.message import Message, Request, Response, response_to
+from pbx_sip.message.message import Request, Response, response_to
 from pbx_sip.message.uri import Uri
 
 if TYPE_CHECKING:
@@ -44,24 +44,6 @@ def chance() -> float:
     return random.random()  # noqa: S311  # not a secret
 
 
-def content_of(message: Message) -> Content | None:
-    """The body of a message, or None."""
-    if not message.body:
-        return None
-    headers = message.headers
-    return Content(headers.first("Content-Type") or "", message.body, headers.first("Content-Disposition") or "")
-
-
-def put_content(message: Message, content: Content | None) -> None:
-    """Writes a body into a message."""
-    if content is None:
-        return
-    message.headers.append("Content-Type", content.type)
-    if content.disposition:
-        message.headers.append("Content-Disposition", content.disposition)
-    message.body = content.data
-
-
 def quoted(text: str) -> str:
     """Text fit for a quoted-string: printable, escaped."""
     clean = "".join(char if char.isprintable() else " " for char in text)
@@ -79,7 +61,7 @@ def options_answer(request: Request) -> Response:
     response = response_to(request, 200)
     headers = response.headers
     headers.append("Allow", ALLOW)
-    headers.append("Accept", "application/sdp")
+    headers.append("Accept", ACCEPT)
     headers.append("Supported", SUPPORTED)
     headers.append("Server", PRODUCT)
     return response
