@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.interop
 
 HOLD = sdp(version=2, direction="sendonly")
-HELD = sdp(port=42000, version=2, direction="recvonly")
+HELD = sdp(port=4200, version=2, direction="recvonly")
 RESUME = sdp(version=3)
-RESUMED = sdp(port=42000, version=3)
+RESUMED = sdp(port=4200, version=3)
 
 
 def test_re_invite_by_the_caller(pair: Pair) -> None:
     pair.play(
         pair.calling().invite().recv(180).answered().ack().invite(sdp(version=2)).answered().ack().bye().recv(200),
-        Callee().ring().answer().take("INVITE").answer(sdp(port=42000, version=2)).take("BYE").reply(200),
+        Callee().ring().answer().take("INVITE").answer(sdp(port=4200, version=2)).take("BYE").reply(200),
     )
     pair.cdr(outcome="answered")
     pair.released()
@@ -61,10 +61,10 @@ def test_update(pair: Pair, by: str) -> None:
     caller, callee = pair.calling().invite().recv(180).answered().ack(), Callee().ring().answer()
     if by == "caller":
         caller.request("UPDATE", sdp(version=2)).recv(200, Content_Type="application/sdp").bye().recv(200)
-        callee.take("UPDATE").reply(200, sdp(port=42000, version=2)).take("BYE").reply(200)
+        callee.take("UPDATE").reply(200, sdp(port=4200, version=2)).take("BYE").reply(200)
     else:
         caller.take("UPDATE").reply(200, sdp(version=2)).take("BYE").reply(200)
-        callee.pause(50).request("UPDATE", sdp(port=42000, version=2)).recv(200).bye().recv(200)
+        callee.pause(50).request("UPDATE", sdp(port=4200, version=2)).recv(200).bye().recv(200)
     pair.play(caller, callee)
     pair.cdr(outcome="answered")
     pair.released()

@@ -59,7 +59,7 @@ def test_two_browsers_call_each_other(product: Product, pair: Pair, kinds: tuple
 
 def test_a_browser_and_a_phone_on_udp(product: Product, pair: Pair) -> None:
     with phone(product, pair.callee, "wss") as browser, product.phone(pair.caller) as caller:
-        dialog = caller.dial(pair.callee, audio_sdp(42_000))
+        dialog = caller.dial(pair.callee, audio_sdp(4200))
         browser.wait_for("session", originator="remote")
         assert caller.expect(180)
         browser.command("answer")

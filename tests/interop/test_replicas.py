@@ -63,7 +63,7 @@ def test_a_call_to_a_phone_on_the_other_replica(replicas: Product) -> None:
         callee.expect("ACK")
         callee.request(theirs, "INVITE", body=audio_sdp(41_000, version=2, extra=("a=sendonly",)))
         again = caller.expect("INVITE")
-        caller.reply(again, 200, "OK", dialog=dialog, body=audio_sdp(42_000, version=2, extra=("a=recvonly",)))
+        caller.reply(again, 200, "OK", dialog=dialog, body=audio_sdp(4200, version=2, extra=("a=recvonly",)))
         callee.ack(theirs, callee.expect(200))
         caller.expect("ACK")
         caller.request(dialog, "BYE")

@@ -46,7 +46,7 @@ def talk(caller: Phone, callee: Phone, kinds: tuple[str, str], product: Product)
     again = caller.expect("INVITE")
     check_addressing(again, caller_kind, product)
     assert again.sdp("a=sendonly") == [""]
-    caller.reply(again, 200, "OK", dialog=dialog, body=audio_sdp(42_000, host=caller.host, extra=("a=recvonly",)))
+    caller.reply(again, 200, "OK", dialog=dialog, body=audio_sdp(4200, host=caller.host, extra=("a=recvonly",)))
     callee.ack(theirs, callee.expect(200))
     caller.expect("ACK")
     callee.request(theirs, "BYE")
@@ -103,7 +103,7 @@ def test_a_phone_that_comes_back_over_another_connection_keeps_its_call(product:
         with product.phone_on("tls", pair.callee) as back:
             back.request(theirs, "INVITE", body=audio_sdp(41_000, version=2))
             again = caller.expect("INVITE")
-            caller.reply(again, 200, "OK", dialog=dialog, body=audio_sdp(42_000, version=2))
+            caller.reply(again, 200, "OK", dialog=dialog, body=audio_sdp(4200, version=2))
             back.ack(theirs, back.expect(200))
             caller.expect("ACK")
             caller.request(dialog, "BYE")
@@ -196,7 +196,7 @@ SIPP_KINDS = [("tcp", "udp"), ("udp", "tcp"), ("tcp", "tcp"), ("udp6", "udp6"), 
 
 @pytest.mark.parametrize("kinds", SIPP_KINDS, ids="-".join)
 def test_sipp_calls_holds_and_resumes(pair: Pair, kinds: tuple[str, str]) -> None:
-    held, resumed = sdp(port=42_000, version=2, direction="recvonly"), sdp(port=42_000, version=3)
+    held, resumed = sdp(port=4200, version=2, direction="recvonly"), sdp(port=4200, version=3)
     hold, resume = sdp(port=41_000, version=2, direction="sendonly"), sdp(port=41_000, version=3)
     pair.play(
         pair.calling()

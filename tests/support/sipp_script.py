@@ -50,13 +50,16 @@ REASONS: Mapping[int, str] = {
 }
 
 
-def sdp(*, port: int = 40000, version: int = 1, direction: str = "sendrecv") -> str:
-    """An offer or answer with one G.711 stream, in SIPp's keywords."""
+def sdp(*, port: int = 4000, version: int = 1, direction: str = "sendrecv") -> str:
+    """An offer or answer with one G.711 stream, in SIPp's keywords.
+
+    Below the shards of the tests' relays: the phones are beside them.
+    """
     return _SDP.format(port=port, version=version, direction=direction)
 
 
 OFFER = sdp()
-ANSWER = sdp(port=42000)
+ANSWER = sdp(port=4200)
 
 
 class _Script:

@@ -7,7 +7,7 @@ argument, and `handle_timeout` is called about once a second. Events go to one l
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -129,7 +129,8 @@ class Relay:
             raise InvalidStreamError(f"a call id has 1 to {CALL_ID_MAX} characters")
         timeout_s = order.media_timeout_s or self._media_timeout_s
         terms = Terms(timeout_s * 1_000_000_000, order.latching)
-        call = Call(order.call_id, self._take_slot(now_ns), order.instance_id, terms, now_ns)
+        slot = self._take_slot(now_ns, session.own_slots(order.streams))
+        call = Call(order.call_id, slot, order.instance_id, terms, now_ns)
         self._calls.add(call)
         self._by_slot[call.slot] = call
         self.leases.touch(order.instance_id, now_ns)
@@ -276,7 +277,22 @@ class Relay:
         if call.expects_media():
             self._silence.watch(call.id, call.terms.media_timeout_ns, now_ns)
 
-    def _take_slot(self, now_ns: int) -> int:
+    def _take_slot(self, now_ns: int, shunned: Container[int]) -> int:
+        """A slot whose ports are bound, and none of those `shunned`: a phone beside us says that its own port is there.
+
+        Where there is no other one the shunned slot is taken; the call is refused when its endpoint is looked at.
+        """
+        slot = self._take_bound(now_ns)
+        if slot not in shunned:
+            return slot
+        try:
+            other = self._take_bound(now_ns)
+        except NoFreeSlotError:
+            return slot
+        self._pool.give_back(slot, False, now_ns)
+        return other
+
+    def _take_bound(self, now_ns: int) -> int:
         for _ in range(BIND_TRIES):
             slot = self._pool.take()
             if slot is None:

@@ -182,6 +182,12 @@ def _talks(stream: Stream | None) -> bool:
     return stream is not None and stream.rtp is not None and stream.direction is Direction.SENDRECV
 
 
+def own_slots(streams: Iterable[Stream]) -> set[int]:
+    """The slots, of whatever shard, in which endpoints on this host say to be: none of them may carry their call."""
+    endpoints = (endpoint for stream in streams for endpoint in (stream.rtp, stream.rtcp))
+    return {endpoint.port // PORTS_PER_SLOT for endpoint in endpoints if endpoint is not None and _local(endpoint)}
+
+
 def _check(call: Call, stream: Stream) -> None:
     """An endpoint inside the call's own slot would be a loop: each packet in would come in again."""
     for endpoint in (stream.rtp, stream.rtcp):
