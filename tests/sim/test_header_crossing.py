@@ -6,11 +6,10 @@ import pytest
 
 from pbx_sip.message.message import Message, Request
 from support.bench_core import ALICE, BOB, Bench, sdp
-from support.ladder import INVITE, answer, establish, from_bob, invite, reply, within
+from support.ladder import CANCEL, answer, establish, from_bob, invite, reply, within
 
 RULES = ("X-*=pass",)
 NOTES = "Subject: Lunch\nX-Case: 17\nOrganization: Example\nReply-To: <sip:alice@192.0.2.10>"
-CANCEL = INVITE.format(branch="i1").replace("INVITE", "CANCEL").replace("\nContent-Type: application/sdp", "")
 
 
 def crossed(message: Message) -> dict[str, str]:

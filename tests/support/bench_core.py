@@ -63,14 +63,14 @@ class Bench:
     def __post_init__(self) -> None:
         counter = itertools.count(1)
         entropy = lambda size: b"".join(next(counter).to_bytes(8, "big") for _ in range(size // 8))  # noqa: E731
-        addressing = Addressing("s1")
-        addressing.add(Listener("udp4", Transport.UDP, PBX))
+        self.addressing = Addressing("s1")
+        self.addressing.add(Listener("udp4", Transport.UDP, PBX))
         self.config = CoreConfig(
             "pbx.local", authenticate=self.authenticate, headers=HeaderPolicy(self.headers), trusted=Trust(self.trusted)
         )
         gate = Gate(self.config, NonceMinter(b"0123456789abcdef", entropy))
         identity = Identity(RandomTokens("s1", entropy), "s1", lambda: 1_700_000_000.0)
-        self.core = Core(self.config, addressing, identity, gate)
+        self.core = Core(self.config, self.addressing, identity, gate)
         if self.found is None:
             target = e.Target(f"sip:1008@{BOB}", "1008@pbx.local", (), 1, BOB.host, BOB.port, "udp4", 0, "s1")
             self.found = e.Found(True, [target])

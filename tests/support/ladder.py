@@ -16,6 +16,9 @@ Contact: <sip:1004@192.0.2.10:5060>
 Supported: 100rel
 Content-Type: application/sdp"""
 
+CANCEL = INVITE.format(branch="i1").replace("INVITE", "CANCEL").replace("\nContent-Type: application/sdp", "")
+"""Alice gives up what `invite` began."""
+
 
 def invite(
     bench: Bench,
@@ -25,12 +28,15 @@ def invite(
     *,
     reliable: bool = True,
     sender: str = "",
+    contact: str = "",
 ) -> None:
     """Alice calls; `extra` holds further header lines, `reliable` is whether she takes reliable progress.
 
-    `sender` takes the place of her name and address in From.
+    `sender` takes the place of her name and address in From, `contact` that of her host in Contact.
     """
     text = INVITE.format(branch=branch)
+    if contact:
+        text = text.replace("sip:1004@192.0.2.10", f"sip:1004@{contact}")
     if sender:
         text = text.replace('"Alice" <sip:1004@pbx.local>', sender)
     if not reliable:
@@ -86,9 +92,9 @@ Call-ID: {invite_out.call_id}
 CSeq: {cseq} {method}"""
 
 
-def establish(bench: Bench, *, caller: str = "", callee: str = "") -> tuple[Request, Response]:
+def establish(bench: Bench, *, caller: str = "", callee: str = "", contact: str = "") -> tuple[Request, Response]:
     """A call that is up: our INVITE to Bob, our 200 to Alice. Further header lines of the INVITE and of Bob's 200."""
-    invite(bench, extra=caller)
+    invite(bench, extra=caller, contact=contact)
     bench.response(ALICE, 100)
     out = bench.request(BOB, "INVITE")
     answer(bench, out, 180)

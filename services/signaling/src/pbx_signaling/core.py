@@ -225,7 +225,7 @@ class Core:
         if to_tag:
             leg = self.legs[to_tag]  # or it would not have been admitted
             self._about(leg)
-            leg.heard(output.flow)
+            leg.heard(output.flow, request)
             leg.received(output.key, request)
             return
         response = self._gate.second_look(request, output.flow, self)

@@ -165,9 +165,6 @@ class InboundLeg(Leg):
         reason.put(response, command.cause)
         self.sip.border.put(response, command.headers, self.flow)
         self.sip.respond(self._key, response)
-        for key, waiting in self.asked.values():
-            self.sip.respond(key, response_to(waiting, 487))
-        self.asked.clear()
         self.end()
 
     # --- what the caller does

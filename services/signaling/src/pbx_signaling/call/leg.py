@@ -112,13 +112,18 @@ class Leg:
 
     # --- requests from the peer
 
-    def heard(self, flow: Flow) -> None:
+    def heard(self, flow: Flow, request: Request) -> None:
         """A request inside the dialog came: a peer that is reached down its flow is reached down this one from now on.
 
-        Phones come back over a new connection, or another port of their NAT.
+        Phones come back over a new connection, or another port of their NAT. A phone on UDP may also send one large
+        request by a connection (RFC 3261 section 18.1.1): it moved there only where its new Contact says so.
         """
-        if flow != self.flow and (self.strict_flow or self.flow.connection or flow.connection):
+        if flow == self.flow:
+            return
+        if self.flow.connection or (self.strict_flow and not flow.connection):
             self.flow = flow
+        elif flow.connection and wire.names_connection(request):
+            self.flow, self.strict_flow = flow, True
 
     def received(self, key: Key, request: Request) -> None:
         """A request inside one of this leg's dialogs."""
@@ -132,6 +137,9 @@ class Leg:
             return
         if request.method == "BYE":
             self._bye(key, request)
+            return
+        if self.is_given_up:  # a CANCEL of ours is on its way
+            self.sip.respond(key, response_to(request, 487))
             return
         if request.method == "OPTIONS":
             # Deliberately not passed on: it asks whether this dialog is alive, and we are its other end.
@@ -188,10 +196,8 @@ class Leg:
         return any(ack is None for _, _, ack in self.confirming.values())
 
     def _bye(self, key: Key, request: Request) -> None:
-        for waiting, asked in self.asked.values():
-            self.sip.respond(waiting, response_to(asked, 487))
-        self.asked.clear()
-        if self.terminated:
+        self.refuse_asked()
+        if self.is_given_up:
             self.sip.respond(key, response_to(request, 200))
             return
         self.waiting_bye = (key, request)
@@ -288,9 +294,7 @@ class Leg:
         """Ends the dialog with a BYE, answering first whatever the peer waits for."""
         if self.terminated:
             return
-        for key, request in self.asked.values():
-            self.sip.respond(key, response_to(request, 487))
-        self.asked.clear()
+        self.refuse_asked()
         for cseq, (dialog, exchange, ack) in list(self.confirming.items()):
             if ack is None and cseq in self.accepted:
                 self.send_ack(dialog, cseq, exchange, None)
@@ -372,7 +376,7 @@ class Leg:
 
     @property
     def is_given_up(self) -> bool:
-        """Whether nothing is to be sent again."""
+        """Whether the call has no use for this leg any more: nothing is sent again, nothing passed on."""
         return self.terminated
 
     def failed(self, sent: Sent, transport: bool) -> None:
@@ -423,8 +427,15 @@ class Leg:
 
     # --- tools
 
+    def refuse_asked(self) -> None:
+        """Answers whatever the peer still waits for: there is nobody left to ask (RFC 3261 section 15.1.2)."""
+        asked, self.asked = self.asked, {}
+        for key, request in asked.values():
+            self.sip.respond(key, response_to(request, 487))
+
     def end(self) -> None:
         """The dialog is over for the call; what was sent may still finish."""
+        self.refuse_asked()
         self.terminated = True
         self.stop_repeating()
         refreshing.keep(self, None)

@@ -117,6 +117,7 @@ class OutboundLeg(Leg):
     def cancel(self, cause: Cause) -> None:
         """Stops the INVITE; if its 200 comes all the same, the call ends it."""
         self._cancelled = True
+        self.refuse_asked()
         if self._key is not None and not self.reached:
             self.sip.cancel(self._key, reason.values(cause))
 

@@ -112,6 +112,15 @@ def is_translated(request: Request, flow: Flow) -> bool:
     return uri.host != flow.remote.host
 
 
+def names_connection(request: Request) -> bool:
+    """Whether the Contact of a request wants its sender to be reached by a connection."""
+    try:
+        uri = Uri.parse(NameAddr.parse(request.first("Contact") or "").uri)
+    except RemoteError:
+        return False
+    return uri.transport is not Transport.UDP
+
+
 def is_flow_bound(target: Target) -> bool:
     """Whether a binding is reached down the flow on which it was registered (RFC 5626), not by its Contact.
 
