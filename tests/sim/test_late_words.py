@@ -8,7 +8,7 @@ from pbx_signaling.addressing import Listener
 from pbx_sip.address import Flow, Transport
 from pbx_sip.message.message import Request, Response
 from support.bench_core import ALICE, BOB, PBX, Bench, sdp
-from support.ladder import CANCEL, answer, establish, from_bob, invite, within
+from support.ladder import CANCEL, answer, establish, from_bob, invite, reply, within
 
 
 def test_who_asks_when_the_caller_has_given_up_is_told_so():
@@ -73,3 +73,139 @@ def test_a_phone_whose_new_contact_names_the_connection_has_moved():
         if data.startswith(b"BYE") and flow.connection
     ]
     assert [(flow.transport, flow.connection) for flow in flows] == [(Transport.TCP, 7)]
+
+
+def unconfirmed(bench: Bench) -> Response:
+    """A call that Bob answered and, at once, ended: Alice's 200 was lost. What she should have got."""
+    invite(bench)
+    out = bench.take(BOB)[0]
+    assert isinstance(out, Request)
+    answer(bench, out, 200, sdp("192.0.2.20"))
+    ok = bench.take(ALICE)[-1]
+    assert isinstance(ok, Response)
+    bench.take(BOB)
+    bench.send(from_bob("BYE", out, 1, "y1"), BOB)
+    acked, done = bench.take(BOB)
+    assert (getattr(acked, "method", ""), getattr(done, "status", 0)) == ("ACK", 200)
+    assert bench.names()[-1] == "ENDED", "the CDR does not wait for Alice"
+    assert not bench.slots
+    return ok
+
+
+def test_the_bye_waits_for_the_ack():
+    """RFC 3261 section 15: no BYE before the ACK for the 2xx, or Alice would not even know the dialog."""
+    bench = Bench()
+    ok = unconfirmed(bench)
+    assert not bench.take(ALICE)
+    bench.advance(0.6)
+    assert bench.response(ALICE, 200).to_tag == ok.to_tag
+    bench.send(within("INFO", ok, 2, "n1"), ALICE)
+    bench.response(ALICE, 481)
+    bench.send(within("ACK", ok, 1, "k1"), ALICE)
+    bye = bench.request(ALICE, "BYE")
+    bench.send(reply(bye, 200), ALICE)
+    bench.advance(5)
+    assert not bench.take(ALICE)
+    bench.assert_clean()
+
+
+def test_the_bye_comes_when_no_ack_does():
+    bench = Bench()
+    unconfirmed(bench)
+    bench.advance(31)
+    assert all(isinstance(message, Response) for message in bench.take(ALICE))
+    bench.advance(2)
+    assert next(message.method for message in bench.take(ALICE) if isinstance(message, Request)) == "BYE"
+    bench.assert_clean()
+
+
+def test_both_hang_up_before_the_ack():
+    bench = Bench()
+    ok = unconfirmed(bench)
+    bench.send(within("BYE", ok, 2, "y1"), ALICE)
+    bench.response(ALICE, 200)
+    bench.advance(40)
+    assert not bench.take(ALICE)
+    bench.assert_clean()
+
+
+def test_a_process_that_ends_does_not_wait_for_the_ack():
+    bench = Bench()
+    unconfirmed(bench)
+    bench.core.end_all("test", bench.now)
+    bench.drain()
+    bench.request(ALICE, "BYE")
+    bench.assert_clean()
+
+
+def reinvite(bench: Bench) -> tuple[str, Request]:
+    """Alice changes the session; her request, and what Bob got."""
+    _, ok = establish(bench)
+    text = within("INVITE", ok, 2, "h1")
+    bench.send(text + "\nContent-Type: application/sdp", ALICE, sdp("192.0.2.10", 4002))
+    bench.response(ALICE, 100)
+    return text, bench.request(BOB, "INVITE")
+
+
+def test_a_change_is_cancelled_through():
+    """The other phone may be asking its user (to add video): it stops, and the session stays what it was."""
+    bench = Bench()
+    text, out = reinvite(bench)
+    bench.send(reply(out, 180), BOB)
+    bench.take(ALICE)
+    bench.send(text.replace("INVITE", "CANCEL") + "\nReason: SIP;cause=200", ALICE)
+    bench.response(ALICE, 200)
+    cancel = bench.request(BOB, "CANCEL")
+    assert (cancel.branch, cancel.cseq_number) == (out.branch, out.cseq_number)
+    bench.send(reply(cancel, 200), BOB)
+    bench.send(reply(out, 487), BOB)
+    bench.request(BOB, "ACK")
+    bench.response(ALICE, 487)
+    bench.send(text.replace("INVITE", "ACK"), ALICE)
+    bench.updates.clear()
+    bench.send(
+        text.replace("2 INVITE", "3 INVITE").replace("h1", "h2") + "\nContent-Type: application/sdp",
+        ALICE,
+        sdp("192.0.2.10"),
+    )
+    bench.response(ALICE, 100)
+    bench.request(BOB, "INVITE")
+
+
+def test_a_cancel_that_comes_after_the_answer_changes_nothing():
+    bench = Bench()
+    text, out = reinvite(bench)
+    answer(bench, out, 200, sdp("192.0.2.20"))
+    bench.response(ALICE, 200)
+    bench.send(text.replace("INVITE", "CANCEL"), ALICE)
+    assert not bench.take(BOB)
+    bench.take(ALICE)
+    bench.send(text.replace("INVITE", "ACK").replace("h1", "k2"), ALICE)
+    bench.request(BOB, "ACK")
+    assert bench.core.calls
+
+
+def test_a_cancel_that_the_answer_overtakes_leaves_the_change_made():
+    bench = Bench()
+    text, out = reinvite(bench)
+    bench.send(text.replace("INVITE", "CANCEL"), ALICE)
+    bench.response(ALICE, 200)
+    answer(bench, out, 200, sdp("192.0.2.20"))
+    ok = bench.response(ALICE, 200)
+    assert ok.cseq_method == "INVITE"
+    bench.send(text.replace("INVITE", "ACK").replace("h1", "k2"), ALICE)
+    bench.request(BOB, "ACK")
+    assert bench.core.calls
+
+
+def test_bob_cancels_a_change_of_his():
+    bench = Bench()
+    out, _ = establish(bench)
+    text = from_bob("INVITE", out, 1, "h1")
+    bench.send(text + "\nContent-Type: application/sdp", BOB, sdp("192.0.2.20", 4444))
+    bench.response(BOB, 100)
+    mine = bench.request(ALICE, "INVITE")
+    bench.send(reply(mine, 100), ALICE)
+    bench.send(text.replace("INVITE", "CANCEL"), BOB)
+    bench.response(BOB, 200)
+    assert bench.request(ALICE, "CANCEL").branch == mine.branch

@@ -168,9 +168,14 @@ class Core:
 
     def end_all(self, reason: str, now: float) -> None:
         """Takes no new call from now on and ends those there are: BYE to both legs, or a final response."""
-        self.draining = True
+        self.draining, self.now = True, now
         for call_id in list(self.calls):
             self.signal(call_id, Ordered(reason, drain=True), now)
+        for leg in list(self.legs.values()):
+            if isinstance(leg, InboundLeg):
+                self._about(leg)
+                leg.part()
+                self.settle()
 
     def transport_failed(self, flow: Flow, now: float) -> None:
         """A flow broke: what was under way on it fails at once. `drain` next."""
@@ -243,9 +248,9 @@ class Core:
 
     def _cancel_received(self, output: tx.CancelReceived) -> None:
         leg = output.invite_owner
-        if isinstance(leg, InboundLeg):
+        if isinstance(leg, Leg):
             self._about(leg)
-            leg.cancelled(cause_of(output.request))
+            leg.cancelled(output.invite_key, cause_of(output.request))
 
     def _ack_received(self, output: tx.AckReceived) -> None:
         leg = self.legs.get(output.request.to_tag)
@@ -406,6 +411,10 @@ class Core:
     def send_ack(self, request: Request, flow: Flow) -> None:
         """Sends an ACK for a 2xx."""
         self.layer.transmit(request, flow)
+
+    def own(self, key: Any, leg: Leg) -> None:
+        """Tells `leg` of the CANCEL of an INVITE."""
+        self.layer.own(key, leg)
 
     def cancel(self, key: Any, reasons: list[str]) -> None:
         """Cancels an INVITE that was sent."""

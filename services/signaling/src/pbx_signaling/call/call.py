@@ -336,6 +336,11 @@ class Call:
         rest = content, signal.retry_after_s, signal.headers
         self._do(c.Reply(exchange.by, signal.exchange, signal.status, signal.reason, *rest))
 
+    def _withdrawn(self, signal: e.Withdrawn, now: float) -> None:
+        exchange = self.exchanges.get(signal.exchange)
+        if exchange is not None and exchange.by is signal.side:
+            self._do(c.Withdraw(signal.side.other, signal.exchange, signal.cause))
+
     def _confirmed(self, signal: e.Confirmed, now: float) -> None:
         if self.exchanges.pop(signal.exchange, None) is None:
             return
@@ -494,6 +499,7 @@ TABLE: Final[Mapping[tuple[State, type], Action]] = {
     **{(state, e.HungUp): C._hung_up for state in (S.DIALING, S.RINGING, *CONNECTED)},
     (S.ANSWERED, e.Acknowledged): C._acknowledged,
     **{(state, e.Confirmed): C._confirmed for state in CONNECTED},
+    **{(state, e.Withdrawn): C._withdrawn for state in CONNECTED},
     **{(state, e.LegLost): C._unconfirmed for state in (S.DIALING, S.RINGING)},
     **{(state, e.LegLost): C._leg_lost for state in CONNECTED},
     **{(state, e.Refreshed): C._refreshed for state in CONNECTED},

@@ -100,6 +100,15 @@ class Reply:
 
 
 @dataclass(slots=True)
+class Withdraw:
+    """Stop asking MODIFY of a side; its answer comes still."""
+
+    side: Side
+    exchange: int
+    cause: Cause
+
+
+@dataclass(slots=True)
 class Confirm:
     """Confirm a side's positive answer to MODIFY."""
 
@@ -211,6 +220,7 @@ Command = (
     | Cancel
     | Pass
     | Reply
+    | Withdraw
     | Confirm
     | HangUp
     | Authenticate

@@ -21,6 +21,7 @@ DELIVERED: Final[Mapping[type, tuple[Side | None, Callable[..., None]]]] = {
     c.Cancel: (Side.CALLEE, lambda leg, command: leg.cancel(command.cause)),
     c.Pass: (None, Leg.pass_),
     c.Reply: (None, Leg.reply),
+    c.Withdraw: (None, Leg.withdraw),
     c.Confirm: (None, Leg.confirm),
     c.HangUp: (None, lambda leg, command: leg.hang_up(command.cause)),
 }

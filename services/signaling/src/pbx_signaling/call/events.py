@@ -164,6 +164,15 @@ class Asked:
 
 
 @dataclass(slots=True)
+class Withdrawn:
+    """The asker of MODIFY cancelled it before its answer."""
+
+    side: Side
+    exchange: int
+    cause: Cause
+
+
+@dataclass(slots=True)
 class Replied:
     """A side answered what it was asked."""
 
@@ -323,6 +332,7 @@ Signal = (
     | HungUp
     | Asked
     | Replied
+    | Withdrawn
     | Confirmed
     | Refreshed
     | LegLost

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pbx_signaling.call import reason, refreshing, wire
+from pbx_signaling.call import reason, refreshing, repeating, wire
 from pbx_signaling.call.events import Acknowledged, Ask, Cancelled, Cause, Content, LegLost, Side
 from pbx_signaling.call.leg import Leg
 from pbx_signaling.call.sent import Timer
@@ -44,7 +44,7 @@ class ReliableBranch:
 class InboundLeg(Leg):
     """The UAS side of a call."""
 
-    __slots__ = ("_early", "_forks", "_key", "_late", "_reliable", "_request_", "has_offer")
+    __slots__ = ("_early", "_farewell", "_forks", "_key", "_late", "_reliable", "_request_")
 
     def __init__(self, sip: SipPort, call: object, key: Key, request: Request, flow: Flow) -> None:
         super().__init__(sip, call, Side.CALLER, flow, request.call_id)
@@ -57,6 +57,8 @@ class InboundLeg(Leg):
         """By branch of the callee's leg."""
         self._late: set[tuple[int, int]] = set()
         """RSeq and CSeq of reliable responses that a final one overtook: their PRACKs may still come."""
+        self._farewell: Cause | None = None
+        """Why a BYE is due that waits for the caller's ACK."""
         self.remote_user_agent = (request.first("User-Agent") or "")[:128]
         self.strict_flow = wire.is_translated(request, flow)
         self.secure = request.uri[:5].lower() == "sips:"
@@ -145,7 +147,7 @@ class InboundLeg(Leg):
         refreshing.grant(self, request, response)
         self._request_ = None
         self.sip.respond(self._key, response)
-        self.repeat_answer(response, self._key, request.cseq_number)
+        repeating.begin(self, response, self._key, request.cseq_number)
 
     def reject(self, command: Reject, challenge: list[str]) -> None:
         """Refuses the INVITE; `challenge` holds values for Proxy-Authenticate."""
@@ -167,12 +169,34 @@ class InboundLeg(Leg):
         self.sip.respond(self._key, response)
         self.end()
 
+    def hang_up(self, cause: Cause) -> None:
+        """BYE; only once the caller confirmed our answer, or will not any more (RFC 3261 section 15).
+
+        It may not even have heard the answer, which goes on being repeated until then; the call need not wait.
+        """
+        waits = self.answer is not None and self.answer.exchange == 0 and not self.sip.draining
+        if self.terminated or not waits:
+            super().hang_up(cause)
+            return
+        self.refuse_asked()
+        refreshing.keep(self, None)
+        self.terminated, self._farewell = True, cause
+
+    def part(self) -> None:
+        """Sends the BYE that is due, where one is."""
+        cause, self._farewell = self._farewell, None
+        if cause is not None and self.dialog is not None:
+            self.end()
+            self.send_bye(self.dialog, cause)
+
     # --- what the caller does
 
-    def cancelled(self, cause: Cause) -> None:
-        """A CANCEL for the INVITE came; the transaction layer has answered it."""
+    def cancelled(self, key: Key, cause: Cause) -> None:
+        """See Leg; before the answer it ends the attempt."""
         if self._request_ is not None:
             self.tell(Cancelled(Side.CALLER, cause))
+        else:
+            super().cancelled(key, cause)
 
     def aborted(self) -> None:
         """The INVITE's transaction failed before an answer: nobody is there to hear one."""
@@ -182,6 +206,7 @@ class InboundLeg(Leg):
     def _confirmed(self, exchange: int, content: Content | None) -> None:
         if exchange == 0:
             self.tell(Acknowledged(content))
+            self.part()
         else:
             super()._confirmed(exchange, content)
 
@@ -224,6 +249,8 @@ class InboundLeg(Leg):
         """Repeats what waits for its confirmation."""
         if what != Timer.REPEAT_PROGRESS:
             super().expired(what)
+            if self.answer is None:
+                self.part()
             return
         for branch in list(self._reliable.values()):
             due = branch.sender.expire(self.sip.now)
@@ -246,10 +273,17 @@ class InboundLeg(Leg):
                 self._late.add((branch.sender.waiting, branch.sender.cseq))
         self._reliable.clear()
 
+    def _bye(self, key: Key, request: Request) -> None:
+        if self._farewell is not None:
+            self._farewell = None
+            self.end()
+        super()._bye(key, request)
+
     def end(self) -> None:
-        """The dialog is over."""
+        """The dialog is over; where a BYE is due, when that was sent."""
         self._forget_progress()
-        super().end()
+        if self._farewell is None:
+            super().end()
 
     def _branch(self, fork: str, *, last: bool = False) -> Dialog | None:
         """The dialog with our own tag for a branch of the callee's leg; None beyond the limit of branches."""

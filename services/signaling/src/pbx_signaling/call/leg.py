@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pbx_signaling.call import body, reason, refreshing, session, wire
+from pbx_signaling.call import body, reason, refreshing, repeating, session, wire
 from pbx_signaling.call.events import (
     Ask,
     Asked,
@@ -20,14 +20,14 @@ from pbx_signaling.call.events import (
     LegLost,
     Replied,
     Side,
+    Withdrawn,
 )
 from pbx_signaling.call.sent import Purpose, Repeated, Sent, Timer
 from pbx_sip.dialog.dialog import Dialog, Verdict
-from pbx_sip.dialog.repetition import Due, Repetition
 from pbx_sip.message.message import Request, Response, response_to
 
 if TYPE_CHECKING:
-    from pbx_signaling.call.commands import Confirm, Pass, Reply
+    from pbx_signaling.call.commands import Confirm, Pass, Reply, Withdraw
     from pbx_signaling.call.port import Key, SipPort
     from pbx_sip.address import Flow
     from pbx_sip.message.message import Message
@@ -56,6 +56,7 @@ class Leg:
         "final_status",
         "flow",
         "local_tags",
+        "modifying",
         "remote_user_agent",
         "secure",
         "sent_session",
@@ -93,6 +94,8 @@ class Leg:
         self.final_status = 0
         self.terminated = False
         self.waiting_bye: tuple[Key, Request] | None = None
+        self.modifying: tuple[int, Key] = (0, None)
+        """The exchange of our last re-INVITE, and its transaction: what a CANCEL of the other side's means."""
 
     def __repr__(self) -> str:
         """For logs."""
@@ -159,6 +162,7 @@ class Leg:
         exchange = wire.exchange_number()
         self.asked[exchange] = (key, request)
         if ask is Ask.MODIFY:
+            self.sip.own(key, self)
             self.sip.respond(key, response_to(request, 100))
         self._ask(exchange, ask, request, dialog)
 
@@ -216,12 +220,19 @@ class Leg:
         answer = self.answer
         if answer is None or request.cseq_number != answer.cseq:
             return
-        self.stop_repeating()
+        repeating.stop(self)
         content = body.content_of(request)
         self._confirmed(answer.exchange, content)
 
     def _confirmed(self, exchange: int, content: Content | None) -> None:
         self.tell(Confirmed(self.side, exchange, content))
+
+    def cancelled(self, key: Key, cause: Cause) -> None:
+        """A CANCEL for an INVITE of the peer's came; the transaction layer has answered it."""
+        for exchange, (waiting, _) in self.asked.items():
+            if waiting == key:
+                self.tell(Withdrawn(self.side, exchange, cause))
+                return
 
     # --- what the call wants
 
@@ -241,11 +252,17 @@ class Leg:
         cseq = dialog.local_cseq
         if command.ask is Ask.MODIFY:
             self.confirming[cseq] = (dialog, command.exchange, None)
-        self.sip.send(
-            request,
-            self.flow_of(dialog),
-            Sent(self, Purpose.ASK, dialog, command.exchange, command.ask, cseq, command),
-        )
+        sent = Sent(self, Purpose.ASK, dialog, command.exchange, command.ask, cseq, command)
+        key = self.sip.send(request, self.flow_of(dialog), sent)
+        if command.ask is Ask.MODIFY:
+            self.modifying = command.exchange, key
+
+    def withdraw(self, command: Withdraw) -> None:
+        """Cancels a re-INVITE that the peer has not answered; its final response ends the exchange (487, mostly)."""
+        exchange, key = self.modifying
+        if exchange == command.exchange:
+            self.modifying = 0, None
+            self.sip.cancel(key, reason.values(command.cause))
 
     def _decorate(self, request: Request, command: Pass) -> bool:
         """Adds what the method needs; False where it cannot be said on this leg."""
@@ -281,7 +298,7 @@ class Leg:
         if dialog is not None:
             dialog.refresh_target(request)
         if request.method == "INVITE":
-            self.repeat_answer(response, key, request.cseq_number, command.exchange)
+            repeating.begin(self, response, key, request.cseq_number, command.exchange)
 
     def confirm(self, command: Confirm) -> None:
         """Sends the ACK that an accepted re-INVITE waits for."""
@@ -301,9 +318,10 @@ class Leg:
         dialog_now = self.dialog
         self.end()
         if dialog_now is not None:
-            self._send_bye(dialog_now, cause)
+            self.send_bye(dialog_now, cause)
 
-    def _send_bye(self, dialog: Dialog, cause: Cause) -> None:
+    def send_bye(self, dialog: Dialog, cause: Cause) -> None:
+        """Ends a dialog of this leg."""
         request = self.request(dialog, "BYE")
         reason.put(request, cause)
         self.sip.send(request, self.flow_of(dialog), Sent(self, Purpose.BYE, dialog))
@@ -373,6 +391,8 @@ class Leg:
 
     def resent(self, sent: Sent, key: Key) -> None:
         """A request was sent again over another transport, in another transaction."""
+        if sent.exchange == self.modifying[0]:
+            self.modifying = sent.exchange, key
 
     @property
     def is_given_up(self) -> bool:
@@ -389,41 +409,12 @@ class Leg:
         if self.dialog is not None and sent.ask is not Ask.CONFIRM_PROGRESS:
             self.tell(LegLost(self.side, "transport" if transport else "no_response"))
 
-    # --- the positive answer, repeated
-
-    def repeat_answer(self, response: Response, key: Key, cseq: int, exchange: int = 0) -> None:
-        """Sends a 2xx again until its ACK comes (RFC 3261 section 13.3.1.4), over any transport."""
-        self.stop_repeating()
-        repetition = Repetition.of_answer(self.sip.now, self.sip.timers)
-        self.answer = Repeated(response, key, cseq, repetition, None, exchange)
-        self.answer.handle = self.sip.schedule(self, repetition.at, Timer.REPEAT_ANSWER)
-
-    def stop_repeating(self) -> None:
-        """The answer was confirmed, or does not matter any more."""
-        if self.answer is not None:
-            if self.answer.handle is not None:
-                self.sip.unschedule(self.answer.handle)
-            self.answer = None
-
     def expired(self, what: int) -> None:
         """A deadline of this leg passed."""
         if what == Timer.SESSION:
-            refreshing.due(
-                self,
-            )
-        elif what == Timer.REPEAT_ANSWER and self.answer is not None:
-            self._repeat_due(self.answer)
-
-    def _repeat_due(self, answer: Repeated) -> None:
-        match answer.repetition.expire(self.sip.now):
-            case Due.GIVE_UP:
-                self.answer = None
-                self.tell(LegLost(self.side, "no_ack"))
-            case Due.SEND:
-                self.sip.respond(answer.key, answer.response)
-                answer.handle = self.sip.schedule(self, answer.repetition.at, Timer.REPEAT_ANSWER)
-            case Due.NOTHING:
-                answer.handle = self.sip.schedule(self, answer.repetition.at, Timer.REPEAT_ANSWER)
+            refreshing.due(self)
+        elif what == Timer.REPEAT_ANSWER:
+            repeating.due(self)
 
     # --- tools
 
@@ -437,7 +428,7 @@ class Leg:
         """The dialog is over for the call; what was sent may still finish."""
         self.refuse_asked()
         self.terminated = True
-        self.stop_repeating()
+        repeating.stop(self)
         refreshing.keep(self, None)
         for tag in self.local_tags:
             self.sip.forget(tag)

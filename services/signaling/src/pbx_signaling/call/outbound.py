@@ -228,7 +228,7 @@ class OutboundLeg(Leg):
         flow = self.flow_of(other)
         self.sip.send_ack(other.ack(sent.cseq, self.sip.via(flow)), flow)
         if not repeated:
-            self._send_bye(other, Cause("answered elsewhere", 26))
+            self.send_bye(other, Cause("answered elsewhere", 26))
 
     def stray(self, response: Response) -> None:
         """A response that outlived its transaction: another fork's 200, or a repetition."""

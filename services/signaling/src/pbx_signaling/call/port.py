@@ -23,6 +23,8 @@ class SipPort(Protocol):
 
     now: float
     timers: Timers
+    draining: bool
+    """Whether the process ends: nothing can be waited for."""
     sessions: SessionPolicy
     """What legs ask for as session timers, and agree to; an interval of 0 means none."""
     border: Border
@@ -33,6 +35,9 @@ class SipPort(Protocol):
 
     def send_ack(self, request: Request, flow: Flow) -> None:
         """Sends an ACK for a 2xx: outside of any transaction."""
+
+    def own(self, key: Key, leg: Leg) -> None:
+        """Tells `leg` of a CANCEL of the peer's for the INVITE that it sent in that transaction."""
 
     def cancel(self, key: Key, reasons: list[str]) -> None:
         """Cancels an INVITE that was sent, with these Reason headers."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pbx_signaling.call import body, session, wire
-from pbx_signaling.call.events import LegLost, Refreshed, Side
+from pbx_signaling.call.events import Ask, LegLost, Refreshed, Side
 from pbx_signaling.call.sent import Purpose, Sent, Timer
 from pbx_sip.dialog.offer_answer import glare_wait_s
 from pbx_sip.dialog.session_timer import Duty
@@ -136,7 +136,8 @@ def asked_again(leg: Leg, sent: Sent, response: Response) -> bool:
     """Sends what the other side asked once more, with the interval that a 422 wants (section 7.3)."""
     kept = leg.session
     raised = kept.policy.raised(response) if kept is not None else None
-    if kept is None or raised is None or sent.command is None:
+    withdrawn = sent.ask is Ask.MODIFY and sent.exchange != leg.modifying[0]
+    if kept is None or raised is None or sent.command is None or withdrawn:
         return False
     kept.policy = raised
     leg.pass_(sent.command)
