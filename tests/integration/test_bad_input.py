@@ -148,6 +148,29 @@ def test_a_frozen_redis(product: Product) -> None:
     works_again(product)
 
 
+def gauge(product: Product, name: str) -> float:
+    return product.metrics("signaling").sum(f"pbx_signaling_{name}")
+
+
+def test_who_calls_while_redis_stalls_for_a_moment_gets_through(product: Product) -> None:
+    with product.phone("1004") as caller, product.phone("2000") as other, called(product) as callee:
+        assert callee.register().status == 200
+        up = establish(other, callee)
+        redis = product.pid_of("redis")
+        os.kill(redis, signal.SIGSTOP)
+        try:
+            up.hang_up()  # its end cannot be written: the stall is found
+            until(lambda: gauge(product, "journal_backlog"), timeout_s=2, what="its events wait")
+            dialog = caller.dial("1008")
+            until(lambda: gauge(product, "calls_waiting"), timeout_s=2, what="the caller waits")
+        finally:
+            os.kill(redis, signal.SIGCONT)
+        invite = callee.expect("INVITE")
+        callee.reply(invite, 486, "Busy Here", dialog=callee.answer(invite))
+        caller.ack(dialog, caller.expect(486))
+    product.assert_all_released()
+
+
 def test_a_killed_redis(product: Product) -> None:
     os.kill(product.pid_of("redis"), signal.SIGKILL)
     works_again(product)

@@ -40,7 +40,9 @@ RELEASE_S = 15
 """How long after the last BYE everything of a call may linger where no RFC timer says more."""
 DOMAIN = "pbx.local"
 _SHOWN_CHARACTERS = 4000
-_CALL_GAUGES = ("pbx_signaling_calls_active", "pbx_signaling_legs_active", "pbx_signaling_journal_backlog")
+_CALL_GAUGES = tuple(
+    f"pbx_signaling_{of}" for of in ("calls_active", "calls_waiting", "legs_active", "journal_backlog")
+)
 
 
 @dataclass(frozen=True, slots=True)

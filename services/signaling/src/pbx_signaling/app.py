@@ -256,11 +256,11 @@ class Signaling:
             self.registrar.find(message.attempt.aor, answer)
 
     def _journal_ready(self, ready: bool) -> None:
-        self.core.journal_ready = ready
+        self.driver.journal(ready)
         if ready:
             _log.info("events are written again", dropped=self.journal.backlog_dropped)
         else:
-            _log.error("events cannot be written: no new calls until Redis answers; live calls go on")
+            _log.error("events cannot be written: new calls wait or are refused until Redis answers; live calls go on")
         self._health.set("journal", ready, "" if ready else "events cannot be written to Redis")
 
     def _health_of(self, name: str, up: bool) -> None:

@@ -32,6 +32,7 @@ from pbx_signaling.media.session import MediaSession
 from pbx_signaling.oversize import Oversize
 from pbx_signaling.pager import PagerMessage
 from pbx_signaling.step import Ask, Output, Step
+from pbx_signaling.waiting import WaitingRoom
 from pbx_sip.address import Transport
 from pbx_sip.errors import RemoteError
 from pbx_sip.message.message import Request, Response, put_to_tag
@@ -70,11 +71,12 @@ class Core:
         self.layer = TransactionLayer(config.timers, config.transactions_max, tells_ends=False, admit=self._admit)
         self.draining = False
         self.journal_ready = True
-        """Whether events can be written; without it no new call is taken."""
+        """Whether events can be written; without it no new call begins."""
         self._addressing = addressing
         self._identity = identity
         self._gate = gate
         self._deadlines = Deadlines()
+        self.waiting = WaitingRoom(self, gate, self._deadlines.schedule)
         self._output: list[Output] = []
         self._step = Step(None)
         self.oversize = Oversize(addressing)
@@ -155,6 +157,11 @@ class Core:
         return output
 
     @property
+    def stalled(self) -> bool:
+        """Events cannot be written, and not only for a moment: no call is taken."""
+        return not self.journal_ready and not self.waiting.is_open
+
+    @property
     def unanswered(self) -> int:
         """Requests of ours that wait for their final response: BYEs among them."""
         return self.layer.awaiting
@@ -169,6 +176,8 @@ class Core:
     def end_all(self, reason: str, now: float) -> None:
         """Takes no new call from now on and ends those there are: BYE to both legs, or a final response."""
         self.draining, self.now = True, now
+        self.waiting.close()
+        self.settle()
         for call_id in list(self.calls):
             self.signal(call_id, Ordered(reason, drain=True), now)
         for leg in list(self.legs.values()):
@@ -176,6 +185,15 @@ class Core:
                 self._about(leg)
                 leg.part()
                 self.settle()
+
+    def journal(self, ready: bool, now: float) -> None:
+        """Events can be written again, or not any more. `drain` next."""
+        self.now, self.journal_ready = now, ready
+        if not ready:
+            self.waiting.open()
+        else:
+            self.waiting.over()
+        self.settle()
 
     def transport_failed(self, flow: Flow, now: float) -> None:
         """A flow broke: what was under way on it fails at once. `drain` next."""
@@ -238,7 +256,11 @@ class Core:
             put_to_tag(response, self.tag())
             self.layer.respond(output.key, response, self.now)
         elif request.method == "INVITE":
-            self._begin(output.key, request, output.flow)
+            if self.journal_ready:
+                self.begin(output.key, request, output.flow)
+            else:
+                self.layer.own(output.key, self.waiting)
+                self.waiting.enter(output.key, request, output.flow)
         elif request.method == "MESSAGE":
             assert self.pager is not None
             self.pager.received(output.key, request, output.flow)
@@ -251,6 +273,8 @@ class Core:
         if isinstance(leg, Leg):
             self._about(leg)
             leg.cancelled(output.invite_key, cause_of(output.request))
+        elif leg is self.waiting:
+            self.waiting.cancelled(output.invite_key)
 
     def _ack_received(self, output: tx.AckReceived) -> None:
         leg = self.legs.get(output.request.to_tag)
@@ -282,6 +306,8 @@ class Core:
         elif isinstance(owner, InboundLeg):
             self._about(owner)
             owner.aborted()
+        elif owner is self.waiting:
+            self.waiting.lost(output.key)
         elif isinstance(owner, PagerMessage) and self.pager is not None:
             self.pager.failed(owner, output.cause is tx.FailureCause.TRANSPORT)
 
@@ -293,7 +319,7 @@ class Core:
 
     # --- calls
 
-    def _begin(self, key: Any, request: Request, flow: Flow) -> None:
+    def begin(self, key: Any, request: Request, flow: Flow) -> None:
         """A new call attempt that passed the gate."""
         attempt = self._gate.attempt(request, flow, self._identity, self)
         call = Call(

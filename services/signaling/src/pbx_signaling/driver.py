@@ -53,6 +53,11 @@ class Driver:
         self.core.end_all(reason, self._loop.time())
         self._drain()
 
+    def journal(self, ready: bool) -> None:
+        """Events can be written again, or not any more."""
+        self.core.journal(ready, self._loop.time())
+        self._drain()
+
     def transport_failed(self, flow: Flow) -> None:
         """A flow broke."""
         self.core.transport_failed(flow, self._loop.time())

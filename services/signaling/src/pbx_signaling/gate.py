@@ -68,7 +68,7 @@ class Gate:
                 return None
         if not self.sources.admits(flow.remote, core.now):
             core.counters.requests_limited += 1
-            return self._unavailable(request)
+            return self.unavailable(request)
         if request.to_tag or request.method == "CANCEL":
             return response_to(request, 481, "", self._stateless_tag(request))
         return self._new(request, core) if request.method in CHALLENGED else None
@@ -76,9 +76,9 @@ class Gate:
     def _new(self, request: Request, core: Core) -> Response | None:
         """A stateless answer to what wants a call or a binding: 503, or a challenge."""
         invite = request.method != "REGISTER"
-        if invite and (core.draining or not core.journal_ready or len(core.calls) >= self.config.calls_max):
+        if invite and (core.draining or core.stalled or len(core.calls) >= self.config.calls_max):
             core.counters.calls_refused += 1
-            return self._unavailable(request)
+            return self.unavailable(request)
         if not self.config.authenticate:
             return self._beyond_rate(request, core)
         name, status = ("Proxy-Authorization", 407) if invite else ("Authorization", 401)
@@ -106,7 +106,7 @@ class Gate:
             or core.registration.pending < self.config.registrations_pending_max
         ):
             return None
-        return self._unavailable(request)
+        return self.unavailable(request)
 
     def second_look(self, request: Request, flow: Flow, core: Core) -> Response | None:
         """The answer to a request outside of a dialog that goes no further; None: it goes on."""
@@ -121,9 +121,9 @@ class Gate:
         if method == "INVITE":
             return self._bad_content(request) or session.refusal(request, self.config.sessions)
         if method == "MESSAGE":
-            return None if core.pager is not None else self._unavailable(request)
+            return None if core.pager is not None else self.unavailable(request)
         if method == "REGISTER":
-            return None if core.registration is not None else self._unavailable(request)
+            return None if core.registration is not None else self.unavailable(request)
         return wire.not_allowed(request)
 
     def attempt(self, request: Request, flow: Flow, identity: Identity, core: Core) -> Attempt:
@@ -237,11 +237,11 @@ class Gate:
 
     def _options(self, request: Request, core: Core) -> Response:
         """Keep-alive and health (RFC 3261 section 11.2): 503 while draining or without Redis."""
-        if core.draining or not core.journal_ready:
-            return self._unavailable(request)
+        if core.draining or core.stalled:
+            return self.unavailable(request)
         return wire.options_answer(request)
 
-    def _unavailable(self, request: Request) -> Response:
+    def unavailable(self, request: Request) -> Response:
         response = response_to(request, 503, "", self._stateless_tag(request))
         response.headers.append("Retry-After", "5")
         return response

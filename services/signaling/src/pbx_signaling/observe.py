@@ -88,6 +88,7 @@ class CoreCollector(Collector):
         yield GaugeMetricFamily("pbx_signaling_transactions", "Transactions, lingering ones too", core.layer.active)
         yield GaugeMetricFamily("pbx_signaling_journal_backlog", "Batches waiting for Redis", self._journal.backlog)
         yield GaugeMetricFamily("pbx_signaling_relays", "Relays that take calls", self._usable())
+        yield GaugeMetricFamily("pbx_signaling_calls_waiting", "INVITEs that wait for Redis", len(core.waiting))
         pending = self._registration.pending
         yield GaugeMetricFamily("pbx_signaling_registers_pending", "REGISTERs waiting for the registrar", pending)
         for name, text, value in (

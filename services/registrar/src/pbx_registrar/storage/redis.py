@@ -23,7 +23,7 @@ INDEX_KEY: Final = "reg:aors"
 CHANGES_CHANNEL: Final = "reg:changes"
 OUTBOX_KEY: Final = "evt:outbox"
 VERSION_OCTETS: Final = 8
-TIMEOUT_S: Final = 1.0
+TIMEOUT_S: Final = 2.0
 """A Redis that takes longer hangs; signaling waits 3 s for an answer, and must get the error rather than silence."""
 GRACE_MS: Final = 24 * 3600 * 1000
 """How long a record outlives its last binding: the expiry loop must find it to tell of the end, even after a night
