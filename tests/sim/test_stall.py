@@ -189,3 +189,24 @@ def test_each_call_that_waited_has_a_step_of_its_own():
     assert [len(step.transmits) for step in steps] == [1, 1, 1]
     assert len({id(step.entry) for step in steps}) == 3
     assert all(step.records for step in steps)
+
+
+def test_a_message_that_causes_nothing_leaves_its_call_out_of_the_next_step():
+    bench = Bench()
+    _, ok = establish(bench)
+    bench.send(within("ACK", ok, 1, "k1"), ALICE)
+    assert not bench.take(BOB), "the ACK was known"
+    options = """OPTIONS sip:pbx.local SIP/2.0
+        Via: SIP/2.0/UDP 192.0.2.10:5060;branch=z9hG4bKo1
+        Max-Forwards: 70
+        From: <sip:1004@pbx.local>;tag=o1
+        To: <sip:pbx.local>
+        Call-ID: options-1
+        CSeq: 1 OPTIONS
+        Content-Length: 0
+    """
+    text = "".join(f"{line.strip()}\r\n" for line in options.splitlines())
+    bench.core.receive(text.encode(), Flow(Transport.UDP, ALICE, "udp4"), bench.now)
+    (step,) = bench.core.drain()
+    assert step.transmits
+    assert step.entry is None

@@ -238,6 +238,8 @@ class Core:
         if step.transmits or step.records:
             self._output.append(step)
             self._step = Step(None)
+        else:
+            step.entry = None  # what comes next may be about another call
 
     def _transmit(self, output: tx.Transmit) -> None:
         self._step.transmits.append((output.data, output.flow))
