@@ -15,9 +15,9 @@ RUN apt-get update -qq \
 WORKDIR /src
 COPY requirements.lock tools/image-requirements ./
 RUN python image-requirements requirements.lock > run.lock \
- && python -m venv /opt/tools && /opt/tools/bin/pip install --quiet --require-hashes -r requirements.lock \
+ && python -m venv /opt/tools && /opt/tools/bin/pip install --quiet --require-hashes --no-deps -r requirements.lock \
  && python -m venv --without-pip /opt/pbx \
- && /opt/tools/bin/pip --python /opt/pbx/bin/python install --quiet --require-hashes -r run.lock
+ && /opt/tools/bin/pip --python /opt/pbx/bin/python install --quiet --require-hashes --no-deps -r run.lock
 COPY libs libs
 COPY proto proto
 COPY services services
@@ -25,6 +25,7 @@ COPY services services
 RUN if [ -f services/media-relay/native/Makefile ]; then make -C services/media-relay/native; fi
 RUN /opt/tools/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels libs/sip libs/runtime ./proto services/* \
  && /opt/tools/bin/pip --python /opt/pbx/bin/python install --quiet --no-deps /wheels/*.whl \
+ && /opt/tools/bin/pip --python /opt/pbx/bin/python check \
  && find /opt/pbx -name __pycache__ -prune -exec rm -rf {} +
 
 FROM ${PYTHON} AS base

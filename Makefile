@@ -13,8 +13,9 @@ help: ## Show this list
 
 .venv/.stamp: requirements.lock $(wildcard */*/pyproject.toml) proto/pyproject.toml
 	@tools/make-venv $(PYTHON)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation $(foreach p,$(PACKAGES),-e $(p))
+	@$(BIN)/pip --disable-pip-version-check check >/dev/null || { $(BIN)/pip check; exit 1; }
 	@touch $@
 
 NATIVE := services/media-relay/src/pbx_media_relay/datapath/_relay.so
