@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -247,6 +248,37 @@ def test_network_policies_close_what_nobody_needs(template: Template) -> None:
     allowed = policies["pbx-registrar"]["ingress"][0]["from"]
     names = {peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for peer in allowed}
     assert names == {"signaling", "events", "test"}
+
+
+def test_peers_on_the_nodes_network_are_named_where_the_nodes_networks_are(template: Template) -> None:
+    on_nodes = ("--set", "signaling.exposure=HostNetwork,networkPolicy.nodeCidrs={10.0.0.0/16,2001:db8::/48}")
+    policies = {b["metadata"]["name"]: b["spec"] for b in template(*on_nodes) if b["kind"] == "NetworkPolicy"}
+    for name in ("pbx-registrar", "pbx-redis"):
+        allowed = policies[name]["ingress"][0]["from"]
+        assert [peer["ipBlock"]["cidr"] for peer in allowed if "ipBlock" in peer] == ["10.0.0.0/16", "2001:db8::/48"]
+        assert any("podSelector" in peer for peer in allowed)
+
+
+def test_every_service_that_speaks_grpc_mounts_the_shared_key(template: Template) -> None:
+    objects = template("--set", "existingSecret=mine")
+    kinds = {"registrar": "Deployment", "events": "Deployment", "operator": "Deployment", "signaling": "StatefulSet"}
+    pods = [find(objects, kind, f"pbx-{name}")["spec"]["template"]["spec"] for name, kind in kinds.items()]
+    pods.append(find(objects, "Job", "pbx-test-call")["spec"]["template"]["spec"])
+    for pod in pods:
+        file = Path(environment(pod)["PBX_GRPC_KEY_FILE"]["value"])
+        (mount,) = [m for m in pod["containers"][0]["volumeMounts"] if m["mountPath"] == str(file.parent)]
+        (volume,) = [v["secret"] for v in pod["volumes"] if v["name"] == mount["name"]]
+        assert (volume["secretName"], volume["items"]) == ("mine", [{"key": "grpc-key", "path": file.name}])
+        assert "PBX_GRPC_INSECURE" not in environment(pod)
+    assert find(objects, "MediaRelayPool", "default")["spec"]["template"]["grpcKey"] == {
+        "name": "mine",
+        "key": "grpc-key",
+    }
+
+
+def test_a_key_for_grpc_is_made_where_none_is_brought(template: Template) -> None:
+    secret = find(template(), "Secret", "pbx-secrets")["data"]
+    assert len(base64.b64decode(secret["grpc-key"])) >= 32
 
 
 def test_the_operator_may_do_what_it_does_and_no_more(template: Template) -> None:

@@ -57,6 +57,39 @@ def test_no_password_stands_in_a_childs_command_line(product: Product) -> None:
         assert not any(password in line for password in passwords)
 
 
+AS_NOBODY = """
+import os, sys
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+for target in sys.argv[1:]:
+    try:
+        health_pb2_grpc.HealthStub(grpc.insecure_channel(target)).Check(health_pb2.HealthCheckRequest(), timeout=2)
+    except grpc.RpcError:
+        continue
+    print(target)
+"""
+"""Prints every target that answers gRPC to another user of the machine."""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="not run: only root may become somebody else")
+def test_another_user_of_the_machine_reaches_no_grpc(product: Product) -> None:
+    sockets = [p.addresses["grpc"] for p in product.processes if p.name != "redis"]
+    assert all(socket.startswith("unix:") for socket in sockets)
+    # A directory that others may search is no way in either: the sockets' own, and the sockets, are closed.
+    product.data.chmod(0o755)
+    try:
+        ports = [at for pid in product.pids for at in procfs.tcp_listeners(pid)]
+        assert ports
+        done = subprocess.run(
+            [sys.executable, "-c", AS_NOBODY, *sockets, *ports], capture_output=True, text=True, timeout=120
+        )
+    finally:
+        product.data.chmod(0o700)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert cli(product, "relay", "status"), "its owner reaches them"
+
+
 def test_what_the_data_directory_holds_is_private(product: Product) -> None:
     files = [path for path in product.data.rglob("*") if path.is_file() and path.name != "test.log"]
     assert {"nonce.key", "endpoints.json"} <= {path.name for path in files}

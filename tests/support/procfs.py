@@ -84,3 +84,20 @@ def pin(pids: Iterable[int], cpus: set[int]) -> None:
             for thread in os.listdir(f"/proc/{pid}/task"):
                 with contextlib.suppress(*_GONE):
                     os.sched_setaffinity(int(thread), cpus)
+
+
+def tcp_listeners(pid: int) -> list[str]:
+    """Where the process listens over TCP, as host:port; a wildcard is told as loopback."""
+    sockets = set()
+    with contextlib.suppress(*_GONE):
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(*_GONE):
+                sockets.add(os.readlink(f"/proc/{pid}/fd/{descriptor}"))
+    found = []
+    for table, loopback in (("tcp", "127.0.0.1"), ("tcp6", "[::1]")):
+        with contextlib.suppress(*_GONE):
+            for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                    found.append(f"{loopback}:{int(fields[1].rpartition(':')[2], 16)}")
+    return found

@@ -102,6 +102,23 @@ topologySpreadConstraints:
     secretKeyRef: {name: {{ include "pbx.secret" . }}, key: nonce-key}
 {{- end }}
 
+{{- /* The key with which services prove themselves to each other. Mounted: a changed one is followed without a restart. */}}
+{{- define "pbx.grpcKey" -}}
+- {name: PBX_GRPC_KEY_FILE, value: /etc/pbx/grpc/key}
+{{- end }}
+
+{{- define "pbx.grpcKeyMount" -}}
+- {name: grpc-key, mountPath: /etc/pbx/grpc, readOnly: true}
+{{- end }}
+
+{{- define "pbx.grpcKeyVolume" -}}
+- name: grpc-key
+  secret:
+    secretName: {{ include "pbx.secret" . }}
+    defaultMode: 0440
+    items: [{key: grpc-key, path: key}]
+{{- end }}
+
 {{- define "pbx.probes" -}}
 startupProbe:
   httpGet: {path: /healthz, port: http}

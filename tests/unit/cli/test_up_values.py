@@ -18,7 +18,10 @@ from pbx_cli.up.addresses import FreePorts, advertised_address, check_free
 from pbx_cli.up.datadir import DataDir, remember_password
 from pbx_cli.up.options import AccountWish, UpOptions
 from pbx_cli.up.plan import Machine, Plan, Ports, make_plan
+from pbx_cli.up.private_dir import LONGEST_NAME, make_private, remove_sockets, socket_directory
 from pbx_cli.up.redis_program import SOCKET_PATH_MAX, find_redis, socket_in
+from pbx_cli.up.secrets import is_secret
+from pbx_runtime.address import SOCKET_PATH_MAX as SUN_PATH_MAX
 from pbx_runtime.address import Listen
 from support.ports import free_port
 
@@ -234,13 +237,13 @@ def plan(environment: dict[str, str] | None = None, **changes: object) -> Plan:
     wanted = options(**changes)
     row = iter(range(9000, 9100))
     ports = Ports(
-        *(Listen("127.0.0.1", next(row)) for _ in range(5)),
-        signaling_grpc=tuple(Listen("127.0.0.1", next(row)) for _ in range(wanted.replicas)),
+        *(Listen("127.0.0.1", next(row)) for _ in range(2)),
         signaling_http=tuple(Listen("127.0.0.1", next(row)) for _ in range(wanted.replicas)),
     )
     machine = Machine(
         advertise="192.0.2.9",
         ports=ports,
+        sockets=Path("/d/run"),
         redis_program="/bin/redis-server",
         redis_socket=Path("/d/redis.sock"),
         data=Path("/d"),
@@ -288,6 +291,80 @@ def test_what_means_one_process_is_not_inherited_by_all() -> None:
         assert "PBX_NONCE_KEY" not in process.environment
         assert process.environment["PBX_LOG_LEVEL"] == "debug"
         assert process.environment["PATH"] == "/bin"
+
+
+def test_services_speak_over_sockets_in_the_private_directory_alone() -> None:
+    processes = plan(replicas=3).processes[1:]
+    listens = [process.environment["PBX_GRPC_LISTEN"] for process in processes]
+    assert all(listen.startswith("unix:///d/run/") for listen in listens)
+    assert len(set(listens)) == len(listens)
+
+
+SECRETS = {
+    "PBX_API_TOKEN": {"events"},
+    "PBX_API_READ_TOKEN_FILE": {"events"},
+    "PBX_CDR_HTTP_TOKEN": {"events"},
+    "DATABASE_URL": {"events", "registrar"},
+    "DATABASE_URL_FILE": {"events", "registrar"},
+    "PBX_GRPC_KEY": set(),
+    "PBX_GRPC_KEY_FILE": set(),
+    "AWS_SECRET_ACCESS_KEY": set(),
+    "GITHUB_TOKEN": set(),
+    "PGPASSWORD": set(),
+    "SENTRY_DSN": set(),
+}
+
+
+def test_a_secret_reaches_only_the_processes_that_use_it() -> None:
+    made = plan(dict.fromkeys(SECRETS, "s3cret"))
+    for name, users in SECRETS.items():
+        assert {process.name for process in made.processes if name in process.environment} == users, name
+    redis = plan({"PBX_LOG_LEVEL": "debug", "PATH": "/bin"}).processes[0]
+    assert redis.environment == {"PATH": "/bin"}
+
+
+@pytest.mark.parametrize(
+    "name", ["PATH", "HOME", "PWD", "PBX_AUTHENTICATE", "PBX_WEBHOOK_ALLOW_PRIVATE", "KEYMAP", "LANG"]
+)
+def test_what_holds_no_secret_is_inherited(name: str) -> None:
+    assert not is_secret(name)
+
+
+def test_sockets_live_in_a_directory_that_only_we_may_search(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir(mode=0o755)
+    assert socket_directory(tmp_path) == run
+    assert mode_of(run) == 0o700
+    (run / "registrar.sock").touch()
+    remove_sockets(run)
+    assert not run.exists()
+
+
+def test_a_long_data_directory_has_its_sockets_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    deep = tmp_path / ("d" * 120)
+    deep.mkdir()
+    path = socket_directory(deep)
+    assert path.parent == tmp_path
+    assert mode_of(path) == 0o700
+    assert len(os.fsencode(path / LONGEST_NAME)) <= SUN_PATH_MAX
+    assert len(LONGEST_NAME) >= len("media-relay.sock")
+    assert socket_directory(deep) == path
+    assert socket_directory(tmp_path / ("e" * 120)) != path
+
+
+def test_a_link_or_a_file_in_place_of_the_directory_is_not_trusted(tmp_path: Path) -> None:
+    target, link, file = tmp_path / "target", tmp_path / "link", tmp_path / "file"
+    target.mkdir(mode=0o777)
+    link.symlink_to(target)
+    file.touch()
+    assert make_private(link) == "is no directory"
+    assert make_private(file)
+    if os.getuid() == 0:
+        strange = tmp_path / "strange"
+        strange.mkdir()
+        os.chown(strange, 65534, 65534)
+        assert make_private(strange) == "belongs to somebody else"
 
 
 def test_each_process_is_killed_only_after_the_time_it_was_given() -> None:

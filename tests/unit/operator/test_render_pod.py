@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -61,6 +62,23 @@ def test_the_relay_learns_its_shard_and_addresses() -> None:
     assert environment["PBX_GRPC_LISTEN"] == "10.0.0.1:9300"
     field = pod["spec"]["volumes"][0]["downwardAPI"]["items"][0]
     assert field == {"path": "ports", "fieldRef": {"fieldPath": "metadata.annotations['pbx.io/ports']"}}
+
+
+def test_a_relay_mounts_the_services_key_and_follows_it() -> None:
+    body = pool()
+    body["spec"]["template"]["grpcKey"] = {"name": "pbx-secrets", "key": "grpc-key"}
+    parsed = Pool.from_manifest(body)
+    place = Place("node-1", Block(30000, 30079), Block(9300, 9301))
+    pod = pod_manifest(parsed, Shard.from_manifest(shard_manifest(parsed, "s", place)), ("192.0.2.1",), "10.0.0.1")
+    kubernetes_validate.validate(pod, "1.31", strict=True)
+    (container,) = pod["spec"]["containers"]
+    environment = {e["name"]: e.get("value") for e in container["env"]}
+    file = Path(environment["PBX_GRPC_KEY_FILE"])
+    (mount,) = [m for m in container["volumeMounts"] if m["mountPath"] == str(file.parent)]
+    (volume,) = [v["secret"] for v in pod["spec"]["volumes"] if v["name"] == mount["name"]]
+    assert mount["readOnly"] is True
+    assert (volume["secretName"], volume["items"]) == ("pbx-secrets", [{"key": "grpc-key", "path": file.name}])
+    assert template_digest(parsed) != template_digest(made()[0])
 
 
 def test_an_ipv6_node_is_written_in_brackets() -> None:

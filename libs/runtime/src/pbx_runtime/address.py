@@ -1,15 +1,19 @@
-"""`Listen`: a host and a port as settings write them."""
+"""`Listen` and `UnixSocket`: where a server listens, as settings write it."""
 
 from __future__ import annotations
 
 import ipaddress
+import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import GetCoreSchemaHandler
+from pydantic import GetCoreSchemaHandler, PlainValidator
 from pydantic_core import CoreSchema, core_schema
 
 PORT_MAX = 65535
+SOCKET_PATH_MAX = 107
+"""Octets of a unix socket's path: the 108 of sockaddr_un(7) without the NUL at the end."""
+UNIX = "unix:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +59,37 @@ class Listen:
             lambda value: value if isinstance(value, Listen) else cls.parse(str(value)),
             serialization=core_schema.to_string_ser_schema(),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class UnixSocket:
+    """A socket in the file system: whoever may search its directory may connect. `str()` gives gRPC's target."""
+
+    path: str
+    """Absolute."""
+
+    def __str__(self) -> str:
+        return f"{UNIX}//{self.path}"
+
+    @classmethod
+    def parse(cls, text: str) -> UnixSocket:
+        """Read `unix:PATH` or `unix:///PATH`. Raises ValueError for a path that is not absolute, or is too long."""
+        path = text.strip().removeprefix(UNIX)
+        path = path.removeprefix("//") if path.startswith("///") else path
+        if not path.startswith("/") or path.startswith("//") or "\0" in path:
+            raise ValueError(f"{text!r} is not unix:/absolute/path")
+        if len(os.fsencode(path)) > SOCKET_PATH_MAX:
+            raise ValueError(f"{path} is longer than the {SOCKET_PATH_MAX} octets that a unix socket's path may have")
+        return cls(path)
+
+
+def parse_place(value: object) -> Listen | UnixSocket:
+    """Read `host:port` or `unix:/path`. Raises ValueError."""
+    if isinstance(value, Listen | UnixSocket):
+        return value
+    text = str(value)
+    return UnixSocket.parse(text) if text.strip().startswith(UNIX) else Listen.parse(text)
+
+
+Place = Annotated[Listen | UnixSocket, PlainValidator(parse_place)]
+"""Field type of a setting that takes both."""

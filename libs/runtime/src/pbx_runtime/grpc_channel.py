@@ -1,15 +1,20 @@
-"""gRPC channels to peers: options, deadlines, and status codes turned into `ServiceError`."""
+"""gRPC channels to peers: options, credentials, deadlines, and status codes turned into `ServiceError`."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
 
 from pbx_runtime import errors
+from pbx_runtime.address import UNIX
 from pbx_runtime.grpc_server import MESSAGE_BYTES_MAX, STATUS_OF
+
+if TYPE_CHECKING:
+    from pbx_runtime.grpc_credentials import GrpcCredentials
 
 UNARY_DEADLINE_S = 5.0
 """What a unary call of a tool may take where its caller says nothing else."""
@@ -36,9 +41,17 @@ _ERROR_OF = {code: kind for kind, code in STATUS_OF.items()} | {
 }
 
 
-def open_channel(address: str) -> grpc.aio.Channel:
-    """A channel to `host:port` (or any gRPC target). Connects when it is first used; close it when done."""
-    return grpc.aio.insecure_channel(address, options=OPTIONS)
+def open_channel(address: str, credentials: GrpcCredentials | None = None) -> grpc.aio.Channel:
+    """A channel to `host:port` or `unix:///path`. Connects when it is first used; close it when done.
+
+    With `credentials` a peer beyond this machine must prove that it holds the key, as we do. A unix socket needs none:
+    its directory decides who may connect.
+    """
+    if credentials is None or address.startswith(UNIX):
+        return grpc.aio.insecure_channel(address, options=OPTIONS)
+    from pbx_runtime.secure_channel import SecureChannel
+
+    return SecureChannel(address, credentials, OPTIONS)
 
 
 def error_of(error: grpc.RpcError) -> errors.ServiceError:

@@ -8,8 +8,9 @@ the end of a call.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -17,10 +18,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import Counter
 
 from pbx_runtime import errors, logs
-from pbx_runtime.address import Listen
+from pbx_runtime.address import Listen, UnixSocket
 from pbx_runtime.health import Health
 from pbx_runtime.lifecycle import Lifecycle
 from pbx_runtime.metrics import Registry
+
+if TYPE_CHECKING:
+    from pbx_runtime.grpc_credentials import GrpcCredentials
 
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 """A batch of 1000 commands of a few hundred bytes fits many times; more is a mistake or an attack."""
@@ -154,7 +158,12 @@ def _health_response(ready: bool) -> Any:
     return response(status=response.SERVING if ready else response.NOT_SERVING)
 
 
-async def serve_grpc(lifecycle: Lifecycle, listen: Listen, *register: Callable[[grpc.aio.Server], None]) -> Listen:
+async def serve_grpc(
+    lifecycle: Lifecycle,
+    listen: Listen | UnixSocket,
+    *register: Callable[[grpc.aio.Server], None],
+    credentials: GrpcCredentials | None = None,
+) -> Listen | UnixSocket:
     """Start a server with the services that `register` adds, until the process stops.
 
     Each `register` is called with the server: `lambda s: add_XServicer_to_server(servicer, s)`. Returns
@@ -164,14 +173,25 @@ async def serve_grpc(lifecycle: Lifecycle, listen: Listen, *register: Callable[[
     health_pb2_grpc.add_HealthServicer_to_server(HealthService(lifecycle.health), server)
     for add in register:
         add(server)
-    try:
-        port = server.add_insecure_port(str(listen))
-    except RuntimeError as error:
-        raise OSError(f"cannot listen on {listen} for gRPC: is the port taken?") from error
+    port = _bind(server, listen, credentials)
     await server.start()
 
     async def stop() -> None:
         await asyncio.shield(server.stop(GRACE_S))
 
     lifecycle.on_stop(stop, "grpc")
-    return Listen(listen.host, port)
+    return listen if isinstance(listen, UnixSocket) else Listen(listen.host, port)
+
+
+def _bind(server: grpc.aio.Server, listen: Listen | UnixSocket, credentials: GrpcCredentials | None) -> int:
+    """Open the port. A socket in the file system is its owner's alone, whatever the umask says."""
+    former_mask = os.umask(0o177)
+    try:
+        if isinstance(listen, UnixSocket) or credentials is None:
+            return server.add_insecure_port(str(listen))
+        return server.add_secure_port(str(listen), credentials.for_server())
+    except RuntimeError as error:
+        hint = "is its directory there?" if isinstance(listen, UnixSocket) else "is the port taken?"
+        raise OSError(f"cannot listen on {listen} for gRPC: {hint}") from error
+    finally:
+        os.umask(former_mask)

@@ -14,18 +14,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from pbx_runtime.address import Listen
+from pbx_runtime.address import Listen, Place
 
 ENV_PREFIX = "PBX_"
 EXIT_BAD_SETTINGS = 2
 SECRET_FILE_BYTES_MAX = 65536
 """A secret is a line, not a disk: a `_FILE` that names a device must not fill the memory."""
 
-__all__ = ["CommaList", "Listen", "ServiceSettings", "SettingsError", "exit_with_settings_error"]
+__all__ = ["CommaList", "Listen", "Place", "ServiceSettings", "SettingsError", "exit_with_settings_error"]
 
 
 class SettingsError(Exception):
@@ -95,8 +95,14 @@ class ServiceSettings(BaseSettings):
     """Directory of everything that this process keeps on disk."""
     instance_id: str = Field(default_factory=lambda: secrets.token_hex(4), pattern=r"^[a-z0-9]{1,16}$")
     """Names this process among its replicas."""
-    grpc_listen: Listen = Listen("127.0.0.1", 0)
-    """Where the gRPC server listens."""
+    grpc_listen: Place = Listen("127.0.0.1", 0)
+    """Where the gRPC server listens: host:port, or unix:/path for whoever may search that directory."""
+    grpc_key: SecretStr | None = None
+    """Shared key of all services: with it they prove themselves to each other (`grpc_credentials`)."""
+    grpc_key_file: Path | None = None
+    """The file that `grpc_key` was read from; read again when it changes."""
+    grpc_insecure: bool = False
+    """Whether gRPC may be served without a key beyond this machine: whoever reaches the port is obeyed."""
     http_listen: Listen = Listen("127.0.0.1", 0)
     """Where /metrics, /healthz and /readyz (and an API, where there is one) are served."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -117,6 +123,24 @@ class ServiceSettings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments (tests), then the environment; nothing else."""
         return init_settings, _Environment(settings_cls)
+
+    @model_validator(mode="after")
+    def _grpc_is_protected(self) -> Self:
+        """Nobody unproved may reach accounts, calls and media from another machine."""
+        if self.grpc_key is not None:
+            from pbx_runtime.grpc_credentials import parse_keys
+
+            try:
+                parse_keys(self.grpc_key.get_secret_value())
+            except ValueError as error:
+                raise ValueError(f"PBX_GRPC_KEY: {error}") from None
+        elif isinstance(self.grpc_listen, Listen) and not self.grpc_listen.is_loopback and not self.grpc_insecure:
+            raise ValueError(
+                f"PBX_GRPC_LISTEN is {self.grpc_listen}, which others reach, and there is no PBX_GRPC_KEY (or "
+                "PBX_GRPC_KEY_FILE): give all services the same random key (`openssl rand -hex 32`), listen on "
+                "unix:/path, or say PBX_GRPC_INSECURE=1 where the network itself keeps strangers out"
+            )
+        return self
 
     @classmethod
     def load(cls) -> Self:

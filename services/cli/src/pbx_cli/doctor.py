@@ -234,6 +234,20 @@ def check_tcp(hop: str, host: str, port: int) -> Finding:
         return Finding(hop, Verdict.FAIL, f"{host}:{port}: {error}", "firewall between nodes, or it does not run")
 
 
+def check_unix(hop: str, address: str) -> Finding:
+    """Whether a unix socket is reached."""
+    path = address.removeprefix("unix:").removeprefix("//")
+    try:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(TIMEOUT_S)
+            sock.connect(path)
+    except PermissionError:
+        return Finding(hop, Verdict.FAIL, f"{path} is another user's", "ask as the user that runs sip-pbx")
+    except OSError as error:
+        return Finding(hop, Verdict.FAIL, f"{path}: {error}", "is `sip-pbx up` running?")
+    return Finding(hop, Verdict.OK, f"{path} is reached")
+
+
 def run(checks: list[Callable[[], Finding]]) -> Iterator[Finding]:
     """One after the other."""
     for check in checks:
@@ -243,7 +257,9 @@ def run(checks: list[Callable[[], Finding]]) -> Iterator[Finding]:
 def doctor(
     sip: Annotated[str, typer.Option(help="host:port of signaling, as phones are told.")] = "127.0.0.1:5060",
     advertise: Annotated[str, typer.Option(help="The address told to phones, to be judged.")] = "",
-    relay: Annotated[list[str] | None, typer.Option(help="host:port of a relay's gRPC; may be repeated.")] = None,
+    relay: Annotated[
+        list[str] | None, typer.Option(help="host:port or unix:PATH of a relay's gRPC; may be repeated.")
+    ] = None,
     relay_ports: Annotated[str, typer.Option(help="Media ports of this machine.")] = "30000-39999",
     tcp: Annotated[bool, typer.Option(help="Ask over TCP too.")] = True,
     node: Annotated[bool, typer.Option(help="Look at this machine's kernel and ports too.")] = True,
@@ -258,6 +274,9 @@ def doctor(
     if advertise:
         checks.append(lambda: check_advertise(advertise))
     for address in relay or ():
+        if address.startswith("unix:"):
+            checks.append(lambda path=address: check_unix("relay control", path))  # type: ignore[misc]
+            continue
         place = split(address, 9103)
         checks.append(lambda place=place: check_tcp("relay control", *place))  # type: ignore[misc]
     if node:

@@ -21,6 +21,7 @@ from pbx_events.storage.store import Store
 from pbx_events.webhook.delivery import Deliveries
 from pbx_runtime import logs
 from pbx_runtime.errors import Unavailable
+from pbx_runtime.grpc_credentials import credentials_of
 from pbx_runtime.grpc_server import serve_grpc
 from pbx_runtime.http import serve_http
 from pbx_runtime.redis_pipe import PipelinedRedis
@@ -86,7 +87,9 @@ async def main(lifecycle: Lifecycle, settings: EventsSettings) -> None:
 
     deliveries.on_gone = hooks_changed
     await hooks_changed()
-    bindings, calls = Bindings(settings.registrar_address), Calls(settings.signaling_addresses)
+    credentials = credentials_of(settings)
+    bindings = Bindings(settings.registrar_address, credentials)
+    calls = Calls(settings.signaling_addresses, credentials)
     lifecycle.on_stop(bindings.close, "bindings")
     lifecycle.on_stop(calls.close, "calls")
     reaper = Reaper(client, store, dispatch.take, lambda: dispatch.is_current)
@@ -109,7 +112,7 @@ async def main(lifecycle: Lifecycle, settings: EventsSettings) -> None:
             await asyncio.sleep(SURVEY_S)
 
     lifecycle.start(survey(), "survey")
-    await serve_grpc(lifecycle, settings.grpc_listen)
+    await serve_grpc(lifecycle, settings.grpc_listen, credentials=credentials)
     ports = Ports(
         store,
         bindings,

@@ -11,6 +11,7 @@ from pbx.signaling.v1 import signaling_pb2, signaling_pb2_grpc
 from pbx_events.cdr.builder import iso
 from pbx_runtime.errors import NotFound
 from pbx_runtime.grpc_channel import map_rpc_errors, open_channel
+from pbx_runtime.grpc_credentials import GrpcCredentials
 
 DEADLINE_S = 3.0
 STATES = {number: name.removeprefix("CALL_STATE_").lower() for name, number in signaling_pb2.CallState.items()}
@@ -20,8 +21,8 @@ TRANSPORTS = {number: name.removeprefix("TRANSPORT_").lower() for name, number i
 class Bindings:
     """The registrar's bindings."""
 
-    def __init__(self, address: str) -> None:
-        self._channel = open_channel(address)
+    def __init__(self, address: str, credentials: GrpcCredentials | None = None) -> None:
+        self._channel = open_channel(address, credentials)
         self._stub: Any = registrar_pb2_grpc.RegistrarServiceStub(self._channel)
 
     async def close(self) -> None:
@@ -39,8 +40,8 @@ class Bindings:
 class Calls:
     """The live calls of all signaling instances."""
 
-    def __init__(self, addresses: tuple[str, ...]) -> None:
-        self._channels = [open_channel(address) for address in addresses]
+    def __init__(self, addresses: tuple[str, ...], credentials: GrpcCredentials | None = None) -> None:
+        self._channels = [open_channel(address, credentials) for address in addresses]
         self._stubs: list[Any] = [signaling_pb2_grpc.SignalingServiceStub(channel) for channel in self._channels]
 
     async def close(self) -> None:

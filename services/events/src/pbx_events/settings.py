@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from pbx_runtime.address import Listen
-from pbx_runtime.settings import CommaList, ServiceSettings
+from pbx_runtime.settings import CommaList, Place, ServiceSettings
 
 
 class EventsSettings(ServiceSettings):
@@ -18,7 +18,7 @@ class EventsSettings(ServiceSettings):
     service: ClassVar[str] = "events"
 
     http_listen: Listen = Listen("127.0.0.1", 8080)
-    grpc_listen: Listen = Listen("127.0.0.1", 9104)
+    grpc_listen: Place = Listen("127.0.0.1", 9104)
     registrar_address: str = "127.0.0.1:9101"
     signaling_addresses: CommaList = ("127.0.0.1:9102",)
     api_token: str = Field(default="", repr=False)

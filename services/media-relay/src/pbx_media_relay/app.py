@@ -24,7 +24,8 @@ from pbx_media_relay.relay import Relay
 from pbx_media_relay.settings import RelaySettings
 from pbx_media_relay.shard import ShardFile, check_descriptors, check_ephemeral
 from pbx_runtime import logs
-from pbx_runtime.address import Listen
+from pbx_runtime.address import Listen, UnixSocket
+from pbx_runtime.grpc_credentials import credentials_of
 from pbx_runtime.grpc_server import serve_grpc
 from pbx_runtime.http import serve_http, system_app
 from pbx_runtime.lifecycle import Lifecycle
@@ -125,7 +126,7 @@ class App:
             self._lifecycle.health.set("echo", not trouble, trouble)
             await asyncio.sleep(self.settings.relay_probe_s)
 
-    async def announce(self, listen: Listen) -> None:
+    async def announce(self, listen: Listen | UnixSocket) -> None:
         """Keep the lease in Redis, now that it is known where the gRPC server listens."""
         self.announcer.grpc_address = self.settings.grpc_address(listen)
         while True:
@@ -193,6 +194,7 @@ async def service_main(lifecycle: Lifecycle, settings: RelaySettings) -> None:
         lifecycle,
         settings.grpc_listen,
         lambda server: relay_pb2_grpc.add_RelayServiceServicer_to_server(app.servicer, server),
+        credentials=credentials_of(settings),
     )
     await serve_http(lifecycle, system_app(lifecycle.health, lifecycle.registry), settings.http_listen)
     lifecycle.start(app.tick(), "tick")

@@ -10,7 +10,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from pbx_media_relay.endpoint import canonical_host
 from pbx_media_relay.ports import Shard
-from pbx_runtime.settings import CommaList, Listen, ServiceSettings
+from pbx_runtime.address import UnixSocket
+from pbx_runtime.settings import CommaList, Listen, Place, ServiceSettings
 
 WILDCARDS: Final = {"0.0.0.0": 4, "::": 6}  # noqa: S104 -- named, and bound only where the settings say so
 
@@ -25,7 +26,7 @@ class RelaySettings(ServiceSettings):
     service: ClassVar[str] = "media-relay"
     may_wait: ClassVar[bool] = False
 
-    grpc_listen: Listen = Listen("127.0.0.1", 9103)
+    grpc_listen: Place = Listen("127.0.0.1", 9103)
     """Where the gRPC server listens."""
     http_listen: Listen = Listen("127.0.0.1", 9113)
     """Where metrics and health are served."""
@@ -88,12 +89,14 @@ class RelaySettings(ServiceSettings):
             return tuple(canonical_host(host) for host in self.relay_advertise)
         return tuple(canonical_host(host) for host in self.relay_bind if host not in WILDCARDS)
 
-    def grpc_address(self, listen: Listen) -> str:
+    def grpc_address(self, listen: Listen | UnixSocket) -> str:
         """What to announce for a server that listens there; a wildcard is reached by the media's own
         address."""
         if self.relay_grpc_advertise:
             return self.relay_grpc_advertise
-        return str(Listen(self.hosts[0], listen.port) if listen.is_wildcard else listen)
+        if isinstance(listen, UnixSocket) or not listen.is_wildcard:
+            return str(listen)
+        return str(Listen(self.hosts[0], listen.port))
 
     @property
     def recordings(self) -> Path:

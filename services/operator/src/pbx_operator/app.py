@@ -17,6 +17,7 @@ from pbx_operator.observe import Observer
 from pbx_operator.reconcile import Reconciler
 from pbx_operator.settings import OperatorSettings
 from pbx_runtime import logs
+from pbx_runtime.grpc_credentials import credentials_of
 from pbx_runtime.http import serve_http, system_app
 from pbx_runtime.lifecycle import Lifecycle
 
@@ -38,7 +39,7 @@ class App:
         self._lifecycle = lifecycle
         self._dirty = asyncio.Event()
         observer = Observer(lifecycle.registry)
-        self.relays = GrpcRelayControl()
+        self.relays = GrpcRelayControl(credentials_of(settings))
         clock = asyncio.get_running_loop().time
         namespace, identity = settings.operator_namespace, f"pbx-operator-{settings.instance_id}"
         self.elector = Elector(kube, namespace, identity, observer, clock, utc_now)

@@ -24,6 +24,7 @@ from pbx_runtime import logs
 from pbx_runtime.backoff import Backoff
 from pbx_runtime.clock import SystemClock
 from pbx_runtime.errors import ServiceError
+from pbx_runtime.grpc_credentials import credentials_of
 from pbx_runtime.grpc_server import serve_grpc
 from pbx_runtime.http import serve_http, system_app
 from pbx_runtime.lifecycle import Lifecycle
@@ -112,6 +113,7 @@ async def service_main(lifecycle: Lifecycle, settings: RegistrarSettings) -> Non
         settings.grpc_listen,
         lambda server: registrar_pb2_grpc.add_RegistrarServiceServicer_to_server(app.servicer, server),
         lambda server: registrar_pb2_grpc.add_AccountServiceServicer_to_server(app.account_servicer, server),
+        credentials=credentials_of(settings),
     )
     await serve_http(lifecycle, system_app(lifecycle.health, lifecycle.registry), settings.http_listen)
     _log.info("registrar up", grpc=str(listen), domain=settings.domain)

@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from pbx_registrar.bindings import Policy
 from pbx_runtime.address import Listen
-from pbx_runtime.settings import ServiceSettings
+from pbx_runtime.settings import Place, ServiceSettings
 
 NONCE_KEY_OCTETS: Final = 32
 
@@ -18,7 +18,7 @@ class RegistrarSettings(ServiceSettings):
 
     service: ClassVar[str] = "registrar"
 
-    grpc_listen: Listen = Listen("127.0.0.1", 9101)
+    grpc_listen: Place = Listen("127.0.0.1", 9101)
     """Where the gRPC server listens."""
     http_listen: Listen = Listen("127.0.0.1", 9111)
     """Where metrics and health are served."""

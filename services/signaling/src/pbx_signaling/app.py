@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pbx.signaling.v1 import signaling_pb2_grpc
 from pbx_runtime import logs
+from pbx_runtime.grpc_credentials import credentials_of
 from pbx_runtime.grpc_server import serve_grpc
 from pbx_runtime.http import serve_http, system_app
 from pbx_runtime.redis_pipe import PipelinedRedis
@@ -110,15 +111,18 @@ class Signaling:
             RedisOutbox(self.redis), self._transmit, partial(self._encode, f"signaling/{instance}.{INCARNATION}")
         )
         self.journal.on_ready = self._journal_ready
-        self.registrar = GrpcRegistrar(settings.registrar_address, instance, partial(self._health_of, "registrar"))
-        self.relays = Relays(instance, self._signal, self._relays_ready)
+        self._credentials = credentials_of(settings)
+        self.registrar = GrpcRegistrar(
+            settings.registrar_address, instance, partial(self._health_of, "registrar"), self._credentials
+        )
+        self.relays = Relays(instance, self._signal, self._relays_ready, self._credentials)
         self.executor = Executor(self.registrar, self.relays, self._signal)
         self.driver = Driver(self.core, self.journal.perform, self.executor.ask)
         self.registration = Registration(self.core, gate, self._register, self._unregister)
         self.core.registration = self.registration
         self.pager = Pager(self.core, gate, identity, self.addressing, self._page)
         self.core.pager = self.pager
-        self.peers = Peers(instance, self.redis, self._broken, self._start_link)
+        self.peers = Peers(instance, self.redis, self._broken, self._start_link, self._credentials)
         self.peering = Peering(instance, self.peers)
         self.core.peering = self.peering
         self._listeners = Listeners(settings, self.addressing, self.driver.received, self._broken, self._is_registered)
@@ -145,6 +149,7 @@ class Signaling:
             lifecycle,
             settings.grpc_listen,
             lambda server: self._add_services(server, service),
+            credentials=self._credentials,
         )
         await serve_http(lifecycle, system_app(self._health, lifecycle.registry), settings.http_listen)
         await self._listeners.open()

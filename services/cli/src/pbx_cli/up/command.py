@@ -19,6 +19,7 @@ from pbx_cli.up.certificate import self_signed
 from pbx_cli.up.datadir import DataDir
 from pbx_cli.up.options import REPLICA_PORT_STEP, AccountWish, UpOptions
 from pbx_cli.up.plan import Machine, Plan, Ports, make_plan
+from pbx_cli.up.private_dir import remove_sockets, socket_directory
 from pbx_cli.up.redis_program import find_redis, socket_in
 from pbx_cli.up.supervisor import Supervisor
 from pbx_runtime import logs
@@ -62,6 +63,7 @@ class _Up:
         self._advertise = advertised_addresses(options.advertise, options.sip, options.more.ipv6)
         self._accounts: tuple[AccountWish, ...] = ()
         self._stopping = asyncio.Event()
+        self._sockets = socket_directory(data.path)
         self._plan = self._make_plan()
         self._supervisor = Supervisor(self._plan, on_restart=self._write_endpoints)
 
@@ -79,17 +81,14 @@ class _Up:
         free = FreePorts(_Avoid(range(first, last + 1), taken))
         (self._data.path / "redis").mkdir(exist_ok=True, mode=0o700)
         ports = Ports(
-            registrar_grpc=free.take(),
             registrar_http=free.take(),
-            relay_grpc=free.take(),
             relay_http=free.take(),
-            events_grpc=free.take(),
-            signaling_grpc=tuple(free.take() for _ in range(options.replicas)),
             signaling_http=tuple(free.take() for _ in range(options.replicas)),
         )
         machine = Machine(
             advertise=self._advertise,
             ports=ports,
+            sockets=self._sockets,
             redis_program=find_redis(),
             redis_socket=socket_in(self._data.path),
             data=self._data.path,
@@ -98,7 +97,7 @@ class _Up:
             is_terminal=sys.stderr.isatty(),
             certificate=self._certificate(),
         )
-        self._registrar = str(ports.registrar_grpc)
+        self._registrar = str(machine.grpc("registrar"))
         return make_plan(options, machine)
 
     def _certificate(self) -> tuple[Path, Path] | None:
@@ -121,6 +120,7 @@ class _Up:
             _log.info("stopping")
             clean = await self._supervisor.stop()
             self._data.remove_endpoints()
+            remove_sockets(self._sockets)
         _log.info("stopped", clean=clean)
         return 0 if clean else 1
 

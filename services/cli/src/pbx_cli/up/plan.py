@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pbx_cli.up.options import REPLICA_PORT_STEP, UpOptions
-from pbx_runtime.address import Listen
+from pbx_cli.up.secrets import environment_for
+from pbx_runtime.address import Listen, UnixSocket
 
 STOP_S = 5
 SIGNALING_STOP_S = 15
 """Signaling ends its calls first: BYE and its answer on every leg."""
-_OWN = ("PBX_INSTANCE_ID", "PBX_GRPC_LISTEN", "PBX_HTTP_LISTEN", "PBX_NONCE_KEY", "PBX_DATA")
+_OWN = ("PBX_INSTANCE_ID", "PBX_GRPC_LISTEN", "PBX_HTTP_LISTEN", "PBX_NONCE_KEY", "PBX_GRPC_KEY", "PBX_DATA")
 """Variables that mean one process each: the supervisor's own must not reach all of them."""
 
 
@@ -35,14 +36,10 @@ class ProcessPlan:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where each service listens for the others."""
+    """Where each service shows its metrics and health."""
 
-    registrar_grpc: Listen
     registrar_http: Listen
-    relay_grpc: Listen
     relay_http: Listen
-    events_grpc: Listen
-    signaling_grpc: tuple[Listen, ...]
     signaling_http: tuple[Listen, ...]
 
 
@@ -53,6 +50,8 @@ class Machine:
     advertise: str
     """At most one address per family, comma-separated."""
     ports: Ports
+    sockets: Path
+    """Directory of the gRPC sockets, which nobody else may search."""
     redis_program: str
     redis_socket: Path
     data: Path
@@ -62,6 +61,10 @@ class Machine:
     is_terminal: bool = False
     certificate: tuple[Path, Path] | None = None
     """Certificate and key of SIP over TLS."""
+
+    def grpc(self, name: str) -> UnixSocket:
+        """Where the process of this name serves gRPC."""
+        return UnixSocket(str(self.sockets / f"{name}.sock"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +109,13 @@ def _redis(machine: Machine) -> ProcessPlan:
     for name, value in settings.items():
         argv += [f"--{name}", value]
     url = f"unix://{machine.redis_socket}"
-    return ProcessPlan("redis", tuple(argv), dict(machine.environment), {"redis": url}, str(machine.redis_socket))
+    environment = environment_for("redis", machine.environment)
+    return ProcessPlan("redis", tuple(argv), environment, {"redis": url}, str(machine.redis_socket))
 
 
 def _registrar(options: UpOptions, machine: Machine) -> ProcessPlan:
-    ports = machine.ports
     own = {"PBX_DOMAIN": options.domain, "PBX_NONCE_KEY_FILE": str(machine.nonce_key_file)}
-    return _service("registrar", "pbx_registrar", machine, (ports.registrar_grpc, ports.registrar_http), own)
+    return _service("registrar", "pbx_registrar", machine, machine.ports.registrar_http, own)
 
 
 def _relay(options: UpOptions, machine: Machine) -> ProcessPlan:
@@ -125,25 +128,27 @@ def _relay(options: UpOptions, machine: Machine) -> ProcessPlan:
         "PBX_RELAY_ADVERTISE": machine.advertise,
         "PBX_RELAY_ID": "relay",
     }
-    listens = (machine.ports.relay_grpc, machine.ports.relay_http)
-    return _service("media-relay", "pbx_media_relay", machine, listens, own, rtp=f"{bind}:{first}-{last}")
+    http = machine.ports.relay_http
+    return _service("media-relay", "pbx_media_relay", machine, http, own, rtp=f"{bind}:{first}-{last}")
 
 
 def _events(options: UpOptions, machine: Machine) -> ProcessPlan:
     own = {
-        "PBX_REGISTRAR_ADDRESS": str(machine.ports.registrar_grpc),
-        "PBX_SIGNALING_ADDRESSES": ",".join(map(str, machine.ports.signaling_grpc)),
+        "PBX_REGISTRAR_ADDRESS": str(machine.grpc("registrar")),
+        "PBX_SIGNALING_ADDRESSES": ",".join(
+            str(machine.grpc(_signaling_name(options, index))) for index in range(options.replicas)
+        ),
         "PBX_DOMAIN": options.domain,
         # Started again it goes on with what it had read and not stored; under a new name that waits for half a minute.
         "PBX_INSTANCE_ID": "events",
         # People try webhooks with a receiver on the same machine; PBX_WEBHOOK_ALLOW_PRIVATE=0 forbids it.
         "PBX_WEBHOOK_ALLOW_PRIVATE": os.environ.get("PBX_WEBHOOK_ALLOW_PRIVATE", "1"),
     }
-    return _service("events", "pbx_events", machine, (machine.ports.events_grpc, options.http), own)
+    return _service("events", "pbx_events", machine, options.http, own)
 
 
 def _signaling(options: UpOptions, machine: Machine, index: int) -> ProcessPlan:
-    ports, shift = machine.ports, REPLICA_PORT_STEP * index
+    shift = REPLICA_PORT_STEP * index
     more = list(options.more.listens(shift))
     own = {
         "PBX_SIP_LISTEN": ",".join(map(str, (options.sip_of(index), *(at for _, kind, at in more if kind == "ipv6")))),
@@ -151,23 +156,29 @@ def _signaling(options: UpOptions, machine: Machine, index: int) -> ProcessPlan:
         "PBX_ADVERTISE": machine.advertise,
         "PBX_DOMAIN": options.domain,
         "PBX_NONCE_KEY_FILE": str(machine.nonce_key_file),
-        "PBX_REGISTRAR_ADDRESS": str(ports.registrar_grpc),
-        "PBX_RELAYS": str(ports.relay_grpc),
+        "PBX_REGISTRAR_ADDRESS": str(machine.grpc("registrar")),
+        "PBX_RELAYS": str(machine.grpc("media-relay")),
     }
-    name = "signaling" if options.replicas == 1 else f"signaling-{index + 1}"
-    listens = (ports.signaling_grpc[index], ports.signaling_http[index])
+    name = _signaling_name(options, index)
+    http = machine.ports.signaling_http[index]
     addresses = {"sip": str(options.sip_of(index))}
     for _, kind, listen in more:
         addresses.setdefault(f"sip_{kind}", str(listen))
-    return _service(name, "pbx_signaling", machine, listens, own, **addresses)
+    return _service(name, "pbx_signaling", machine, http, own, **addresses)
+
+
+def _signaling_name(options: UpOptions, index: int) -> str:
+    return "signaling" if options.replicas == 1 else f"signaling-{index + 1}"
 
 
 def _service(
-    name: str, package: str, machine: Machine, listens: tuple[Listen, Listen], own: Mapping[str, str], **more: str
+    name: str, package: str, machine: Machine, http: Listen, own: Mapping[str, str], **more: str
 ) -> ProcessPlan:
-    grpc, http = listens
+    grpc = machine.grpc(name)
+    service = package.removeprefix("pbx_").replace("_", "-")
     stop_s = SIGNALING_STOP_S if package == "pbx_signaling" else STOP_S
-    environment = {k: v for k, v in machine.environment.items() if k.removesuffix("_FILE") not in _OWN}
+    inherited = environment_for(service, machine.environment)
+    environment = {k: v for k, v in inherited.items() if k.removesuffix("_FILE") not in _OWN}
     environment.setdefault("PBX_SHUTDOWN_S", str(stop_s))
     environment.setdefault("PBX_LOG_FORMAT", "console" if machine.is_terminal else "json")
     environment |= {

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from pbx_cli.errors import CliError
+from pbx_cli.up.private_dir import make_private
 
 SOCKET_PATH_MAX = 100
 """Below the 108 octets of sockaddr_un(7), with room for Redis's own temporary name."""
@@ -36,7 +37,6 @@ def socket_in(data: Path) -> Path:
         return path
     name = hashlib.sha256(os.fsencode(data)).hexdigest()[:16]
     directory = Path(tempfile.gettempdir()) / f"sip-pbx-{os.getuid()}-{name}"
-    directory.mkdir(mode=0o700, exist_ok=True)
-    if directory.stat().st_uid != os.getuid():
-        raise CliError(f"{directory} belongs to somebody else: choose a --data with a shorter path")
+    if reason := make_private(directory):
+        raise CliError(f"{directory} {reason}: choose a --data with a shorter path")
     return directory / "redis.sock"

@@ -13,6 +13,7 @@ from pbx.relay.v1 import relay_pb2_grpc
 from pbx_operator.observed import RelayReport
 from pbx_runtime.errors import ServiceError
 from pbx_runtime.grpc_channel import map_rpc_errors, open_channel
+from pbx_runtime.grpc_credentials import GrpcCredentials
 
 DEADLINE_S: Final = 2.0
 """A relay that does not answer in this time counts as silent for one pass."""
@@ -54,7 +55,8 @@ class FakeRelayControl:
 class GrpcRelayControl:
     """Over gRPC; channels are kept open per address, and closed when it has not been asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, credentials: GrpcCredentials | None = None) -> None:
+        self._credentials = credentials
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     async def report(self, address: str) -> RelayReport | None:
@@ -90,7 +92,7 @@ class GrpcRelayControl:
     def _stub(self, address: str) -> relay_pb2_grpc.RelayServiceAsyncStub:
         channel = self._channels.get(address)
         if channel is None:
-            channel = self._channels[address] = open_channel(address)
+            channel = self._channels[address] = open_channel(address, self._credentials)
         return relay_pb2_grpc.RelayServiceStub(channel)
 
     @staticmethod

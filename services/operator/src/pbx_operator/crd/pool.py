@@ -118,6 +118,9 @@ class RelayTemplate(Spec):
         description="ebpf gets CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, others nothing; auto is native, else python.",
     )
     redis: SecretKey = Field(description="Where the Redis URL is.")
+    grpc_key: SecretKey | None = Field(
+        default=None, description="Where the key is that all services share; without it a relay does not start."
+    )
     resources: Resources = Field(default_factory=Resources, description="Of the relay's container.")
     env: tuple[EnvVar, ...] = Field(default=(), description="More environment variables.")
     labels: dict[str, str] = Field(default_factory=dict, description="More labels of the pod.")

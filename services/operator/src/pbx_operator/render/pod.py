@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 from typing import Any, Final
 
 from pbx_operator.crd.pool import RelayTemplate
@@ -26,11 +27,13 @@ from pbx_operator.observed import (
 from pbx_operator.ports import markers
 from pbx_operator.render.common import labels, owned_by_shard
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 """Part of the template's digest: raise it when this file renders the same template differently, so that a new
 operator replaces relays one by one instead of leaving two kinds side by side."""
 GRACE_SPARE_S: Final = 15
 """What the kubelet waits beyond the relay's own deadline before SIGKILL."""
+GRPC_KEY: Final = "/etc/pbx/grpc/key"
+"""Mounted, not in the environment: a relay follows a changed key without a restart."""
 PIN_DIRECTORY: Final = "/sys/fs/bpf/sip-pbx"
 KERNEL_DATAPATHS: Final = frozenset({"ebpf"})
 """What goes into the kernel. `auto` is native, else python: it gets no privilege that it does not need."""
@@ -179,6 +182,8 @@ def _environment(pool: Pool, shard: Shard, advertise: tuple[str, ...], control_h
         "PBX_LOG_LEVEL": template.log_level,
         "PBX_SHUTDOWN_S": str(max(1, pool.spec.drain.deadline_seconds)),
     }
+    if template.grpc_key is not None:
+        values["PBX_GRPC_KEY_FILE"] = GRPC_KEY
     secret = {"name": template.redis.name, "key": template.redis.key}
     return [
         *({"name": name, "value": value} for name, value in values.items()),
@@ -194,6 +199,10 @@ def _volumes(template: RelayTemplate) -> list[Manifest]:
         {"name": "podinfo", "downwardAPI": {"items": [field]}},
         {"name": "data", "emptyDir": {"sizeLimit": "1Gi"}},
     ]
+    if template.grpc_key is not None:
+        item = {"key": template.grpc_key.key, "path": posixpath.basename(GRPC_KEY)}
+        secret = {"secretName": template.grpc_key.name, "defaultMode": 0o440, "items": [item]}
+        volumes.append({"name": "grpc-key", "secret": secret})
     if needs_kernel(template):
         volumes.append({"name": "bpf", "hostPath": {"path": PIN_DIRECTORY, "type": "DirectoryOrCreate"}})
     return volumes
@@ -204,6 +213,8 @@ def _mounts(template: RelayTemplate) -> list[Manifest]:
         {"name": "podinfo", "mountPath": "/etc/podinfo", "readOnly": True},
         {"name": "data", "mountPath": "/data"},
     ]
+    if template.grpc_key is not None:
+        mounts.append({"name": "grpc-key", "mountPath": posixpath.dirname(GRPC_KEY), "readOnly": True})
     if needs_kernel(template):
         mounts.append({"name": "bpf", "mountPath": PIN_DIRECTORY})
     return mounts

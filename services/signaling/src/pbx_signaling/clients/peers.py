@@ -14,6 +14,7 @@ from pbx.signaling.v1 import signaling_pb2_grpc
 from pbx_runtime import logs
 from pbx_runtime.errors import ServiceError
 from pbx_runtime.grpc_channel import open_channel
+from pbx_runtime.grpc_credentials import GrpcCredentials
 from pbx_runtime.redis_pipe import PipelinedRedis
 from pbx_signaling.peering import Carriage, at
 from pbx_sip.address import Flow, HostPort, Transport
@@ -35,7 +36,12 @@ class Peers:
     """Implements `peering.Carrier`."""
 
     def __init__(
-        self, instance: str, redis: PipelinedRedis, broken: Callable[[Flow], None], start: Callable[[Any, str], Any]
+        self,
+        instance: str,
+        redis: PipelinedRedis,
+        broken: Callable[[Flow], None],
+        start: Callable[[Any, str], Any],
+        credentials: GrpcCredentials | None = None,
     ) -> None:
         """`broken`: told of flows of a peer that cannot be reached; `start`: runs a coroutine by name."""
         self.dropped = 0
@@ -45,6 +51,7 @@ class Peers:
         self._redis = redis
         self._broken = broken
         self._start = start
+        self._credentials = credentials
         self._links: dict[str, _Link] = {}
 
     def carry(self, instance: str, carriage: Carriage, data: bytes, flow: Flow) -> None:
@@ -66,7 +73,7 @@ class Peers:
             if address is None:
                 _log.info("peer has no lease", peer=link.peer)
             else:
-                await link.run(address.decode())
+                await link.run(open_channel(address.decode(), self._credentials))
         except LOST as error:
             _log.warning("link to peer lost", peer=link.peer, reason=str(error)[:200])
         finally:
@@ -91,9 +98,8 @@ class _Link:
         self.wake = asyncio.Event()
         self._instance = instance
 
-    async def run(self, address: str) -> None:
-        """Carries until there is nothing to carry for a while. Raises RpcError, TimeoutError."""
-        channel = open_channel(address)
+    async def run(self, channel: grpc.aio.Channel) -> None:
+        """Carries until there is nothing to carry for a while, then closes it. Raises RpcError, TimeoutError."""
         try:
             async with asyncio.timeout(CONNECT_S):
                 await channel.channel_ready()

@@ -26,6 +26,7 @@ from pbx_sip.message.text import utf8
 if TYPE_CHECKING:
     import grpc.aio
 
+    from pbx_runtime.grpc_credentials import GrpcCredentials
     from pbx_signaling.call.entry import Attempt
     from pbx_signaling.registration import RegisterAsk, RequestedContact
     from pbx_sip.address import Flow
@@ -48,9 +49,15 @@ SIP_SCHEMES: Final = ("sip:", "sips:")
 class GrpcRegistrar:
     """One registrar (or the service in front of its replicas)."""
 
-    def __init__(self, address: str, instance: str, on_state: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        address: str,
+        instance: str,
+        on_state: Callable[[bool], None],
+        credentials: GrpcCredentials | None = None,
+    ) -> None:
         self._instance = instance
-        self._channel: grpc.aio.Channel = open_channel(address)
+        self._channel: grpc.aio.Channel = open_channel(address, credentials)
         stub = registrar_pb2_grpc.RegistrarServiceStub(self._channel)
         codec: Codec[pb.Command, pb.Result] = Codec(
             make_request=lambda commands: pb.SessionRequest(commands=commands),

@@ -19,6 +19,8 @@ from pbx_sip.message.text import utf8
 if TYPE_CHECKING:
     import grpc.aio
 
+    from pbx_runtime.grpc_credentials import GrpcCredentials
+
 TIMEOUT_S: Final = 2.0
 TRIES: Final = 2
 """Relays asked for one call. The second finds what the first had just given away."""
@@ -37,7 +39,7 @@ class RelayLink:
         self.slots_free = 0
         self.is_ready = False
         self._owner = owner
-        self._channel: grpc.aio.Channel = open_channel(address)
+        self._channel: grpc.aio.Channel = open_channel(address, owner.credentials)
         stub = relay_pb2_grpc.RelayServiceStub(self._channel)
         codec: Codec[pb.Command, pb.Result] = Codec(
             make_request=lambda commands: pb.SessionRequest(commands=commands),
@@ -79,12 +81,17 @@ class Relays:
     """All relays that are known. Implements the executor's RelayClient."""
 
     def __init__(
-        self, instance: str, on_signal: Callable[[str, Signal], None], on_ready: Callable[[bool], None]
+        self,
+        instance: str,
+        on_signal: Callable[[str, Signal], None],
+        on_ready: Callable[[bool], None],
+        credentials: GrpcCredentials | None = None,
     ) -> None:
         self.links: dict[str, RelayLink] = {}
         """Address to link."""
         self.failures = 0
         self.on_signal = on_signal
+        self.credentials = credentials
         self._instance = instance
         self._on_ready = on_ready
         self._by_id: dict[str, RelayLink] = {}
