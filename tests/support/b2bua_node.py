@@ -5,13 +5,14 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from pbx_signaling.addressing import Addressing, Listener
 from pbx_signaling.call import commands as c
 from pbx_signaling.call import events as e
 from pbx_signaling.call.state import CallPolicy
+from pbx_signaling.call.trust import Trust
 from pbx_signaling.config import CoreConfig
 from pbx_signaling.core import Core
 from pbx_signaling.gate import Gate
@@ -48,7 +49,14 @@ class World:
 class B2buaNode:
     """The core at one address. Implements `netem.Node`; checks on the way what must hold in each step."""
 
-    def __init__(self, address: HostPort, *, authenticate: bool = False, policy: CallPolicy | None = None) -> None:
+    def __init__(
+        self,
+        address: HostPort,
+        *,
+        authenticate: bool = False,
+        policy: CallPolicy | None = None,
+        proxies: Iterable[str] = (),
+    ) -> None:
         counter = itertools.count(1)
 
         def entropy(size: int) -> bytes:
@@ -58,7 +66,9 @@ class B2buaNode:
         self.world = World()
         self.now = 0.0
         self.records: list[tuple[str, c.Record]] = []
-        self.config = CoreConfig(DOMAIN, authenticate=authenticate, calls=policy or CallPolicy())
+        self.config = CoreConfig(
+            DOMAIN, authenticate=authenticate, calls=policy or CallPolicy(), proxies=Trust(proxies)
+        )
         addressing = Addressing("s1")
         addressing.add(Listener("udp4", Transport.UDP, address))
         gate = Gate(self.config, NonceMinter(b"0123456789abcdef", entropy))

@@ -22,6 +22,7 @@ UDP = Flow(Transport.UDP, HostPort("192.0.2.1", 5060), "udp4")
 @dataclass
 class FakeLeg:
     is_given_up: bool = False
+    strict_flow: bool = False
     resends: list[object] = field(default_factory=list)
 
     def resent(self, sent: Sent, key: object) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
+from pbx_signaling.call.trust import Trust
+from pbx_signaling.config import CoreConfig
 from pbx_signaling.core import Core
+from pbx_signaling.counters import Counters
 from pbx_signaling.gate import Gate
 from pbx_signaling.registration import CurrentBinding, RegisterAsk, Registered, Registration
 from pbx_sip.address import Flow, HostPort, Transport
@@ -24,8 +27,14 @@ GRANTED = Registered(200, bindings=[CurrentBinding("sip:1004@192.0.2.1", 1000, 6
 class FakeCore:
     now: float = 0.0
     responses: list[Response] = field(default_factory=list)
-    config: Any = field(default_factory=lambda: type("Config", (), {"registrations_pending_max": 2})())
+    config: CoreConfig = field(
+        default_factory=lambda: CoreConfig("pbx.local", registrations_pending_max=2, proxies=Trust(["203.0.113.0/24"]))
+    )
+    counters: Counters = field(default_factory=Counters)
     wall_s: float = 0.0
+
+    def can_reach(self, uri: str, flow: Flow) -> bool:
+        return f"@{flow.remote.host}" in uri and flow.transport is not Transport.WS
 
     def respond(self, key: object, response: Response) -> None:
         self.responses.append(response)
@@ -71,9 +80,12 @@ class Bench:
         return self.core.responses[-1]
 
 
+NATTED = "<sip:1004@10.0.0.1>"
+
+
 def test_a_broken_connection_takes_the_binding_with_it() -> None:
     bench = Bench()
-    bench.register()
+    bench.register(contact=NATTED)
     assert bench.answer().status == 200
     assert bench.registration.flows.holds(TCP, 599.0)
     bench.registration.flow_broken(TCP, 1.0)
@@ -81,9 +93,44 @@ def test_a_broken_connection_takes_the_binding_with_it() -> None:
     assert bench.removed == [(AOR, TCP)]
 
 
+@pytest.mark.parametrize(
+    ("flow", "contacts", "outbound", "stays"),
+    [
+        (TCP, "<sip:1004@192.0.2.1:5070;transport=tcp>", False, True),
+        (TCP, "<sip:1004@192.0.2.1:5070;transport=tcp>", True, False),  # RFC 5626: the binding is the flow
+        (TCP, NATTED, False, False),
+        (TCP, f"<sip:1004@192.0.2.1>, {NATTED}", False, False),
+        (TCP, f"<sip:1004@192.0.2.1>, {NATTED};expires=0", False, True),
+        (TCP._replace(transport=Transport.WS), "<sip:1004@192.0.2.1;transport=ws>", False, False),
+    ],
+)
+def test_a_binding_stays_that_another_connection_can_reach(
+    flow: Flow, contacts: str, outbound: bool, stays: bool
+) -> None:
+    bench = Bench()
+    bench.register(flow, contact=contacts)
+    bench.answer(Registered(200, bindings=GRANTED.bindings, outbound=outbound))
+    assert bench.registration.flows.holds(flow, 1.0)
+    bench.registration.flow_broken(flow, 1.0)
+    bench.register(flow, contact=contacts)
+    bench.registration.flow_broken(flow, 2.0)  # while the registrar is asked
+    bench.answer(Registered(200, bindings=GRANTED.bindings, outbound=outbound), 2.0)
+    assert bench.removed == ([] if stays else [(AOR, flow)] * 2)
+
+
+@pytest.mark.parametrize(("source", "kept"), [("203.0.113.7", True), ("203.0.114.7", False)])
+def test_path_is_kept_from_listed_proxies_alone(source: str, kept: bool) -> None:
+    bench = Bench()
+    bench.register(UDP._replace(remote=HostPort(source, 5060)), ("Path", "<sip:10.3.2.1;lr>, <sip:edge.example;lr>"))
+    path = ["<sip:10.3.2.1;lr>", "<sip:edge.example;lr>"] if kept else []
+    assert bench.asks[-1].path == path
+    assert bench.answer().headers.all("Path") == path
+    assert bench.core.counters.paths_ignored == (0 if kept else 1)
+
+
 def test_a_connection_that_breaks_while_the_registrar_is_asked() -> None:
     bench = Bench()
-    bench.register()
+    bench.register(contact=NATTED)
     bench.registration.flow_broken(TCP, 0.0)
     assert bench.removed == []
     bench.answer()
@@ -129,7 +176,7 @@ OUTBOUND = '<sip:1004@192.0.2.1>;+sip.instance="<urn:uuid:1>";reg-id=1'
 )
 def test_outbound_needs_a_first_hop_that_knows_it(extra: tuple[tuple[str, str], ...], status: int) -> None:
     bench = Bench()
-    bench.register(TCP, *extra, contact=OUTBOUND)
+    bench.register(TCP._replace(remote=HostPort("203.0.113.7", 40_000)), *extra, contact=OUTBOUND)
     if status == 200:
         answer = bench.answer(Registered(200, outbound=True))
         assert answer.first("Require") == "outbound"

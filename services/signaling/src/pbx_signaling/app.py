@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from pbx.signaling.v1 import signaling_pb2_grpc
 from pbx_runtime import logs
+from pbx_runtime.address import Listen
 from pbx_runtime.grpc_credentials import credentials_of
 from pbx_runtime.grpc_server import serve_grpc
 from pbx_runtime.http import serve_http, system_app
@@ -90,6 +93,8 @@ class Signaling:
             sessions=SessionPolicy(settings.session_expires_s, settings.session_min_se_s),
             headers=HeaderPolicy(settings.sip_headers),
             trusted=Trust(settings.sip_trusted),
+            proxies=Trust(settings.sip_proxies),
+            reachable=Trust(settings.sip_reachable),
             calls_max=settings.calls_max,
             transactions_max=settings.transactions_max,
             calls_per_s=settings.calls_per_s,
@@ -126,6 +131,9 @@ class Signaling:
         self.peering = Peering(instance, self.peers)
         self.core.peering = self.peering
         self._listeners = Listeners(settings, self.addressing, self.driver.received, self._broken, self._is_registered)
+        self.addressing.is_open = self._listeners.is_open
+        for host, port in own_addresses(settings):
+            self.addressing.note_own(host, [port])
         self._relay_tasks: dict[str, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
@@ -226,7 +234,16 @@ class Signaling:
         """The instances that live; without Redis those that lived."""
         if error is None:
             alive = frozenset(name.decode() for name in reply) - {self._settings.instance_id}
+            for name in alive - frozenset(self.peering.alive):
+                self.redis.submit("GET", f"sig:inst:{name}", callback=self._replica_found)
             self.addressing.peers = self.peering.alive = alive
+
+    def _replica_found(self, reply: Any, error: object) -> None:
+        """Another instance's address: no phone is there."""
+        if error is None and reply is not None:
+            with contextlib.suppress(ValueError):  # the path of a socket: it is on this machine
+                listen = Listen.parse(reply.decode())
+                self.addressing.note_own(listen.host, [listen.port])
 
     # --- what the parts tell each other
 
@@ -291,6 +308,20 @@ class Signaling:
 
 def _ignore(reply: object, error: object) -> None:
     """The lease is written again soon."""
+
+
+def own_addresses(settings: SignalingSettings) -> list[tuple[str, int]]:
+    """Where this instance and the services that it knows listen, beside the SIP ports."""
+    listens = [settings.http_listen]
+    for text in (str(settings.grpc_listen), settings.registrar_address, *settings.relays):
+        with contextlib.suppress(ValueError):  # a name without a port, or a socket's path
+            listens.append(Listen.parse(text))
+    found = [(listen.host, listen.port) for listen in listens]
+    redis = urlsplit(settings.redis_url)
+    with contextlib.suppress(ValueError):  # several hosts: sentinels
+        if redis.hostname and redis.port:
+            found.append((redis.hostname, redis.port))
+    return found
 
 
 async def main(lifecycle: Lifecycle, settings: SignalingSettings) -> None:

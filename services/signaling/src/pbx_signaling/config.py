@@ -25,6 +25,10 @@ class CoreConfig:
     """Which header fields cross from one leg to the other."""
     trusted: Trust = field(default_factory=Trust)
     """The peers with whom identities are exchanged (RFC 3325)."""
+    proxies: Trust = field(default_factory=Trust)
+    """The peers whose Path, Record-Route and Contacts may lead elsewhere than to themselves."""
+    reachable: Trust = field(default_factory=Trust)
+    """Private networks into which those may lead."""
     calls_max: int = 20_000
     """Live calls. At 20 KiB each this is 400 MiB: what a pod of this size gets. Beyond: 503."""
     transactions_max: int = 200_000

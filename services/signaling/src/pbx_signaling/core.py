@@ -20,7 +20,7 @@ from pbx_signaling.call.border import Border
 from pbx_signaling.call.call import Call
 from pbx_signaling.call.delivery import DELIVERED, deliver
 from pbx_signaling.call.entry import Entry
-from pbx_signaling.call.events import Authenticated, Deadline, Expired, Found, Ordered, Signal
+from pbx_signaling.call.events import Authenticated, Deadline, Expired, Found, Ordered, Signal, Target
 from pbx_signaling.call.inbound import InboundLeg
 from pbx_signaling.call.leg import Leg
 from pbx_signaling.call.outbound import OutboundLeg
@@ -63,6 +63,7 @@ class Core:
         self.config = config
         self.timers = config.timers
         self.sessions = config.sessions
+        addressing.hops.proxies, addressing.hops.reachable = config.proxies, config.reachable
         self.border = Border(config.domain, config.headers, config.trusted)
         self.counters = Counters()
         self.calls: dict[str, Entry] = {}
@@ -250,8 +251,7 @@ class Core:
         if to_tag:
             leg = self.legs[to_tag]  # or it would not have been admitted
             self._about(leg)
-            leg.heard(output.flow, request)
-            leg.received(output.key, request)
+            leg.received(output.key, request, output.flow)
             return
         response = self._gate.second_look(request, output.flow, self)
         if response is not None:
@@ -280,7 +280,7 @@ class Core:
 
     def _ack_received(self, output: tx.AckReceived) -> None:
         leg = self.legs.get(output.request.to_tag)
-        if leg is not None:
+        if leg is not None and leg.owns(output.request):
             self._about(leg)
             leg.acknowledged(output.request)
 
@@ -432,7 +432,7 @@ class Core:
 
     def send(self, request: Request, flow: Flow, sent: Sent) -> Any:
         """Sends a request in a transaction of its own; a large one over TCP where the peer can be reached so."""
-        if flow.transport is Transport.UDP and request.body and not sent.leg.strict_flow:
+        if flow.transport is Transport.UDP and request.body:
             return self.oversize.send(request, flow, sent, self)
         return self.layer.request(request, flow, self.now, sent)
 
@@ -463,6 +463,27 @@ class Core:
     def route(self, uri: str, default: Flow) -> Flow:
         """The flow to a next hop."""
         return self._addressing.route(uri, default)
+
+    def can_reach(self, uri: str, flow: Flow) -> bool:
+        """Whether the peer at the end of a connection can be reached by another one, at a URI of its own."""
+        return self._addressing.can_reach(uri, flow)
+
+    def names_hop(self, uri: str, flow: Flow) -> bool:
+        """Whether a URI of the peer at the end of a flow says where to send."""
+        return self._addressing.names_hop(uri, flow)
+
+    def first_hop(self, target: Target) -> str:
+        """The URI of the hop that leads to a binding."""
+        return self._addressing.first_hop(target)
+
+    def anew(self, uri: str, gone: Flow) -> Flow | None:
+        """The flow to a peer whose connection is gone, to the address that its URI names."""
+        return self._addressing.anew(uri, gone)
+
+    def unreachable(self, aor: str, flow: Flow) -> None:
+        """Removes a binding whose connection is gone, and in whose place no other could be made."""
+        if self.registration is not None:
+            self.registration.unreachable(aor, flow)
 
     def tag(self) -> str:
         """A fresh tag."""

@@ -18,6 +18,8 @@ class Counters:
     attempts_uncounted: int = 0
     """Attempts with wrong credentials beyond the rate at which they get CDRs."""
     challenges: int = 0
+    paths_ignored: int = 0
+    """REGISTERs whose Path was ignored: no proxy that we know sent them."""
     requests_limited: int = 0
     """Refused with 503 because their source asked for too much."""
     messages_unread: int = 0

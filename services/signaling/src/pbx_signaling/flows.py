@@ -1,13 +1,19 @@
 """Which users are registered over which connection, so that a broken one takes their bindings with it at once
-(RFC 5626 section 4.2.1). Pure. UDP is not kept: nothing tells that such a flow is gone."""
+(RFC 5626 section 4.2.1), unless another connection can be made to them. Pure. UDP is not kept: nothing tells that such
+a flow is gone."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pbx_sip.address import Flow
+
+
+class _Held(NamedTuple):
+    until: float
+    lasting: bool
 
 
 @dataclass(slots=True)
@@ -18,16 +24,19 @@ class RegisteredFlows:
     connection.
     """
 
-    _flows: dict[Flow, dict[str, float]] = field(default_factory=dict)
+    _flows: dict[Flow, dict[str, _Held]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Connections that carry a registration."""
         return len(self._flows)
 
-    def bind(self, flow: Flow, aor: str, until: float) -> None:
-        """An address-of-record is registered over a connection until a monotonic time."""
+    def bind(self, flow: Flow, aor: str, until: float, *, lasting: bool = False) -> None:
+        """An address-of-record is registered over a connection until a monotonic time.
+
+        `lasting`: its phone is reached by another connection when this one is gone.
+        """
         if flow.connection:
-            self._flows.setdefault(flow, {})[aor] = until
+            self._flows.setdefault(flow, {})[aor] = _Held(until, lasting)
 
     def unbind(self, flow: Flow, aor: str) -> None:
         """It is not any more."""
@@ -38,8 +47,9 @@ class RegisteredFlows:
     def holds(self, flow: Flow, now: float) -> bool:
         """Whether somebody is registered over a connection."""
         aors = self._flows.get(flow)
-        return aors is not None and any(until > now for until in aors.values())
+        return aors is not None and any(held.until > now for held in aors.values())
 
     def broken(self, flow: Flow, now: float) -> list[str]:
         """Forgets a connection; the addresses-of-record whose bindings go with it."""
-        return [aor for aor, until in self._flows.pop(flow, {}).items() if until > now]
+        held_by = self._flows.pop(flow, {}).items()
+        return [aor for aor, held in held_by if held.until > now and not held.lasting]

@@ -64,7 +64,7 @@ class Gate:
         """
         if request.to_tag:
             leg = core.legs.get(request.to_tag)
-            if leg is not None and leg.call_id == request.call_id:
+            if leg is not None and leg.owns(request):
                 return None
         if not self.sources.admits(flow.remote, core.now):
             core.counters.requests_limited += 1

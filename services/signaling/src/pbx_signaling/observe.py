@@ -96,6 +96,7 @@ class CoreCollector(Collector):
             ("calls_refused", "INVITEs refused by limit, drain or a dead Redis", counters.calls_refused),
             ("attempts_uncounted", "Attempts with wrong credentials without a CDR", counters.attempts_uncounted),
             ("requests_limited", "Requests refused with 503: too many of one source", counters.requests_limited),
+            ("paths_ignored", "REGISTERs whose Path was ignored: not of a listed proxy", counters.paths_ignored),
             ("messages_unread", "Messages of such sources dropped unread", counters.messages_unread),
             ("challenges", "401 and 407 sent without state", counters.challenges),
             ("messages", "SIP messages received", counters.messages_in),

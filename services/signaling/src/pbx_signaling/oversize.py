@@ -37,7 +37,8 @@ class Oversize:
     def send(self, request: Request, flow: Flow, sent: Sent, core: Core) -> Any:
         """Sends a request that would go over UDP: by TCP where it is large and nothing is known against it."""
         layer, twin = core.layer, None
-        if size_of(request) > LARGE and self._refused.get(flow.remote, core.now) <= core.now:
+        is_refused = self._refused.get(flow.remote, core.now) > core.now
+        if size_of(request) > LARGE and not is_refused and not sent.leg.strict_flow:
             twin = self._addressing.reliable_twin(flow)
         if twin is None:
             return layer.request(request, flow, core.now, sent)

@@ -18,7 +18,7 @@ from pbx_sip.message.message import Request, response_to
 from pbx_sip.message.uri import Uri
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pbx_signaling.core import Core
     from pbx_signaling.gate import Gate
@@ -139,16 +139,23 @@ class Registration:
         if answer.status == 200:
             self._core.proved(waiting.ask.flow.remote)
             self._note_flow(waiting, answer, now)
-        self._respond(waiting.key, waiting.request, answer)
+        self._respond(waiting.key, waiting.request, answer, waiting.ask.path)
         self._core.settle()
 
     def flow_broken(self, flow: Flow, now: float) -> None:
-        """A connection is gone: so are the bindings that were made over it (RFC 5626 section 4.2.1)."""
+        """A connection is gone: so are the bindings that were made over it (RFC 5626 section 4.2.1).
+
+        Those stay that another connection can reach, to their Contact (RFC 3261 section 18.1.1).
+        """
         for waiting in self._waiting.values():
             if waiting.ask.flow == flow:
                 waiting.is_broken = True
         for aor in self.flows.broken(flow, now):
             self._unregister(aor, flow)
+
+    def unreachable(self, aor: str, flow: Flow) -> None:
+        """No other connection could be made in place of a binding's own, which is gone: so is the binding."""
+        self._unregister(aor, flow)
 
     def _note_flow(self, waiting: _Waiting, answer: Registered, now: float) -> None:
         ask = waiting.ask
@@ -156,20 +163,24 @@ class Registration:
             return
         wanted = any(contact.expires_s != 0 for contact in ask.contacts)
         until = now + max((binding.expires_s for binding in answer.bindings), default=0)
+        lasting = not answer.outbound and all(
+            self._core.can_reach(contact.uri, ask.flow) for contact in ask.contacts if contact.expires_s != 0
+        )
         if wanted and waiting.is_broken:
-            self._unregister(ask.aor, ask.flow)
+            if not lasting:
+                self._unregister(ask.aor, ask.flow)
         elif wanted:
-            self.flows.bind(ask.flow, ask.aor, until)
+            self.flows.bind(ask.flow, ask.aor, until, lasting=lasting)
         elif ask.remove_all or (ask.contacts and not answer.bindings):
             self.flows.unbind(ask.flow, ask.aor)
 
-    def _respond(self, key: Any, request: Request, answer: Registered) -> None:
+    def _respond(self, key: Any, request: Request, answer: Registered, path: Sequence[str] = ()) -> None:
         status = answer.status
         self.results[status] = self.results.get(status, 0) + 1
         response = response_to(request, status, answer.reason, self._core.tag())
         headers = response.headers
         if status == 200:
-            self._list_bindings(headers, answer, request)
+            self._list_bindings(headers, answer, path)
         elif status == 401:
             for value in self._gate.challenge(self._core.wall_s, request.first("User-Agent") or "", stale=answer.stale):
                 headers.append("WWW-Authenticate", value)
@@ -180,17 +191,25 @@ class Registration:
         self._core.respond(key, response)
 
     @staticmethod
-    def _list_bindings(headers: Headers, answer: Registered, request: Request) -> None:
+    def _list_bindings(headers: Headers, answer: Registered, path: Sequence[str]) -> None:
         for binding in answer.bindings:
             q = f";q={binding.q_thousandths / 1000:g}" if binding.q_thousandths != 1000 else ""
             headers.append("Contact", f"<{binding.uri}>{q};expires={binding.expires_s}")
-        for value in request.headers.all("Path"):
+        for value in path:
             headers.append("Path", value)
         if answer.outbound:
             headers.append("Require", "outbound")
             headers.append("Flow-Timer", str(wire.FLOW_TIMER_S))
         headers.append("Supported", "path, outbound")
         headers.append("Server", wire.PRODUCT)
+
+    def _path_of(self, request: Request, flow: Flow) -> list[str]:
+        """The Path of a REGISTER, where a proxy that we know sent it; the 200 shows which is kept (RFC 3327 5.3)."""
+        path = request.headers.listed("Path")
+        if path and not self._core.config.proxies.covers(flow.remote.host):
+            self._core.counters.paths_ignored += 1
+            return []
+        return path
 
     def _read(self, request: Request, flow: Flow) -> RegisterAsk:
         """The REGISTER in the registrar's words. Raises RemoteError (400, 416)."""
@@ -204,7 +223,7 @@ class Registration:
             raise RemoteError("Contact: * goes alone and with Expires: 0")
         if len(contacts) > MAX_CONTACTS:
             raise RemoteError(f"{len(contacts)} contacts", 403)
-        path = headers.listed("Path")
+        path = self._path_of(request, flow)
         if _lacks_outbound(request, path, contacts):
             raise RemoteError("first hop lacks outbound support", 439)
         default = request.first("Expires")

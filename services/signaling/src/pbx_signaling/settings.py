@@ -84,6 +84,10 @@ class SignalingSettings(ServiceSettings):
     """Which header fields cross from one leg to the other: `Name=pass`, `strip` or `rewrite`; `X-*`, `*` for many."""
     sip_trusted: CommaList = ()
     """Networks and addresses of peers with whom caller identities are exchanged (RFC 3325)."""
+    sip_proxies: CommaList = ()
+    """Networks and addresses of proxies in front: their Path, Record-Route and Contacts say where requests go."""
+    sip_reachable: CommaList = ()
+    """Private networks into which those proxies may send requests, beside their own."""
     transactions_max: int = Field(default=200_000, gt=0)
     sip_redirects: int = Field(default=5, ge=0, le=20)
     """Times that a call follows a callee's 3xx to another user of our domain; 0: never."""
@@ -105,14 +109,7 @@ class SignalingSettings(ServiceSettings):
             raise ValueError(f"PBX_DIGEST_ALGORITHMS: some of {', '.join(HASHES)}")
         if not self.digest_qop or not {"auth", "auth-int"} >= set(self.digest_qop):
             raise ValueError("PBX_DIGEST_QOP: auth, auth-int or both")
-        try:
-            HeaderPolicy(self.sip_headers)
-        except ValueError as error:
-            raise ValueError(f"PBX_SIP_HEADERS: {error}") from None
-        try:
-            Trust(self.sip_trusted)
-        except ValueError as error:
-            raise ValueError(f"PBX_SIP_TRUSTED: {error}") from None
+        self._check_rules()
         if self.authenticate and self.nonce_key is None:
             raise ValueError("PBX_NONCE_KEY is needed: 32 random octets in hex, the same for registrar and signaling")
         if self.nonce_key is not None:
@@ -121,6 +118,17 @@ class SignalingSettings(ServiceSettings):
             except ValueError:
                 raise ValueError("PBX_NONCE_KEY is not hex") from None
         return self
+
+    def _check_rules(self) -> None:
+        try:
+            HeaderPolicy(self.sip_headers)
+        except ValueError as error:
+            raise ValueError(f"PBX_SIP_HEADERS: {error}") from None
+        for name in ("sip_trusted", "sip_proxies", "sip_reachable"):
+            try:
+                Trust(getattr(self, name))
+            except ValueError as error:
+                raise ValueError(f"PBX_{name.upper()}: {error}") from None
 
     def _complete_tls(self) -> None:
         has_both = self.sip_tls_cert is not None and self.sip_tls_key is not None

@@ -42,7 +42,7 @@ class Dialog:
     remote_address: str
     """Our To value with the peer's tag."""
     remote_target: str
-    """URI of the peer's Contact."""
+    """URI of the peer's Contact; of its From or To as long as it has sent none."""
     route_set: tuple[str, ...]
     """Route values, first hop first."""
     local_cseq: int
@@ -53,6 +53,8 @@ class Dialog:
     """Made by a SIPS request over TLS (section 12.1)."""
     remote_rseq: int = 0
     """RSeq of the last reliable provisional response of the peer (RFC 3262); 0: none yet."""
+    has_target: bool = True
+    """Whether the peer has sent a Contact."""
 
     def __repr__(self) -> str:
         """For logs and tests."""
@@ -70,33 +72,37 @@ class Dialog:
     def as_uas(cls, request: Request, local_tag: str, *, secure: bool = False) -> Dialog:
         """The dialog that our response to a request begins (section 12.1.1)."""
         to, remote = request.first("To") or "", request.first("From") or ""
+        target = _target(request)
         return cls(
             call_id=request.call_id,
             local_tag=local_tag,
             remote_tag=request.from_tag,
             local_address=to if request.to_tag else f"{to};tag={local_tag}",
             remote_address=remote,
-            remote_target=_target(request) or _uri_of(remote),
+            remote_target=target or _uri_of(remote),
             route_set=tuple(request.headers.listed("Record-Route")),
             local_cseq=0,
             remote_cseq=request.cseq_number,
             secure=secure,
+            has_target=bool(target),
         )
 
     @classmethod
     def as_uac(cls, request: Request, response: Response, *, secure: bool = False) -> Dialog:
         """The dialog that a response begins (section 12.1.2); early unless `confirm` follows."""
         remote = response.first("To") or ""
+        target = _target(response)
         return cls(
             call_id=request.call_id,
             local_tag=request.from_tag,
             remote_tag=response.to_tag,
             local_address=request.first("From") or "",
             remote_address=remote,
-            remote_target=_target(response) or _uri_of(remote),
+            remote_target=target or _uri_of(remote),
             route_set=tuple(reversed(response.headers.listed("Record-Route"))),
             local_cseq=request.cseq_number,
             secure=secure,
+            has_target=bool(target),
         )
 
     def confirm(self, response: Response) -> None:
@@ -120,11 +126,14 @@ class Dialog:
         """Takes over the Contact of a target refresh request that was accepted, or of a 2xx to one of ours."""
         if type(message) is Request and message.method not in REFRESHING:
             return
-        self.remote_target = _target(message) or self.remote_target
+        target = _target(message)
+        if target:
+            self.remote_target, self.has_target = target, True
 
     def next_hop(self) -> str:
-        """The URI to send to: that of the first route, else the target (section 12.2.1.1)."""
-        return (_uri_of(self.route_set[0]) if self.route_set else "") or self.remote_target
+        """The URI to send to: of the first route, else the target (section 12.2.1.1); empty where none is known."""
+        route = _uri_of(self.route_set[0]) if self.route_set else ""
+        return route or (self.remote_target if self.has_target else "")
 
     def request(self, method: str, via: str) -> Request:
         """A request of ours inside the dialog, with the next CSeq number (section 12.2.1.1); not ACK, not CANCEL."""
@@ -139,7 +148,7 @@ class Dialog:
         uri, routes = self.remote_target, self.route_set
         if routes and not _is_loose(routes[0]):
             # A strict router wants to be the Request-URI itself, and the target as the last route.
-            uri, routes = self.next_hop(), (*routes[1:], f"<{self.remote_target}>")
+            uri, routes = self.next_hop() or uri, (*routes[1:], f"<{self.remote_target}>")
         items = [("Via", via), ("Max-Forwards", "70")]
         if routes:
             items += [("Route", route) for route in routes]

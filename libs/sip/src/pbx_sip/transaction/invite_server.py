@@ -44,7 +44,7 @@ class Signal(enum.IntEnum):
 class InviteServer(Machine):
     """Repeats its last response; waits for the ACK of a refusal."""
 
-    __slots__ = ()
+    __slots__ = ("identity",)
 
     REQUEST = Signal.REQUEST
     TRANSPORT_ERROR = Signal.TRANSPORT_ERROR
@@ -52,6 +52,8 @@ class InviteServer(Machine):
     def __init__(self, key: ServerKey, flow: Flow) -> None:
         super().__init__(key, flow, None, b"")
         self.state = State.PROCEEDING
+        self.identity = ""
+        """What its CANCEL must say, beside the branch: `key.merge_identity`."""
 
     def start(self, host: Host) -> None:
         """Nothing to start; as the other machines."""

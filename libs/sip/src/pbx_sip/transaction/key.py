@@ -130,7 +130,12 @@ def client_key(response: Response) -> ClientKey:
 
 def merge_identity(request: Request) -> str:
     """What two copies of one request share that took different ways to us (section 8.2.2.2)."""
-    return f"{request.call_id} {request.first('CSeq')} {request.from_tag}"
+    return f"{request.call_id} {request.cseq_number} {request.method} {request.from_tag}"
+
+
+def identity_of_cancelled(cancel: Request) -> str:
+    """The `merge_identity` of the INVITE that a CANCEL is for: Call-ID, From-tag and number are the same (9.1)."""
+    return f"{cancel.call_id} {cancel.cseq_number} INVITE {cancel.from_tag}"
 
 
 def stateless_tag(request: Request) -> str:

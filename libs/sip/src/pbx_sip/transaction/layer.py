@@ -45,6 +45,7 @@ from pbx_sip.transaction.invite_server import InviteServer
 from pbx_sip.transaction.key import (
     METHODS,
     client_key,
+    identity_of_cancelled,
     invite_key_of,
     merge_identity,
     server_key,
@@ -249,7 +250,7 @@ class TransactionLayer:
                 machine.step(invite_server.Signal.ACK, request, self)
         elif machine is not None:
             machine.step(machine.REQUEST, request, self)
-        elif request.method == "CANCEL" and invite_key_of(key) in self._servers:
+        elif request.method == "CANCEL" and self._is_cancelled_by(request, key, flow):
             self._receive_cancel(key, request, flow)
         elif (answer := self._admit(request, flow)) is not None:
             self.transmit(answer, flow)
@@ -265,15 +266,17 @@ class TransactionLayer:
             self.refused += 1
             self._refuse(request, flow, 503)
             return
+        identity = merge_identity(request)
         if not in_dialog:
-            identity = merge_identity(request)
             if identity in self._merge:
                 self.merged += 1
                 self._refuse(request, flow, 482)
                 return
             self._merge[identity] = key
             self._merge_of[key] = identity
-        self._open(key, flow, InviteServer if key[1] == "INVITE" else Server)
+        machine = self._open(key, flow, InviteServer if key[1] == "INVITE" else Server)
+        if isinstance(machine, InviteServer):
+            machine.identity = identity
         self._output.append(RequestReceived(key, request, flow))
 
     def _open(self, key: ServerKey, flow: Flow, kind: type[InviteServer | Server]) -> InviteServer | Server:
@@ -294,6 +297,19 @@ class TransactionLayer:
         if status == 503:
             response.headers.append("Retry-After", str(RETRY_AFTER_S))
         self.transmit(response, flow)
+
+    def _is_cancelled_by(self, cancel: Request, key: ServerKey, flow: Flow) -> bool:
+        """Whether a CANCEL is for an INVITE that is here: branch, Call-ID, From-tag and number match (section 9.1).
+
+        So does its source address. Deliberately not the port, nor the connection: the binding of a NAT changes, and a
+        connection ends, while a phone rings.
+        """
+        machine = self._servers.get(invite_key_of(key))
+        return (
+            isinstance(machine, InviteServer)
+            and machine.identity == identity_of_cancelled(cancel)
+            and machine.flow.remote.host == flow.remote.host
+        )
 
     def _receive_cancel(self, key: ServerKey, request: Request, flow: Flow) -> None:
         """A new CANCEL whose INVITE is here: 200 (section 9.2)."""

@@ -60,7 +60,7 @@ class InboundLeg(Leg):
         self._farewell: Cause | None = None
         """Why a BYE is due that waits for the caller's ACK."""
         self.remote_user_agent = (request.first("User-Agent") or "")[:128]
-        self.strict_flow = wire.is_translated(request, flow)
+        self.first_hop = wire.first_hop(request)
         self.secure = request.uri[:5].lower() == "sips:"
 
     @property
@@ -312,9 +312,12 @@ class InboundLeg(Leg):
         return response
 
     def _dialog_of(self, request: Request) -> Dialog | None:
-        if self.dialog is not None:
-            return self.dialog if request.to_tag == self.dialog.local_tag else None
-        return self._early.get(self._forks.get(request.to_tag, ""))
+        tag, dialog = request.to_tag, self.dialog
+        if dialog is None:
+            dialog = self._early.get(self._forks.get(tag, ""))
+        if dialog is None or tag != dialog.local_tag or request.from_tag != dialog.remote_tag:
+            return None
+        return dialog
 
     def _dialog_for(self, fork: str) -> Dialog | None:
         return self.dialog or self._early.get(fork)

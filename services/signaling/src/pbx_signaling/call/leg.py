@@ -23,7 +23,7 @@ from pbx_signaling.call.events import (
     Withdrawn,
 )
 from pbx_signaling.call.sent import Purpose, Repeated, Sent, Timer
-from pbx_sip.dialog.dialog import Dialog, Verdict
+from pbx_sip.dialog.dialog import REFRESHING, Dialog, Verdict
 from pbx_sip.message.message import Request, Response, response_to
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Leg:
         "confirming",
         "dialog",
         "final_status",
+        "first_hop",
         "flow",
         "local_tags",
         "modifying",
@@ -63,7 +64,6 @@ class Leg:
         "session",
         "side",
         "sip",
-        "strict_flow",
         "terminated",
         "waiting_bye",
     )
@@ -74,7 +74,8 @@ class Leg:
         self.side = side
         self.flow = flow
         self.call_id = call_id
-        self.strict_flow = False
+        self.first_hop = ""
+        """The URI that led, or leads, to the peer before there is a dialog."""
         self.secure = False
         """Made by a SIPS URI: so is our Contact (RFC 3261 section 12.1.1)."""
         self.dialog: Dialog | None = None
@@ -113,22 +114,34 @@ class Leg:
         """The peer's tag; empty before it is known."""
         return self.dialog.remote_tag if self.dialog is not None else ""
 
+    @property
+    def strict_flow(self) -> bool:
+        """Whether the peer is reached down its flow alone, whatever it says; each target refresh may change that."""
+        hop = self.dialog.next_hop() if self.dialog is not None else self.first_hop
+        return not self.sip.names_hop(hop, self.flow)
+
     # --- requests from the peer
 
-    def heard(self, flow: Flow, request: Request) -> None:
-        """A request inside the dialog came: a peer that is reached down its flow is reached down this one from now on.
+    def owns(self, request: Request) -> bool:
+        """Whether a request belongs to a dialog of this leg: Call-ID and both tags match (RFC 3261 section 12.2.2)."""
+        return request.call_id == self.call_id and self._dialog_of(request) is not None
 
-        Phones come back over a new connection, or another port of their NAT. A phone on UDP may also send one large
-        request by a connection (RFC 3261 section 18.1.1): it moved there only where its new Contact says so.
+    def _heard(self, flow: Flow, request: Request) -> None:
+        """Follows a peer that spoke inside the dialog, in order, from elsewhere.
+
+        Phones come back over a new connection, from another port of their NAT, or in another network with a new
+        Contact. A phone on UDP may also send one large request by a connection (RFC 3261 section 18.1.1): it moved
+        there only where its new Contact says so.
         """
         if flow == self.flow:
             return
-        if self.flow.connection or (self.strict_flow and not flow.connection):
+        if flow.connection and not self.flow.connection:
+            if wire.names_connection(request):
+                self.flow = flow
+        elif self.flow.connection or request.method in REFRESHING or self.strict_flow:
             self.flow = flow
-        elif flow.connection and wire.names_connection(request):
-            self.flow, self.strict_flow = flow, True
 
-    def received(self, key: Key, request: Request) -> None:
+    def received(self, key: Key, request: Request, flow: Flow) -> None:
         """A request inside one of this leg's dialogs."""
         dialog = self._dialog_of(request)
         if dialog is None or (self.terminated and request.method != "BYE"):
@@ -138,6 +151,7 @@ class Leg:
         if verdict is Verdict.OUT_OF_ORDER:
             self.sip.respond(key, response_to(request, 500))
             return
+        self._heard(flow, request)
         if request.method == "BYE":
             self._bye(key, request)
             return
@@ -463,8 +477,8 @@ class Leg:
         self.sip.send_ack(ack, flow)
 
     def flow_of(self, dialog: Dialog) -> Flow:
-        """Where requests of a dialog go: its next hop where the peer is reachable there, else its own flow."""
-        return self.flow if self.strict_flow else self.sip.route(dialog.next_hop(), self.flow)
+        """Where requests of a dialog go: its next hop where that is followed, else down the flow."""
+        return self.sip.route(dialog.next_hop(), self.flow)
 
     def _dialog_of(self, request: Request) -> Dialog | None:
         """The dialog that a request belongs to."""

@@ -16,6 +16,7 @@ from pbx_sip.message.message import Request, Response, response_to
 if TYPE_CHECKING:
     from pbx_signaling.call.asserted import Presented
     from pbx_signaling.call.commands import Dial, Pass
+    from pbx_signaling.call.events import Target
     from pbx_signaling.call.port import Key, SipPort
     from pbx_sip.address import Flow
 
@@ -34,6 +35,7 @@ class OutboundLeg(Leg):
         "_invite",
         "_key",
         "_relays_prack",
+        "_target",
         "_to",
         "_wishes",
         "reached",
@@ -49,6 +51,8 @@ class OutboundLeg(Leg):
         self._invite: Request | None = None
         """As it was sent, until it is answered."""
         self._wishes = sip.sessions
+        self._target: Target | None = None
+        """The binding, where it is reached over a connection that is not its own."""
         self._relays_prack = False
         """The caller takes reliable progress: its PRACK confirms that of the callee."""
         self.reached = False
@@ -63,7 +67,9 @@ class OutboundLeg(Leg):
         self.local_tags.append(tag)
         self.sip.listen(tag, self)
         self._from, self._to = f"{caller.from_value};tag={tag}", f"<sip:{target.aor}>"
-        self.strict_flow = wire.is_flow_bound(target)
+        self.first_hop = self.sip.first_hop(target)
+        if target.connection:
+            self._target = target
         self.secure = target.uri[:5].lower() == "sips:"
         headers = Headers(
             [
@@ -112,6 +118,27 @@ class OutboundLeg(Leg):
         put_wish(again.headers, raised)
         self._invite = again
         self._key = self.sip.send(again, self.flow, Sent(self, Purpose.INVITE, cseq=self._cseq))
+        return True
+
+    def _invited_anew(self, sent: Sent) -> bool:
+        """Invites over a connection that we make, where the phone's own is gone (RFC 3261 section 18.1.1).
+
+        Where that cannot be made either, the binding goes.
+        """
+        target, request = self._target, self._invite
+        if target is None:
+            return False
+        if not self.flow.connection:
+            self.sip.unreachable(target.aor, wire.bound_flow(target))
+            return False
+        flow = self.sip.anew(self.first_hop, self.flow)
+        if flow is None or request is None or self._cancelled:
+            return False
+        self.flow = flow
+        again = Request("INVITE", request.uri, request.headers.copy(), request.body)
+        again.headers.set("Via", self.sip.via(flow))
+        again.headers.set("Contact", self.sip.contact(flow, self.secure))
+        self._key = self.sip.send(again, flow, sent)
         return True
 
     def cancel(self, cause: Cause) -> None:
@@ -231,8 +258,9 @@ class OutboundLeg(Leg):
             self.send_bye(other, Cause("answered elsewhere", 26))
 
     def stray(self, response: Response) -> None:
-        """A response that outlived its transaction: another fork's 200, or a repetition."""
-        if self.dialog is not None and 200 <= response.status < 300 and response.cseq_method == "INVITE":
+        """A response that outlived its transaction: another fork's 200 to our INVITE, or a repetition."""
+        is_ours = response.call_id == self.call_id and response.cseq_number == self._cseq
+        if self.dialog is not None and is_ours and response.to_tag and 200 <= response.status < 300:
             self._answered_again(Sent(self, Purpose.INVITE, cseq=response.cseq_number), response)
 
     def _refused(self, response: Response) -> None:
@@ -260,7 +288,7 @@ class OutboundLeg(Leg):
         if sent.purpose is not Purpose.INVITE:
             super().failed(sent, transport)
             return
-        if self.reached:
+        if self.reached or (transport and self._invited_anew(sent)):
             return
         self.reached, self.final_status = True, 503 if transport else 408
         self.end()

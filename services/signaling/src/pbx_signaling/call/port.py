@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from pbx_signaling.call.border import Border
-    from pbx_signaling.call.events import Signal
+    from pbx_signaling.call.events import Signal, Target
     from pbx_signaling.call.leg import Leg
     from pbx_signaling.call.sent import Sent
     from pbx_sip.address import Flow
@@ -53,6 +53,18 @@ class SipPort(Protocol):
 
     def route(self, uri: str, default: Flow) -> Flow:
         """The flow to a next hop; `default` where its URI does not tell."""
+
+    def names_hop(self, uri: str, flow: Flow) -> bool:
+        """Whether a URI of the peer at the end of a flow says where to send; else that is the flow alone."""
+
+    def first_hop(self, target: Target) -> str:
+        """The URI of the hop that leads to a binding."""
+
+    def anew(self, uri: str, gone: Flow) -> Flow | None:
+        """The flow to a peer whose connection is gone, to the address that its URI names; None: there is none."""
+
+    def unreachable(self, aor: str, flow: Flow) -> None:
+        """Removes a binding whose connection is gone, and in whose place no other could be made."""
 
     def tag(self) -> str:
         """A fresh tag that carries our instance id."""

@@ -39,7 +39,6 @@ def leg_state(leg: Leg | None) -> dict[str, Any] | None:
     return {
         "call_id": leg.call_id,
         "flow": leg.flow,
-        "strict_flow": leg.strict_flow,
         "dialog": leg.dialog,
         "local_tags": leg.local_tags,
         "user_agent": leg.remote_user_agent,

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from pbx_signaling.call.body import ACCEPT
-from pbx_sip.address import Flow, Transport
+from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
 from pbx_sip.message.message import Request, Response, response_to
@@ -92,24 +92,12 @@ def is_literal(host: str) -> bool:
     return True
 
 
-def is_translated(request: Request, flow: Flow) -> bool:
-    """Whether the peer is behind a NAT: its Contact names another address than the one that it was heard from.
-
-    Such a peer is reached down its flow, whatever its Contact says. A Record-Route in between explains the
-    difference otherwise.
-    """
-    if flow.connection:
-        return True
-    if "Record-Route" in request.headers:
-        return False
-    contact = request.first("Contact")
-    if contact is None:
-        return True
+def first_hop(request: Request) -> str:
+    """The URI that says where requests to the sender of an INVITE go: of its first Record-Route, else its Contact."""
     try:
-        uri = Uri.parse(NameAddr.parse(contact).uri)
+        return NameAddr.parse(request.first("Record-Route") or request.first("Contact") or "").uri
     except RemoteError:
-        return True
-    return uri.host != flow.remote.host
+        return ""
 
 
 def names_connection(request: Request) -> bool:
@@ -121,19 +109,10 @@ def names_connection(request: Request) -> bool:
     return uri.transport is not Transport.UDP
 
 
-def is_flow_bound(target: Target) -> bool:
-    """Whether a binding is reached down the flow on which it was registered (RFC 5626), not by its Contact.
-
-    A Path names the hop to it (RFC 3327), unless that hop came by a connection.
-    """
-    if target.connection:
-        return True
-    if target.path:
-        return False
-    try:
-        return Uri.parse(target.uri).host != target.host
-    except RemoteError:
-        return True
+def bound_flow(target: Target) -> Flow:
+    """The flow on which a binding was registered, as the registrar knows it."""
+    remote = HostPort(target.host, target.port)
+    return Flow(Transport(target.transport), remote, f"{target.listener}@{target.instance}", target.connection)
 
 
 def is_secure(target: Target) -> bool:

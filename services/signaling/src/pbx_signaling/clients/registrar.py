@@ -144,13 +144,14 @@ class GrpcRegistrar:
         self.client.submit(pb.Command(unregister=request), done, timeout_s=TIMEOUT_S)
 
     def _flow(self, flow: Flow) -> pb.Flow:
+        listener, _, instance = flow.listener.partition("@")
         return pb.Flow(
             transport=pb.Transport.ValueType(flow.transport),
             host=flow.remote.host,
             port=flow.remote.port,
-            instance_id=self._instance,
+            instance_id=instance or self._instance,
             connection_id=flow.connection,
-            listener=flow.listener,
+            listener=listener,
         )
 
 

@@ -156,6 +156,11 @@ class Listeners:
         listener = self.by_name.get(flow.listener)
         return listener is not None and listener.send(data, flow)
 
+    def is_open(self, flow: Flow) -> bool:
+        """Whether the connection of a flow stands."""
+        listener = self.by_name.get(flow.listener)
+        return isinstance(listener, StreamListener) and listener.holds(flow.connection)
+
     def _reload(self) -> None:
         assert self.certificates is not None
         try:

@@ -225,6 +225,10 @@ class StreamListener:
             return True
         return not flow.connection and self._wait(data, flow)
 
+    def holds(self, connection: int) -> bool:
+        """Whether a connection of that number stands."""
+        return connection in self._connections
+
     def _wait(self, data: bytes, flow: Flow) -> bool:
         """Keeps a message for a connection that is made meanwhile; False where none can be."""
         limits = self.budget.limits
