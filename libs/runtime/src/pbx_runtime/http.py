@@ -15,15 +15,14 @@ from starlette.routing import BaseRoute, Route
 
 from pbx_runtime.address import Listen
 from pbx_runtime.health import Health
+from pbx_runtime.http_guard import Admission, HttpGuard, HttpLimits, protocol_for
 from pbx_runtime.lifecycle import Lifecycle
-from pbx_runtime.metrics import Registry
+from pbx_runtime.metrics import Gauge, Registry
 from pbx_runtime.tcp import listening
 
 KEEP_ALIVE_S = 5
 GRACE_S = 3
 """How long open requests may take once the process stops."""
-CONCURRENCY_MAX = 512
-"""Requests at once; more are answered 503 by uvicorn, so that scraping cannot starve the process."""
 
 
 def system_routes(health: Health, registry: Registry) -> list[BaseRoute]:
@@ -61,21 +60,31 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve_http(lifecycle: Lifecycle, app: Any, listen: Listen) -> Listen:
+def _observe(guard: HttpGuard, registry: Registry) -> None:
+    Gauge("pbx_http_connections", "Open connections of the HTTP listener", registry=registry).set_function(
+        lambda: len(guard)
+    )
+    evicted = "Idle connections that were closed to make room for a new one"
+    Gauge("pbx_http_connections_evicted", evicted, registry=registry).set_function(lambda: guard.evicted)
+
+
+async def serve_http(lifecycle: Lifecycle, app: Any, listen: Listen, limits: HttpLimits | None = None) -> Listen:
     """Serve an ASGI app until the process stops. Returns where it listens (port 0 resolved).
 
     Raises OSError that names the address where it cannot listen.
     """
     bound = listening(listen)
+    guard = HttpGuard(limits)
     config = uvicorn.Config(
-        app,
+        Admission(app, guard.limits),
+        http=protocol_for(guard),
         log_config=None,
         access_log=False,
         ws="none",  # no service speaks WebSocket here; signaling's own is SIP's
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
-        limit_concurrency=CONCURRENCY_MAX,
     )
+    _observe(guard, lifecycle.registry)
     server = _Server(config)
     task = lifecycle.start(server.serve(sockets=[bound]), "http")
 

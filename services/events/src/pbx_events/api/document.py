@@ -14,7 +14,8 @@ from pbx_events.api.problem import PROBLEM_TYPE
 COMMON: Final = {
     "400": "A value makes no sense",
     "401": "A token is needed, or is not known",
-    "403": "The token may only read",
+    "403": "The token may only read; or, without a token, a web page of another origin asks",
+    "415": "A body is no application/json",
     "422": "A parameter or the body has the wrong form",
     "503": "The database, the registrar or signaling is away: try again",
 }
