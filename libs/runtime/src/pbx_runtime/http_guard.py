@@ -110,7 +110,8 @@ class GuardedProtocol(H11Protocol):
     @property
     def is_idle(self) -> bool:
         """Whether no request of this connection is being answered."""
-        return self.cycle is None or self.cycle.response_complete
+        cycle: Any = self.cycle  # None before the first request, whatever uvicorn's type says
+        return cycle is None or bool(cycle.response_complete)
 
     def abort(self) -> None:
         """Close it at once, without a word."""
@@ -220,4 +221,4 @@ class _Body:
         except TimeoutError:
             return {"type": "http.disconnect"}
         self._is_whole = not message.get("more_body", False)
-        return message
+        return dict(message)
