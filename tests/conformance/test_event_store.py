@@ -98,13 +98,24 @@ async def test_calls_of_a_time_are_found_also_where_a_clock_stepped_between_id_a
 async def test_a_lost_call_is_corrected(store: Store):
     heard = decoded(answered_call())
     await store.take(heard[:4], [])
-    (last,) = await store.open_calls("s1", 10)
-    assert last == heard[3]
-    await store.take([node_lost(last, "01LOST", last.at_ms)], [])
-    assert (await store.cdr("01CALL"))["origin"] == "node_lost"
+    (call,) = await store.open_calls("s1", 10)
+    assert (call.last, call.answered) == (heard[3], True)
+    await store.take([node_lost(call.last, "01LOST", call.last.at_ms, answered=call.answered)], [])
+    lost = await store.cdr("01CALL")
+    assert (lost["origin"], lost["outcome"], lost["duration_ms"]) == ("node_lost", "answered", None)
     assert await store.open_instances() == []
-    await store.take(heard[4:], [])
-    assert ((await store.cdr("01CALL"))["origin"], (await store.cdr("01CALL"))["revision"]) == ("remote", 2)
+    for _ in range(2):  # what comes again is known by its id
+        await store.take(heard[4:], [])
+        assert ((await store.cdr("01CALL"))["origin"], (await store.cdr("01CALL"))["revision"]) == ("remote", 2)
+    told = await store.list_events(call_id="01CALL", limit=50)
+    numbers = sorted(event.sequence for event in told)
+    assert numbers == list(range(1, len(heard) + 2)), "no number twice, none left out"
+
+
+async def test_a_call_lost_while_it_rang_was_not_answered(store: Store):
+    await store.take(decoded(answered_call())[:3], [])
+    (call,) = await store.open_calls("s1", 10)
+    assert not call.answered
 
 
 async def test_deliveries_keep_the_order_of_a_call_and_are_replayed(store: Store):

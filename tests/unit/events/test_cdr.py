@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 from pbx.events.v1 import events_pb2 as pb
-from pbx_events.cdr.builder import build, node_lost
+from pbx_events.cdr.builder import build, node_lost, renumbered
 from pbx_events.envelope import Envelope, decode
 from support.call_events import answered_call, cancelled_call
 
@@ -50,11 +50,13 @@ def test_a_call_that_lives_is_not_ended_and_may_be_closed_as_lost():
     assert cdr is not None
     assert (cdr["ended_at"], cdr["outcome"], cdr["talk_ms"]) == (None, None, None)
     heard = decoded(answered_call())
-    lost = node_lost(heard[3], "01LOST", 1_700_000_060_000)
+    lost = node_lost(heard[3], "01LOST", 1_700_000_060_000, answered=True)
+    assert lost.sequence == heard[3].sequence + 1
+    assert (lost.data["outcome"], lost.data["duration_ms"]) == ("answered", None)
     closed = build([*heard[:4], lost])
     assert closed is not None
     assert (closed["origin"], closed["outcome"], closed["cause"]) == ("node_lost", "answered", "node_lost")
-    assert (closed["talk_ms"], closed["sip_status"]) == (None, None), "not measured"
+    assert (closed["duration_ms"], closed["talk_ms"], closed["sip_status"]) == (None, None, None), "not measured"
     corrected = build([*heard, lost])
     assert corrected == build(heard), "an owner that speaks after all is right"
     assert build([lost, *reversed(heard)]) == corrected
@@ -62,10 +64,29 @@ def test_a_call_that_lives_is_not_ended_and_may_be_closed_as_lost():
 
 def test_a_call_lost_before_its_answer_failed():
     heard = decoded(answered_call()[:3])
-    cdr = build([*heard, node_lost(heard[2], "01LOST", 1_700_000_060_000)])
+    lost = node_lost(heard[2], "01LOST", 1_700_000_060_000)
+    cdr = build([*heard, lost])
     assert cdr is not None
     assert (cdr["outcome"], cdr["origin"], cdr["talk_ms"]) == ("failed", "node_lost", 0)
+    assert (lost.data["outcome"], cdr["duration_ms"]) == ("failed", None)
     assert cdr["ended_at"] == "2023-11-14T22:14:20.000Z"
+
+
+def test_a_lost_call_says_answered_also_where_a_version_before_wrote_that_it_failed():
+    heard = decoded(answered_call()[:4])
+    cdr = build([*heard, node_lost(heard[3], "01LOST", 1_700_000_060_000, answered=False)])
+    assert cdr is not None
+    assert cdr["outcome"] == "answered"
+
+
+def test_what_an_owner_says_late_is_numbered_behind_the_end_that_the_reaper_wrote():
+    heard = decoded(answered_call())
+    reaped = node_lost(heard[2], "01LOST", 1_700_000_060_000)
+    late = [renumbered(event, reaped) for event in heard]
+    assert [event.id for event in late] == [event.id for event in heard]
+    numbers = [event.sequence for event in (*late[:3], reaped, *late[3:])]
+    assert numbers == sorted(set(numbers))
+    assert build([*late, reaped]) == build(heard)
 
 
 def test_without_its_first_event_there_is_no_cdr():

@@ -111,6 +111,8 @@ class Reaper:
     async def _close(self, instance: str) -> None:
         while lost := await self._store.open_calls(instance, BATCH):
             at_ms = int(time.time() * 1000)
-            await self._take([node_lost(last, event_id_of(last), at_ms) for last in lost])
+            await self._take(
+                [node_lost(call.last, event_id_of(call.last), at_ms, answered=call.answered) for call in lost]
+            )
             self.closed += len(lost)
             _log.warning("calls closed whose owner vanished", instance=instance, count=len(lost))

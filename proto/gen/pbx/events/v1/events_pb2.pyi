@@ -575,7 +575,9 @@ class CallEnded(_message.Message):
     cause: _builtins.str
     """A word for people and filters: "normal", "no_answer", "user_unknown", ..."""
     duration_ms: _builtins.int
-    """Monotonic milliseconds from the answer to the end; 0 where not answered."""
+    """Monotonic milliseconds from the answer to the end; 0 where not answered. Unset where nobody measured it: the owner of
+    the call vanished.
+    """
     @_builtins.property
     def caller_leg(self) -> Global___LegInfo:
         """The caller's leg at the end."""
@@ -601,13 +603,15 @@ class CallEnded(_message.Message):
         caller_leg: Global___LegInfo | None = ...,
         callee_leg: Global___LegInfo | None = ...,
         media: _abc.Iterable[Global___MediaStatistics] | None = ...,
-        duration_ms: _builtins.int = ...,
+        duration_ms: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["callee_leg", b"callee_leg", "caller_leg", b"caller_leg"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms", "callee_leg", b"callee_leg", "caller_leg", b"caller_leg", "duration_ms", b"duration_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "callee_leg", b"callee_leg", "caller_leg", b"caller_leg", "cause", b"cause", "duration_ms", b"duration_ms", "media", b"media", "origin", b"origin", "outcome", b"outcome", "q850_cause", b"q850_cause", "sip_reason", b"sip_reason", "sip_status", b"sip_status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms", "by", b"by", "callee_leg", b"callee_leg", "caller_leg", b"caller_leg", "cause", b"cause", "duration_ms", b"duration_ms", "media", b"media", "origin", b"origin", "outcome", b"outcome", "q850_cause", b"q850_cause", "sip_reason", b"sip_reason", "sip_status", b"sip_status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__duration_ms: _TypeAlias = _typing.Literal["duration_ms"]  # noqa: Y015
+    _WhichOneofArgType__duration_ms: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__duration_ms) -> _WhichOneofReturnType__duration_ms | None: ...
 
 Global___CallEnded: _TypeAlias = CallEnded  # noqa: Y015
 

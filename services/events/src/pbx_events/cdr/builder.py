@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from pbx.events.v1 import events_pb2 as pb
 from pbx_events.envelope import Envelope, encode, instance_of
 
 Cdr = dict[str, Any]
+REAPER: Final = "events/reaper"
+"""The source of the ends that this service itself writes."""
 
 
 def build(events: Iterable[Envelope]) -> Cdr | None:
     """The CDR of a call; None where its first event is missing. `ended_at` is None while it lives."""
-    ordered = sorted({event.id: event for event in events}.values(), key=lambda e: e.sequence)
+    # What the owner says of the end stands behind what the reaper concluded.
+    ordered = sorted({event.id: event for event in events}.values(), key=lambda e: (e.sequence, e.source != REAPER))
     last_of = {event.type: event for event in ordered}
     first = last_of.get("call.initiated")
     if first is None:
@@ -42,7 +45,7 @@ def build(events: Iterable[Envelope]) -> Cdr | None:
         "ringing_at": _at(first_of.get("call.ringing")),
         "answered_at": _at(answered),
         "ended_at": _at(ended),
-        "duration_ms": ended.elapsed_ms - first.elapsed_ms if ended is not None else None,
+        "duration_ms": _duration_ms(first, ended),
         "talk_ms": _talk_ms(data, answered),
         "outcome": _outcome(data, answered),
         "origin": data.get("origin"),
@@ -62,13 +65,20 @@ def build(events: Iterable[Envelope]) -> Cdr | None:
 _MIGRATIONS = ("call.media_migrated", "call.adopted")
 
 
+def _duration_ms(first: Envelope, ended: Envelope | None) -> int | None:
+    """From the begin to the end; None while it lives, and where it was lost and nobody measured."""
+    if ended is None or ended.data["origin"] == "node_lost":
+        return None
+    return ended.elapsed_ms - first.elapsed_ms
+
+
 def _talk_ms(data: dict[str, Any], answered: Envelope | None) -> int | None:
     """From the answer to the end; None while it lives, and where it was lost and nobody measured."""
     if not data:
         return None
     if answered is None:
         return 0
-    return None if data["origin"] == "node_lost" else int(data["duration_ms"])
+    return None if data["origin"] == "node_lost" else int(data["duration_ms"] or 0)
 
 
 def _relay_id(dialing: Envelope | None, migrated: Envelope | None) -> str | None:
@@ -83,25 +93,35 @@ def _migration(event: Envelope) -> dict[str, Any]:
     return {"at": iso(event.at_ms), "what": what, "from": event.data[f"from_{key}"], "to": event.data[f"to_{key}"]}
 
 
-def node_lost(last: Envelope, event_id: str, at_ms: int) -> Envelope:
+def node_lost(last: Envelope, event_id: str, at_ms: int, *, answered: bool = False) -> Envelope:
     """The end that the reaper writes for a call whose owner vanished after `last`, the last that was heard.
 
-    It has the sequence of that event: should the owner speak again after all, its own end stands behind this one and
-    wins. When exactly the call ended nobody measured: durations end with the last event.
+    It has the next sequence: should the owner speak again after all, what it says is numbered behind this
+    (`renumbered`), and its own end wins. When exactly the call ended nobody measured: it has no duration.
     """
-    ended = pb.CallEnded(origin=pb.ORIGIN_NODE_LOST, outcome=pb.OUTCOME_FAILED, cause="node_lost")
+    outcome = pb.OUTCOME_ANSWERED if answered else pb.OUTCOME_FAILED
+    ended = pb.CallEnded(origin=pb.ORIGIN_NODE_LOST, outcome=outcome, cause="node_lost")
     return encode(
         pb.Event(
             id=event_id,
             at_ms=at_ms,
             call_id=last.call_id,
-            sequence=last.sequence,
+            sequence=last.sequence + 1,
             elapsed_ms=last.elapsed_ms,
-            source="events/reaper",
+            source=REAPER,
             traceparent=last.traceparent,
             call_ended=ended,
         )
     )
+
+
+def renumbered(event: Envelope, reaped: Envelope) -> Envelope:
+    """What an owner says after all, behind the end that the reaper wrote: of a call no number comes twice."""
+    if event.sequence < reaped.sequence:
+        return event
+    message = pb.Event.FromString(event.raw)
+    message.sequence += 1
+    return encode(message)
 
 
 def _legs(
@@ -120,7 +140,10 @@ def _legs(
 
 
 def _outcome(data: dict[str, Any], answered: Envelope | None) -> str | None:
-    """A call that was lost with its owner after its answer was an answered one; `origin` tells the rest."""
+    """A call that was lost with its owner after its answer was an answered one; `origin` tells the rest.
+
+    Also where the event of the end, of a version before, says that it failed.
+    """
     return "answered" if answered is not None and data.get("origin") == "node_lost" else data.get("outcome")
 
 

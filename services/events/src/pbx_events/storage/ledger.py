@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from pbx_events.cdr.builder import Cdr, build
+from pbx_events.cdr.builder import REAPER, Cdr, build, renumbered
 from pbx_events.envelope import Envelope, decode, holder_of
 from pbx_events.storage.database import Database
 from pbx_events.storage.hooks import read_hooks
@@ -22,6 +22,7 @@ from pbx_events.storage.tables import cdrs, deliveries, events, exports, open_ca
 
 BEGUN: Final = "call.initiated"
 ENDED: Final = "call.ended"
+ANSWERED: Final = "call.answered"
 ADOPTED: Final = "call.adopted"
 USER_MAX: Final = 128
 """The width of the columns."""
@@ -35,6 +36,15 @@ class Taken:
     """Those that were not stored before."""
     cdrs: list[Cdr]
     """The CDRs that were written or corrected."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCall:
+    """A call that lives, as far as its owner told."""
+
+    last: Envelope
+    """The last that was heard of it."""
+    answered: bool
 
 
 class Ledger(Database):
@@ -51,21 +61,34 @@ class Ledger(Database):
         return await self.write(lambda connection: self._take(connection, batch, hooks))
 
     def _take(self, connection: sa.Connection, batch: Sequence[Envelope], hooks: Sequence[Webhook]) -> Taken:
-        fresh = self._store(connection, batch)
-        if not fresh:
+        unknown = self._unknown(connection, batch)
+        if not unknown:
             return Taken([], [])
+        ends = self._ends_of(connection, unknown)
+        fresh = [_behind_its_end(event, ends.get(event.call_id, ())) for event in unknown]
+        connection.execute(_STORE, [_event_row(event) for event in fresh])
         self._subscribe(connection, fresh, hooks)
-        over = self._over(connection, fresh)
+        # What comes after the end of a call corrects its CDR.
+        over = {event.call_id for event in fresh if event.type == ENDED} | ends.keys()
         self._track(connection, fresh, over)
         return Taken(fresh, self._fold(connection, fresh, over))
 
-    def _store(self, connection: sa.Connection, batch: Sequence[Envelope]) -> list[Envelope]:
+    def _unknown(self, connection: sa.Connection, batch: Sequence[Envelope]) -> list[Envelope]:
         unique = {event.id: event for event in batch}
         for known in connection.execute(_KNOWN, {"ids": list(unique)}).scalars():
             del unique[known]
-        if unique:
-            connection.execute(_STORE, [_event_row(event) for event in unique.values()])
         return list(unique.values())
+
+    def _ends_of(self, connection: sa.Connection, unknown: Sequence[Envelope]) -> dict[str, list[Envelope]]:
+        """The ends that are stored already of the calls in a batch."""
+        found: dict[str, list[Envelope]] = {}
+        calls = list({event.call_id for event in unknown if event.call_id})
+        rows = connection.execute(_EVENTS_OF.where(events.c.type == ENDED), {"calls": calls}) if calls else ()
+        for row in rows:
+            event = decode(row.payload)
+            if event is not None:
+                found.setdefault(event.call_id, []).append(event)
+        return found
 
     def _subscribe(self, connection: sa.Connection, fresh: Sequence[Envelope], hooks: Sequence[Webhook]) -> None:
         if not self.is_sqlite:
@@ -88,14 +111,6 @@ class Ledger(Database):
         rows = connection.execute(_EVENTS_OF.where(events.c.type == BEGUN), {"calls": calls})
         first = (event for row in rows if (event := decode(row.payload)) is not None)
         return {event.call_id: (event.data["caller"], event.data["dialled"]) for event in first}
-
-    def _over(self, connection: sa.Connection, fresh: Sequence[Envelope]) -> set[str]:
-        """The calls of a batch that have ended, with it or before: what came late corrects the CDR."""
-        over = {event.call_id for event in fresh if event.type == ENDED}
-        rest = {event.call_id for event in fresh if event.call_id} - over
-        if rest:
-            over.update(connection.execute(_OVER, {"calls": list(rest)}).scalars())
-        return over
 
     def _track(self, connection: sa.Connection, fresh: Sequence[Envelope], over: set[str]) -> None:
         """Keeps the list of calls that live, for the reaper."""
@@ -149,17 +164,25 @@ class Ledger(Database):
         """Who holds calls: signaling instances, each with its incarnation where that is known."""
         return [name for (name,) in await self.rows(sa.select(open_calls.c.instance).distinct())]
 
-    async def open_calls(self, instance: str, limit: int) -> list[Envelope]:
-        """The last event of calls that an instance holds."""
+    async def open_calls(self, instance: str, limit: int) -> list[OpenCall]:
+        """Calls that an instance holds, as far as it told of them."""
         mine = sa.select(open_calls.c.call_id).where(open_calls.c.instance == instance)
         mine = mine.order_by(open_calls.c.call_id).limit(limit)
         query = sa.select(events.c.payload).where(events.c.call_id.in_(mine.scalar_subquery()))
-        last: dict[str, Envelope] = {}
+        last: dict[str, OpenCall] = {}
         for (payload,) in await self.rows(query.order_by(events.c.sequence)):
             event = decode(payload)
             if event is not None:
-                last[event.call_id] = event
+                before = last.get(event.call_id)
+                answered = event.type == ANSWERED or (before is not None and before.answered)
+                last[event.call_id] = OpenCall(event, answered)
         return list(last.values())
+
+
+def _behind_its_end(event: Envelope, ends: Iterable[Envelope]) -> Envelope:
+    """An event as it came, or numbered behind the end that the reaper wrote for its call meanwhile."""
+    reaped = next((end for end in ends if end.source == REAPER), None)
+    return event if reaped is None or event.source == REAPER else renumbered(event, reaped)
 
 
 def _ends(event: Envelope, calls: dict[str, tuple[str, str]]) -> tuple[str, str]:
@@ -187,9 +210,6 @@ def _is_whole(heard: Sequence[Envelope]) -> bool:
 _KNOWN = sa.select(events.c.id).where(events.c.id.in_(sa.bindparam("ids", expanding=True)))
 _STORE = events.insert()
 _SUBSCRIBE = deliveries.insert().values(state=PENDING, attempts=0, next_at_ms=0, last_error="")
-_OVER = sa.select(events.c.call_id).where(
-    events.c.call_id.in_(sa.bindparam("calls", expanding=True)), events.c.type == ENDED
-)
 _CLOSE = open_calls.delete().where(open_calls.c.call_id == sa.bindparam("call"))
 _EVENTS_OF = sa.select(events.c.call_id, events.c.payload).where(
     events.c.call_id.in_(sa.bindparam("calls", expanding=True))
