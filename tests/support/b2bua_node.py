@@ -18,6 +18,7 @@ from pbx_signaling.core import Core
 from pbx_signaling.gate import Gate
 from pbx_signaling.identity import Identity
 from pbx_signaling.media.stream import Slot, StreamStatistics
+from pbx_signaling.pager import Pager, PagerMessage, Stage
 from pbx_signaling.registration import CurrentBinding, RegisterAsk, Registered, Registration
 from pbx_signaling.step import Ask, Step
 from pbx_sip.address import Flow, HostPort, Transport
@@ -75,6 +76,7 @@ class B2buaNode:
         identity = Identity(RandomTokens("s1", entropy), "s1", lambda: 1_700_000_000.0)
         self.core = Core(self.config, addressing, identity, gate)
         self.core.registration = Registration(self.core, gate, self._register)
+        self.core.pager = Pager(self.core, gate, identity, addressing, self._page)
         self._todo: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._sent: list[tuple[bytes, HostPort]] = []
@@ -221,6 +223,20 @@ class B2buaNode:
         self.world.bindings[user] = [ask.flow.remote]
         return Registered(200, bindings=[CurrentBinding(contact.uri, 1000, 300) for contact in ask.contacts])
 
+    def _page(self, message: PagerMessage) -> None:
+        attempt, pager, number, stage = message.attempt, self.core.pager, message.number, message.stage
+        assert pager is not None
+
+        def answer() -> None:
+            if stage is Stage.TARGETS:
+                signal = self._found(attempt.aor)
+            else:
+                user = self._proven(attempt.authorization, "MESSAGE")
+                signal = e.Authenticated(user, "") if user else e.Refused(403)
+            pager.signal(number, signal, self.now)
+
+        self._later(self.world.registrar_s, answer)
+
     # --- what must be true in the end
 
     def names(self) -> list[str]:
@@ -236,6 +252,8 @@ class B2buaNode:
         assert core.layer.active == 0, core.layer
         assert core.registration is not None
         assert core.registration.pending == 0
+        assert core.pager is not None
+        assert core.pager.pending == 0
         assert self.next_timeout is None
         events: dict[str, list[c.Record]] = {}
         for call_id, record in self.records:

@@ -314,10 +314,8 @@ class Core:
             self.pager.failed(owner, output.cause is tx.FailureCause.TRANSPORT)
 
     def _about(self, leg: Leg) -> None:
-        entry = leg.call
-        assert isinstance(entry, Entry)
         if self._step.entry is None:
-            self._step.entry = entry
+            self._step.entry = leg.entry
 
     # --- calls
 
@@ -503,10 +501,9 @@ class Core:
 
     def tell(self, leg: Leg, signal: Signal) -> None:
         """Hands a call-control event to the leg's call."""
-        entry = leg.call
-        assert isinstance(entry, Entry)
-        if leg is not entry.caller and leg is not entry.callee:
-            return  # a target that was given up
+        entry = leg.entry
+        if entry is None or (leg is not entry.caller and leg is not entry.callee):
+            return  # the call is over, or the leg is that of a target that was given up
         entry.call.receive(signal, self.now)
         self._perform(entry)
 

@@ -42,9 +42,13 @@ class Attempt:
         return f"<Attempt {self.call_id} {self.claimed} -> {self.aor}>"
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Entry:
-    """A live call in the core's table."""
+    """A live call in the core's table.
+
+    It holds its legs; they refer to it weakly. So a call that has ended goes with its last step, without the garbage
+    collector, while its legs live on in transactions that run out.
+    """
 
     call: Call
     attempt: Attempt

@@ -17,6 +17,7 @@ from pbx_sip.message.message import Request, Response, response_to
 
 if TYPE_CHECKING:
     from pbx_signaling.call.commands import Answer, Reject, Ring
+    from pbx_signaling.call.entry import Entry
     from pbx_signaling.call.port import Key, SipPort
     from pbx_sip.address import Flow
 
@@ -46,8 +47,8 @@ class InboundLeg(Leg):
 
     __slots__ = ("_early", "_farewell", "_forks", "_key", "_late", "_reliable", "_request_")
 
-    def __init__(self, sip: SipPort, call: object, key: Key, request: Request, flow: Flow) -> None:
-        super().__init__(sip, call, Side.CALLER, flow, request.call_id)
+    def __init__(self, sip: SipPort, entry: Entry, key: Key, request: Request, flow: Flow) -> None:
+        super().__init__(sip, entry, Side.CALLER, flow, request.call_id)
         self._key = key
         self._request_: Request | None = request
         self._early: dict[str, Dialog] = {}

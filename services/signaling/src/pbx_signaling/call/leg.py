@@ -8,6 +8,7 @@ add how a dialog comes about. A leg decides nothing about the call.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
+from weakref import ref
 
 from pbx_signaling.call import body, reason, refreshing, repeating, session, wire
 from pbx_signaling.call.events import (
@@ -28,6 +29,7 @@ from pbx_sip.message.message import Request, Response, response_to
 
 if TYPE_CHECKING:
     from pbx_signaling.call.commands import Confirm, Pass, Reply, Withdraw
+    from pbx_signaling.call.entry import Entry
     from pbx_signaling.call.port import Key, SipPort
     from pbx_sip.address import Flow
     from pbx_sip.message.message import Message
@@ -46,10 +48,10 @@ class Leg:
     """What the two kinds of legs share. `exchange` numbers are minted by the leg that was asked."""
 
     __slots__ = (
+        "_entry",
         "accepted",
         "answer",
         "asked",
-        "call",
         "call_id",
         "confirming",
         "dialog",
@@ -68,9 +70,9 @@ class Leg:
         "waiting_bye",
     )
 
-    def __init__(self, sip: SipPort, call: object, side: Side, flow: Flow, call_id: str) -> None:
+    def __init__(self, sip: SipPort, entry: Entry, side: Side, flow: Flow, call_id: str) -> None:
         self.sip = sip
-        self.call = call
+        self._entry = ref(entry)
         self.side = side
         self.flow = flow
         self.call_id = call_id
@@ -101,6 +103,11 @@ class Leg:
     def __repr__(self) -> str:
         """For logs."""
         return f"<{type(self).__name__} {self.call_id} {self.flow} {self.dialog or 'no dialog'}>"
+
+    @property
+    def entry(self) -> Entry | None:
+        """The call that this leg belongs to; None once it has ended and all of its steps were carried out."""
+        return self._entry()
 
     @property
     def local_tag(self) -> str:

@@ -16,6 +16,7 @@ from pbx_sip.message.message import Request, Response, response_to
 if TYPE_CHECKING:
     from pbx_signaling.call.asserted import Presented
     from pbx_signaling.call.commands import Dial, Pass
+    from pbx_signaling.call.entry import Entry
     from pbx_signaling.call.events import Target
     from pbx_signaling.call.port import Key, SipPort
     from pbx_sip.address import Flow
@@ -41,8 +42,8 @@ class OutboundLeg(Leg):
         "reached",
     )
 
-    def __init__(self, sip: SipPort, call: object, flow: Flow) -> None:
-        super().__init__(sip, call, Side.CALLEE, flow, sip.sip_call_id())
+    def __init__(self, sip: SipPort, entry: Entry, flow: Flow) -> None:
+        super().__init__(sip, entry, Side.CALLEE, flow, sip.sip_call_id())
         self._early: dict[str, Dialog] = {}
         self._key: Key | None = None
         self._cancelled = False

@@ -9,6 +9,7 @@ declined in both directions. Pure; raises SessionRefused.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
@@ -245,7 +246,8 @@ class MediaSession:
         session_id = self.session_id * 2 + (to & 1)
         version, before = self.versions.get(to, (0, 0))
         plain = rewrite(description, streams, host, Origin(session_id, 0))
-        fingerprint = hash(plain)
+        # Stored with the call and compared by whoever goes on with it: `hash` differs from process to process.
+        fingerprint = int.from_bytes(blake2b(plain, digest_size=8).digest())
         if fingerprint != before:
             version += 1
             self.versions[to] = (version, fingerprint)

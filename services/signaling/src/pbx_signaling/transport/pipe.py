@@ -44,6 +44,10 @@ class Pipe(Protocol):
     def pending(self) -> bool:
         """Whether something has begun (a handshake, a record, a message) and its end has not come."""
 
+    @property
+    def completed(self) -> int:
+        """How many handshakes, messages and keep-alives have come whole: where it grows, what is pending is new."""
+
     def receive(self, data: bytes) -> list[bytes]:
         """Takes octets in; the SIP messages that they complete. Never raises: see `failure`."""
 
@@ -60,7 +64,7 @@ class Pipe(Protocol):
 class SipPipe:
     """SIP's own framing by Content-Length, with CRLF between messages for keep-alive."""
 
-    __slots__ = ("_framer", "_out", "detail", "failure")
+    __slots__ = ("_framer", "_out", "completed", "detail", "failure")
 
     established = True
     ended = False
@@ -68,6 +72,7 @@ class SipPipe:
     def __init__(self) -> None:
         self.failure: Failure | None = None
         self.detail = ""
+        self.completed = 0
         self._framer = StreamFramer()
         self._out = bytearray()
 
@@ -80,6 +85,7 @@ class SipPipe:
         """See Pipe; a ping is answered."""
         messages: list[bytes] = []
         for item in self._framer.receive(data):
+            self.completed += 1
             if isinstance(item, bytes):
                 messages.append(item)
             elif item is KeepAlive.PING:

@@ -63,6 +63,7 @@ class Connection(asyncio.Protocol):
         self.flow: Flow | None = None
         self.since = self.heard = 0.0
         self.partial_since: float | None = None
+        """When that began to come of which the end is missing."""
         self.messages = 0
         self._listener = listener
         self._transport: asyncio.Transport | None = None
@@ -90,11 +91,14 @@ class Connection(asyncio.Protocol):
         flow, listener, pipe = self.flow, self._listener, self.pipe
         if flow is None:
             return
-        self.heard = listener.now
+        self.heard, completed = listener.now, pipe.completed
         for message in pipe.receive(data):
             self.messages += 1
             listener.receiver(message, flow)
-        self.partial_since = (self.partial_since or self.heard) if pipe.pending else None
+        if not pipe.pending:
+            self.partial_since = None
+        elif self.partial_since is None or pipe.completed > completed:
+            self.partial_since = self.heard  # something else than before is incomplete now
         self._flush()
         if pipe.failure is not None:
             _log.info("stream given up", reason=pipe.detail, transport=listener.name, flow=self.number)

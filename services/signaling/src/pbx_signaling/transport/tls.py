@@ -160,6 +160,11 @@ class TlsPipe:
         return not self._shaken or self._begun or self._inner.pending
 
     @property
+    def completed(self) -> int:
+        """See Pipe."""
+        return self._shaken + self._inner.completed
+
+    @property
     def version(self) -> str:
         """The version agreed upon, "TLSv1.3"; empty before."""
         return self._tls.version() or ""

@@ -29,7 +29,7 @@ _DATA: Final = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 class WebSocketPipe:
     """One WebSocket that carries SIP."""
 
-    __slots__ = ("_message", "_out", "_partial", "_protocol", "detail", "ended", "failure")
+    __slots__ = ("_message", "_out", "_partial", "_protocol", "completed", "detail", "ended", "failure")
 
     def __init__(self, origins: Sequence[str] = ()) -> None:
         """`origins`: pages that may connect, as browsers name them (`https://example.org`); none: all."""
@@ -37,6 +37,8 @@ class WebSocketPipe:
         self.failure: Failure | None = None
         self.detail = ""
         self.ended = False
+        self.completed = 0
+        """See Pipe. Control frames do not count: they may come between the fragments of a message."""
         self._protocol = ServerProtocol(origins=allowed, subprotocols=[SUBPROTOCOL], max_size=MAX_MESSAGE)
         self._message = bytearray()
         """Of the message in hand; before that, of the HTTP request."""
@@ -114,6 +116,7 @@ class WebSocketPipe:
             if isinstance(event, Request):
                 protocol.send_response(protocol.accept(event))
         rest, self._message = bytes(hello[end:]), bytearray()
+        self.completed += 1
         self._notice()
         return rest if self.established else b""
 
@@ -127,6 +130,7 @@ class WebSocketPipe:
             return
         message, self._message = bytes(self._message), bytearray()
         self._partial = False
+        self.completed += 1
         if message == PING:
             self._protocol.send_text(CRLF)
         elif message.strip(CRLF):
