@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pbx_registrar.answer import answer
-from pbx_registrar.storage.base import Admission, AuthLedger, Failure, Proof, Refusals
+from pbx_registrar.storage.base import AuthLedger, Failure, Proof, Refusals
 from pbx_registrar.storage.memory_ledger import MemoryLedger
 from pbx_registrar.storage.redis_ledger import RedisLedger
 from pbx_registrar.throttle import ACCOUNT, PAIR, REPORT_MS, SOURCE
@@ -30,11 +30,10 @@ class Rig:
         assert wait_ms is not None
         return wait_ms
 
-    async def admit(self, nonce: str = "", source: str = "192.0.2.9", account: str = "1004@x") -> Admission:
-        proof = Proof(source=source, account=account, nonce=nonce, lifetime_ms=300_000, now_ms=self.now_ms)
-        admission = await answer(self.ledger.admit, proof)
-        assert admission is not None
-        return admission
+    async def admit(self, nonce: str) -> bool:
+        fresh = await answer(self.ledger.admit, Proof(nonce=nonce, lifetime_ms=300_000, now_ms=self.now_ms))
+        assert fresh is not None
+        return fresh
 
     async def unreported(self) -> list[Refusals]:
         return await answer(self.ledger.unreported, self.now_ms, 100) or []
@@ -63,47 +62,34 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     async def written() -> list[bytes]:
         return [fields[1] for _, fields in await redis.submit("XRANGE", "evt:outbox", "-", "+")]
 
-    yield Rig(RedisLedger(redis), written)
+    yield Rig(RedisLedger(redis, b"k" * 32), written)
     running.cancel()
     await asyncio.wait({running})
 
 
 async def test_a_nonces_count_is_good_once(rig: Rig) -> None:
-    assert await rig.admit("n1") == Admission(True)
-    assert await rig.admit("n1") == Admission(False)
-    assert await rig.admit("n2") == Admission(True)
+    assert await rig.admit("n1") is True
+    assert await rig.admit("n1") is False
+    assert await rig.admit("n2") is True
 
 
 async def test_of_replicas_at_once_one_admits(rig: Rig) -> None:
     admissions = await asyncio.gather(*(rig.admit("n1") for _ in range(10)))
-    assert sum(each.fresh for each in admissions) == 1
+    assert sum(admissions) == 1
 
 
-async def test_without_a_nonce_nothing_is_fresh(rig: Rig) -> None:
-    assert await rig.admit("") == Admission(False)
-
-
-async def test_failures_within_the_free_ones_block_nothing(rig: Rig) -> None:
-    for _ in range(PAIR.free):
-        assert await rig.fail() == 0
-    assert await rig.admit("n1") == Admission(True)
-
-
-async def test_one_failure_more_blocks_the_pair_right_or_wrong(rig: Rig) -> None:
+async def test_failures_within_the_free_ones_tell_nobody_to_wait(rig: Rig) -> None:
     for _ in range(PAIR.free + 1):
         assert await rig.fail() == 0
-    assert await rig.fail() == PAIR.first_ms
-    assert await rig.admit("n1") == Admission(False, PAIR.first_ms)
-    rig.now_ms += PAIR.first_ms
-    assert await rig.admit("n1") == Admission(True)
 
 
-async def test_a_refusal_while_blocked_uses_up_no_nonce(rig: Rig) -> None:
+async def test_one_failure_more_waits_and_whoever_is_right_does_not(rig: Rig) -> None:
     for _ in range(PAIR.free + 1):
         await rig.fail()
-    assert not (await rig.admit("n1")).fresh
+    assert await rig.fail() == PAIR.first_ms
+    assert await rig.admit("n1") is True
     rig.now_ms += PAIR.first_ms
-    assert (await rig.admit("n1")).fresh
+    assert await rig.fail() == 0
 
 
 async def test_each_failure_beyond_doubles_the_wait_up_to_the_most(rig: Rig) -> None:
@@ -112,40 +98,53 @@ async def test_each_failure_beyond_doubles_the_wait_up_to_the_most(rig: Rig) -> 
     waits = []
     for _ in range(4):
         await rig.fail()
-        waits.append((await rig.admit()).blocked_ms)
+        waits.append(await rig.fail())
         rig.now_ms += waits[-1]
     assert waits == [2_000, 4_000, 8_000, 16_000]
 
 
-async def test_failures_while_blocked_do_not_prolong_it(rig: Rig) -> None:
+async def test_failures_while_waiting_do_not_prolong_it(rig: Rig) -> None:
     for _ in range(PAIR.free + 1):
         await rig.fail()
     for _ in range(50):
         assert await rig.fail() == PAIR.first_ms
-    assert (await rig.admit()).blocked_ms == PAIR.first_ms
 
 
-async def test_a_blocked_pair_leaves_other_accounts_and_other_sources_alone(rig: Rig) -> None:
+async def test_a_pair_that_waits_leaves_other_accounts_and_other_sources_alone(rig: Rig) -> None:
     for _ in range(PAIR.free + 1):
         await rig.fail()
-    assert (await rig.admit("n1", account="1008@x")).fresh
-    assert (await rig.admit("n2", source="192.0.2.10")).fresh
+    assert await rig.fail(account="1008@x") == 0
+    assert await rig.fail(source="192.0.2.10") == 0
 
 
-async def test_a_search_through_accounts_blocks_its_source(rig: Rig) -> None:
+async def test_a_search_through_accounts_holds_its_source(rig: Rig) -> None:
     for number in range(SOURCE.free + 1):
         assert await rig.fail(account=f"{number}@x") == 0
-    assert (await rig.admit("n1", account="1004@x")).blocked_ms == SOURCE.first_ms
-    assert (await rig.admit("n1", account="1004@x", source="192.0.2.10")).fresh
+    assert await rig.fail(account="1004@x") == SOURCE.first_ms
+    assert await rig.fail(account="1004@x", source="192.0.2.10") == 0
 
 
-async def test_a_search_from_many_sources_is_held_but_locks_no_phone_out(rig: Rig) -> None:
+async def test_a_search_from_many_sources_holds_those_that_failed_before(rig: Rig) -> None:
     for number in range(ACCOUNT.free + 1):
         assert await rig.fail(source=f"10.0.0.{number}") == 0
-    # Sources that failed against the account wait; the phone's own, which never did, does not.
     assert await rig.fail(source="10.0.0.1") == ACCOUNT.first_ms
-    assert (await rig.admit("n1", source="10.0.0.1")).blocked_ms == ACCOUNT.first_ms
-    assert (await rig.admit("n1", source="192.0.2.9")).fresh
+    assert await rig.fail(source="192.0.2.9") == 0
+
+
+async def test_names_of_any_length_make_keys_of_one_and_tell_nothing(server: RedisServer) -> None:
+    redis = PipelinedRedis(server.url)
+    running = asyncio.ensure_future(redis.run())
+    await redis.submit("FLUSHALL")
+    ledger = RedisLedger(redis, b"k" * 32)
+    for number in range(8):
+        name = f"victim{number}" + "x" * 500 * number
+        failure = Failure(source="192.0.2.9", account=f"{name}@x", user=name[:64], method="INVITE", now_ms=1)
+        await answer(ledger.fail, failure)
+    keys = [key.decode() for key in await redis.submit("KEYS", "reg:[fw]:*")]
+    assert len(keys) == 17
+    assert all("victim" not in key and "192.0.2" not in key and len(key) < 48 for key in keys), keys
+    running.cancel()
+    await asyncio.wait({running})
 
 
 async def test_refusals_are_told_once_a_period_with_their_count(rig: Rig) -> None:

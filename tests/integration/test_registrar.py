@@ -94,7 +94,7 @@ async def test_unary_twins_answer_the_same(signaling: Caller) -> None:
 
 async def test_credentials_are_judged(signaling: Caller, redis: RedisServer) -> None:
     await signaling.put("2003")
-    nonce = NONCES.mint(time.time())
+    nonce = NONCES.mint(time.time(), "192.0.2.33")
     first = credentials("2003", nonce=nonce, host="192.0.2.33")
     assert (await signaling.register("2003", proof=first)).status == 200
     replayed = await signaling.register("2003", proof=first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -56,6 +57,24 @@ async def test_a_replaced_account_keeps_its_beginning(accounts: SqlAccounts) -> 
     stored, created = await accounts.put(later)
     assert (created, stored.created_at_ms, stored.ha1) == (False, NOW_MS, later.ha1)
     assert await accounts.load(["1004@pbx.local"]) == {"1004@pbx.local": stored}
+
+
+async def test_a_limit_of_calls_is_kept_where_nothing_is_said_of_it(accounts: SqlAccounts) -> None:
+    limited = dataclasses.replace(account("1004"), calls_max=3)
+    assert (await accounts.put(limited))[0].calls_max == 3
+    assert (await accounts.put(account("1004", "new"), keep_calls_max=True))[0].calls_max == 3
+    assert (await accounts.load(["1004@pbx.local"]))["1004@pbx.local"].calls_max == 3
+    assert (await accounts.put(account("1004", "newer")))[0].calls_max == 0
+
+
+async def test_what_is_set_of_an_account_changes_alone(accounts: SqlAccounts) -> None:
+    await accounts.put(account("1004"))
+    changed = await accounts.change("1004@pbx.local", None, 25)
+    assert changed == dataclasses.replace(account("1004"), calls_max=25)
+    renamed = await accounts.change("1004@pbx.local", "Reception", None)
+    assert renamed == dataclasses.replace(account("1004"), calls_max=25, display_name="Reception")
+    assert await accounts.change("1004@pbx.local", None, None) == renamed
+    assert await accounts.change("9999@pbx.local", None, 1) is None
 
 
 async def test_of_replicas_that_create_an_account_at_once_one_does(accounts: SqlAccounts, url: str) -> None:

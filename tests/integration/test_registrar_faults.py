@@ -58,7 +58,7 @@ async def test_what_one_replica_stored_the_other_finds(callers: tuple[Caller, Ca
 async def test_a_nonces_count_is_good_at_one_replica_only(callers: tuple[Caller, Caller]) -> None:
     one, other = callers
     await one.put("1005")
-    proof = credentials("1005", nonce=NONCES.mint(time.time()))
+    proof = credentials("1005", nonce=NONCES.mint(time.time(), "192.0.2.4"))
     answers = await asyncio.gather(*(c.register("1005", proof=proof) for c in (one, other, one, other)))
     assert sorted(answer.status for answer in answers) == [200, 401, 401, 401]
     assert sum(answer.stale for answer in answers) == 3

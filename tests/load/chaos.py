@@ -31,7 +31,7 @@ from typing import Any, Final
 
 from load.chaos_phones import Called, Caller, Placed, Station
 from support.ports import free_port
-from support.product import DOMAIN, Product, Settings, accounts
+from support.product import DOMAIN, UNLIMITED, Product, Settings, accounts
 
 VICTIMS: Final = ("signaling", "events", "redis", "receiver")
 PAUSE_S: Final = (2.0, 6.0)
@@ -219,7 +219,7 @@ def chaos(seconds: float, rate: float, settle_s: float = SETTLE_S, relay_ports: 
     report = Report()
     with tempfile.TemporaryDirectory(prefix="chaos-") as directory:
         receiver = Receiver(Path(directory) / "deliveries.jsonl")
-        settings = Settings(accounts(2), relay_ports=relay_ports)
+        settings = Settings(accounts(2), relay_ports=relay_ports, environment=UNLIMITED)
         try:
             with Product(settings) as product:
                 product.post("/v1/webhooks", {"url": receiver.url, "types": ["call.*"]})

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from support import procfs
 from support.ports import free_port, udp_is_bound
-from support.product import DOMAIN, Product, Settings
+from support.product import DOMAIN, UNLIMITED, Product, Settings
 from support.waiting import until
 from support.wire import Credentials
 
@@ -66,7 +66,9 @@ def _raise_descriptor_limit() -> None:
 def ours(**environment: str) -> Iterator[Server]:
     """This product, started for the measurement."""
     _raise_descriptor_limit()
-    settings = Settings(users(), relay_range=_RELAY_RANGE, environment={"PBX_LOG_LEVEL": "warning", **environment})
+    settings = Settings(
+        users(), relay_range=_RELAY_RANGE, environment=UNLIMITED | {"PBX_LOG_LEVEL": "warning"} | environment
+    )
     with Product(settings) as product:
 
         def pids() -> Mapping[str, set[int]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from support import procfs, rtp
 from support.call import Call, establish
 from support.phone import Phone
-from support.product import Product, Settings, accounts
+from support.product import UNLIMITED, Product, Settings, accounts
 
 OUTPUT = Path("build/soak.json")
 MEMORY_GROWTH = 0.05
@@ -126,7 +126,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", type=Path, default=OUTPUT)
     options = parser.parse_args(arguments)
     ports = 3 * options.calls * _PORTS_PER_CALL  # two rounds within one quarantine, and room
-    with Product(Settings(accounts(0), relay_ports=ports)) as product:
+    with Product(Settings(accounts(0), relay_ports=ports, environment=UNLIMITED)) as product:
         report = soak(product, options.calls, options.seconds)
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")

@@ -13,14 +13,15 @@ ALICES, BOBS = ALICE.host, BOB.host
 BOSS = 'P-Asserted-Identity: "Boss" <sip:boss@gw.example>'
 
 
-def authorization() -> str:
-    fields = Credentials("1004", "pbx.local", "n", "sip:1008@192.0.2.1", "0" * 64, algorithm="SHA-256")
+def authorization(nonce: str) -> str:
+    uri, more = "sip:1008@192.0.2.1", {"cnonce": "c", "qop": "auth", "nc": "00000001"}
+    fields = Credentials("1004", "pbx.local", nonce, uri, "0" * 64, algorithm="SHA-256", **more)
     return f"Proxy-Authorization: {fields}"
 
 
 def called(bench: Bench, extra: str, *, sender: str = "") -> Request:
     """The INVITE that Bob gets; `sender` takes the place of Alice's From."""
-    invite(bench, extra=f"{authorization()}\n{extra}".strip(), sender=sender)
+    invite(bench, extra=f"{authorization(bench.nonce())}\n{extra}".strip(), sender=sender)
     bench.take(ALICE)
     return bench.request(BOB, "INVITE")
 

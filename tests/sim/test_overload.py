@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
@@ -36,6 +37,7 @@ def limited(**limits: float) -> Bench:
 def test_a_flood_is_refused_without_state_then_not_read_and_others_call(method: str):
     bench = limited(source_requests_per_s=20.0, source_burst=40.0)
     statuses: list[int] = []
+    bench.core.registration = bench.core.pager = SimpleNamespace(pending=0)  # type: ignore[assignment]  # never asked
     for number in range(1000):
         bench.now += 0.001
         bench.send(REQUEST.format(method=method, number=number), FLOODER)
@@ -45,7 +47,7 @@ def test_a_flood_is_refused_without_state_then_not_read_and_others_call(method: 
     assert refused >= 1
     assert len(statuses) < 200, "the rest was not read"
     assert bench.core.counters.messages_unread > 800
-    assert bench.core.layer.active <= 61
+    assert bench.core.layer.active == 0
     bench.config = dataclasses.replace(bench.config, authenticate=False)
     bench.core._gate.config = bench.config
     _, ok = establish(bench)

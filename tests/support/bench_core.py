@@ -75,6 +75,11 @@ class Bench:
             target = e.Target(f"sip:1008@{BOB}", "1008@pbx.local", (), 1, BOB.host, BOB.port, "udp4", 0, "s1")
             self.found = e.Found(True, [target])
 
+    def nonce(self, source: HostPort = ALICE) -> str:
+        """A nonce that was sent to a phone."""
+        gate, flow = self.core._gate, Flow(Transport.UDP, source, "udp4")
+        return gate.nonces.mint(self.now + 1_700_000_000.0, gate.nonce_source(flow))
+
     # --- the wire
 
     def send(self, text: str, source: HostPort, body: bytes = b"") -> None:

@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 from support import procfs
 from support.phone import Phone
@@ -328,6 +328,16 @@ def fetch(url: str, body: bytes | None = None, *, timeout_s: float = 10) -> byte
             return answer
     except urllib.error.HTTPError as error:
         raise AssertionError(f"{url}: {error.code} {error.read()[:500]!r}") from None
+
+
+UNLIMITED: Final = {
+    "PBX_ACCOUNT_CALLS": "0",
+    "PBX_ACCOUNT_CALLS_PER_S": "0",
+    "PBX_SOURCE_CALLS": "0",
+    "PBX_SOURCE_CALLS_PER_S": "0",
+    "PBX_CALLEE_RINGING": "0",
+}
+"""For loads whose calls all come from a few accounts of one address."""
 
 
 def accounts(count: int, *, first: int = 2000) -> tuple[Credentials, ...]:

@@ -24,6 +24,7 @@ from pbx.events.v1 import events_pb2
 from pbx.registrar.v1 import registrar_pb2 as pb
 from pbx.registrar.v1 import registrar_pb2_grpc
 from pbx_runtime.batch_stream import BatchClient, Codec
+from pbx_sip.address import network_of
 from pbx_sip.auth.digest import Challenge, respond
 from pbx_sip.auth.nonce import NonceMinter
 from support.ports import free_port
@@ -188,10 +189,15 @@ def credentials(
     user: str, password: str = "secret", *, method: str = "REGISTER", nonce: str = "", nc: int = 1, host: str = ""
 ) -> pb.AuthenticateRequest:
     """A digest response as signaling hands it on."""
-    challenge = Challenge(DOMAIN, nonce or NONCES.mint(time.time()), "SHA-256")
+    source = host or "192.0.2.4"
+    challenge = Challenge(DOMAIN, nonce or NONCES.mint(time.time(), source), "SHA-256")
     value = respond(challenge, user, password, method, f"sip:{DOMAIN}", cnonce="c", nc=nc)
     return pb.AuthenticateRequest(
-        method=method, authorization=str(value), aor=f"{user}@{DOMAIN}", source_host=host or "192.0.2.4"
+        method=method,
+        authorization=str(value),
+        aor=f"{user}@{DOMAIN}",
+        source_host=source,
+        nonce_source=network_of(source),
     )
 
 

@@ -61,7 +61,7 @@ class Rig:
         )
 
     def attempt(self, password: str = "secret") -> Attempt:
-        challenge = Challenge("pbx.local", self.nonces.mint(self.clock.epoch_ms() / 1000), "SHA-256")
+        challenge = Challenge("pbx.local", self.nonces.mint(self.clock.epoch_ms() / 1000, ""), "SHA-256")
         value = respond(challenge, "1004", password, "REGISTER", "sip:pbx.local", cnonce="c")
         return Attempt("REGISTER", str(value), b"", AOR, "192.0.2.4")
 

@@ -56,6 +56,9 @@ class FakeGate:
     def credentials(self, request: Request, name: str) -> str:
         return ""
 
+    def nonce_source(self, flow: Flow) -> str:
+        return flow.remote.host
+
 
 @dataclass
 class Bench:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import pytest
 
+from pbx_sip.address import network_of
 from pbx_sip.auth.digest import STRONGEST_FIRST, Challenge, Credentials, ha1, respond, verify
 from pbx_sip.auth.nonce import NonceMinter, NonceVerdict
 from pbx_sip.errors import RemoteError
@@ -86,15 +88,51 @@ def test_secrets_do_not_show():
     assert "8ca523" not in repr(rfc7616(*VECTORS[0]))
 
 
+SOURCE = "192.0.2.7"
+
+
 def test_nonces():
     minter = NonceMinter(b"k" * 32, lambda size: b"s" * size, lifetime_s=60)
-    nonce = minter.mint(1000.0)
-    assert minter.check(nonce, 1059.0) is NonceVerdict.VALID
-    assert minter.check(nonce, 1061.0) is NonceVerdict.STALE
-    assert minter.check(nonce[:-1] + ("0" if nonce[-1] != "0" else "1"), 1000.0) is NonceVerdict.FORGED
-    assert minter.check("f" + nonce[1:], 1000.0) is NonceVerdict.FORGED
-    assert NonceMinter(b"other key 012345", lambda size: b"s" * size).check(nonce, 1000.0) is NonceVerdict.FORGED
-    for junk in ("", "x", "é" * 56, nonce + "0"):
-        assert minter.check(junk, 1000.0) is NonceVerdict.FORGED
+    nonce = minter.mint(1000.0, SOURCE)
+    assert minter.check(nonce, 1059.0, SOURCE) is NonceVerdict.VALID
+    assert minter.check(nonce, 1061.0, SOURCE) is NonceVerdict.STALE
+    assert minter.check(nonce, 1000.0, "192.0.2.8") is NonceVerdict.FOREIGN
+    assert minter.check(nonce, 1000.0, None) is NonceVerdict.VALID
+    assert minter.check(nonce[:-1] + ("0" if nonce[-1] != "0" else "1"), 1000.0, SOURCE) is NonceVerdict.FORGED
+    assert minter.check("f" + nonce[1:], 1000.0, SOURCE) is NonceVerdict.FORGED
+    assert minter.check(nonce.upper(), 1000.0, SOURCE) is NonceVerdict.FORGED
+    other = NonceMinter(b"other key 012345", lambda size: b"s" * size)
+    assert other.check(nonce, 1000.0, SOURCE) is NonceVerdict.FORGED
+    for junk in ("", "x", "\u00e9" * 56, nonce + "0"):
+        assert minter.check(junk, 1000.0, SOURCE) is NonceVerdict.FORGED
     with pytest.raises(ValueError, match="16 octets"):
         NonceMinter(b"short", lambda size: b"")
+
+
+def test_no_part_of_a_nonce_can_be_changed_for_another_source():
+    minter = NonceMinter(b"k" * 32, os.urandom)
+    mine, theirs = minter.mint(1000.0, "203.0.113.1"), minter.mint(1000.0, "203.0.113.2")
+    for cut in (14, 24):
+        assert minter.check(mine[:cut] + theirs[cut:], 1000.0, "203.0.113.2") is not NonceVerdict.VALID
+        assert minter.check(theirs[:cut] + mine[cut:], 1000.0, "203.0.113.2") is not NonceVerdict.VALID
+
+
+def test_nonces_of_one_second_and_one_source_differ():
+    minter = NonceMinter(b"k" * 32, os.urandom)
+    assert len({minter.mint(1000.0, SOURCE) for _ in range(200)}) > 190
+
+
+@pytest.mark.parametrize(
+    ("host", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8::1", "2001:db8::/64"),
+        ("2001:db8::ffff:1", "2001:db8::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("not an address:", "not an address:"),
+        ("proxy.example", "proxy.example"),
+    ],
+)
+def test_what_counts_as_one_source(host: str, network: str):
+    assert network_of(host) == network

@@ -7,7 +7,12 @@ connections their number. Messages go back down the flow on which they came.
 from __future__ import annotations
 
 import enum
+from functools import lru_cache
+from ipaddress import IPv6Address, IPv6Network
 from typing import Final, NamedTuple
+
+IPV6_PREFIX: Final = 64
+"""One customer has at least a /64: single addresses of it cost nothing (RFC 6177)."""
 
 
 class Transport(enum.IntEnum):
@@ -74,3 +79,15 @@ class Flow(NamedTuple):
     def __str__(self) -> str:
         """As in logs and CDRs: "udp:192.0.2.1:5060"."""
         return f"{self.transport.name.lower()}:{self.remote}"
+
+
+@lru_cache(maxsize=4096)
+def network_of(host: str) -> str:
+    """What counts as one source: an IPv4 address (also where it is mapped into IPv6), or the /64 of an IPv6 one."""
+    if ":" not in host:
+        return host
+    try:
+        address = IPv6Address(host.partition("%")[0])
+    except ValueError:
+        return host
+    return str(address.ipv4_mapped or IPv6Network((address, IPV6_PREFIX), strict=False))

@@ -10,7 +10,7 @@ from pbx.registrar.v1 import registrar_pb2_grpc
 from pbx_registrar.account_cache import AccountCache
 from pbx_registrar.api.accounts import AccountServicer
 from pbx_registrar.api.grpc import Operations, RegistrarServicer
-from pbx_registrar.authenticate import Authenticator
+from pbx_registrar.authenticate import Authenticator, Offer
 from pbx_registrar.codec import ProtoCodec
 from pbx_registrar.expiry import Expiry
 from pbx_registrar.notices import ACCOUNTS_CHANNEL, follow_accounts, subscribe
@@ -49,12 +49,15 @@ class App:
         self.accounts = AccountCache(self.sql, self.clock, self._sql_changed)
         self.observer.watch_accounts(lambda: float(len(self.accounts)))
         codec = ProtoCodec(f"registrar/{settings.instance_id}")
-        ledger = RedisLedger(self.redis)
-        nonces = NonceMinter(bytes.fromhex(settings.nonce_key.get_secret_value()), os.urandom)
+        key = bytes.fromhex(settings.nonce_key.get_secret_value())
+        ledger = RedisLedger(self.redis, key)
+        offer = Offer(settings.digest_algorithms, settings.digest_qop)
         self.registrar = Registrar(
             store=RedisBindings(self.redis),
             accounts=self.accounts,
-            authenticator=Authenticator(self.accounts, ledger, nonces, self.clock, self.observer.judged),
+            authenticator=Authenticator(
+                self.accounts, ledger, NonceMinter(key, os.urandom), self.clock, self.observer.judged, offer
+            ),
             codec=codec,
             policy=settings.policy,
             clock=self.clock,

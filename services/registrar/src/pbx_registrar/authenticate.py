@@ -1,10 +1,14 @@
-"""Verification of one digest response (RFC 8760): the response, its nonce, its count, and the patience with its source.
+"""Verification of one digest response (RFC 8760): its nonce, the response, the nonce's count, and who is told to wait.
 
-Theory of operation. The account's H(A1) decides first; only a right response can use up a nonce's count, so that
-nobody without a password fills that table. Right with an old, foreign or used nonce is STALE: the phone is asked again
-and its user is not (RFC 7616 section 3.3). Wrong counts as a failure of source and account. While a source is blocked
-it learns nothing: right and wrong answer the same. Deliberately not checked: that the digest's uri is the Request-URI
-(RFC 7616 section 3.4.6); proxies and phones differ in it, and the contract does not carry the Request-URI.
+Theory of operation. The nonce decides first, without a look at anything else: one that is forged, was sent to another
+source or is too old makes the response STALE, so the phone is asked again and its user is not (RFC 7616 section 3.3),
+and nothing is looked up, counted or stored. So only who received a challenge at its own address can cause work here.
+Then the account's H(A1); only a right response uses up a nonce's count, so that nobody without a password fills that
+table. A wrong one counts as a failure of source and account, and is told how long to wait; a right one is never made to
+wait for failures, whoever made them. Algorithms and qualities of protection that are not offered are refused: else the
+weakest that is known would be as good as the weakest that is offered (RFC 8760 section 3). Deliberately not checked:
+that the digest's uri is the Request-URI (RFC 7616 section 3.4.6); proxies and phones differ in it, and the contract
+does not carry the Request-URI.
 """
 
 from __future__ import annotations
@@ -15,11 +19,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pbx_registrar.credentials import Account, Accounts, canonical, canonical_aor, hashes
-from pbx_registrar.storage.base import Admission, AuthLedger, Done, Failure, Proof
-from pbx_registrar.throttle import source_key
+from pbx_registrar.storage.base import AuthLedger, Done, Failure, Proof
 from pbx_runtime.clock import Clock
 from pbx_runtime.errors import ServiceError
-from pbx_sip.auth.digest import HASHES, Credentials, verify
+from pbx_sip.address import network_of
+from pbx_sip.auth.digest import HASHES, STRONGEST_FIRST, Credentials, verify
 from pbx_sip.auth.nonce import NonceMinter, NonceVerdict
 from pbx_sip.errors import SipError
 
@@ -50,6 +54,21 @@ class Attempt:
     body: bytes = field(default=b"", repr=False)
     aor: str = ""
     source_host: str = ""
+    nonce_source: str | None = None
+    """To whom its nonce must have been sent; None: signaling of the release before does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What challenges offer, and responses may therefore use."""
+
+    algorithms: tuple[str, ...] = STRONGEST_FIRST
+    qop: tuple[str, ...] = ("auth", "auth-int")
+    """"none" among them: a response without qop is taken too (RFC 2069)."""
+
+    def covers(self, credentials: Credentials) -> bool:
+        """Whether credentials use what was offered, and nothing weaker."""
+        return credentials.algorithm in self.algorithms and (credentials.qop or "none") in self.qop
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +80,7 @@ class Judgement:
     retry_after_s: int = 0
 
 
+_STALE: Final = Judgement(Verdict.STALE)
 _REJECTED: Final = Judgement(Verdict.REJECTED)
 _MALFORMED: Final = Judgement(Verdict.MALFORMED)
 
@@ -75,12 +95,14 @@ class Authenticator:
         nonces: NonceMinter,
         clock: Clock,
         observe: Callable[[Attempt, Judgement], None] = lambda attempt, judgement: None,
+        offer: Offer = Offer(),
     ) -> None:
         self._accounts = accounts
         self._ledger = ledger
         self._nonces = nonces
         self._clock = clock
         self._observe = observe
+        self._offer = offer
         # An unknown user costs as much work as a known one, so that time does not tell them apart.
         self._nobody = hashes("nobody", "invalid", "no password")
 
@@ -99,6 +121,13 @@ class Authenticator:
             return
         if credentials.algorithm not in HASHES or credentials.qop not in QOPS:
             decide(_MALFORMED, None)
+            return
+        now_s = self._clock.epoch_ms() / 1000
+        if self._nonces.check(credentials.nonce, now_s, attempt.nonce_source) is not NonceVerdict.VALID:
+            decide(_STALE, None)
+            return
+        if not self._offer.covers(credentials):
+            decide(_REJECTED, None)
             return
         tried = canonical_aor(credentials.username, credentials.realm)
 
@@ -127,7 +156,7 @@ class Authenticator:
                 decide(_throttled(wait_ms) if wait_ms else _REJECTED, None)
 
         failure = Failure(
-            source=source_key(case.attempt.source_host),
+            source=network_of(case.attempt.source_host),
             account=case.tried,
             user=case.credentials.username[:USER_SHOWN],
             method=case.attempt.method,
@@ -136,33 +165,26 @@ class Authenticator:
         self._ledger.fail(failure, counted)
 
     def _admit(self, case: _Case, account: Account, decide: Done[Judgement]) -> None:
-        def admitted(admission: Admission | None, error: ServiceError | None) -> None:
-            if admission is None:
+        def admitted(fresh: bool | None, error: ServiceError | None) -> None:
+            if error is not None:
                 decide(None, error)
-            elif admission.blocked_ms:
-                decide(_throttled(admission.blocked_ms), None)
-            elif not admission.fresh:
-                decide(Judgement(Verdict.STALE), None)
+            elif not fresh:
+                decide(_STALE, None)
             elif case.attempt.aor and canonical(case.attempt.aor) != account.aor:
                 decide(Judgement(Verdict.FORBIDDEN), None)
             else:
                 decide(Judgement(Verdict.ACCEPTED, account), None)
 
-        self._ledger.admit(self._proof(case), admitted)
+        self._ledger.admit(self._proof(case.credentials), admitted)
 
-    def _proof(self, case: _Case) -> Proof:
-        now_ms = self._clock.epoch_ms()
-        nonce, count = case.credentials.nonce, ""
-        if self._nonces.check(nonce, now_ms / 1000) is NonceVerdict.VALID:
-            # Without qop there is no count, and the nonce serves once (RFC 2069).
-            count = nonce[:-SIGNATURE_DIGITS] + (case.credentials.nc if case.credentials.qop else "-")
+    def _proof(self, credentials: Credentials) -> Proof:
+        # Without qop there is no count, and the nonce serves once (RFC 2069).
+        count = credentials.nc if credentials.qop else "-"
         return Proof(
-            source=source_key(case.attempt.source_host),
-            account=case.tried,
-            nonce=count,
+            nonce=credentials.nonce[:-SIGNATURE_DIGITS] + count,
             # A nonce is good for its lifetime on both sides of now (clocks of replicas differ).
             lifetime_ms=2 * self._nonces.lifetime_s * 1000,
-            now_ms=now_ms,
+            now_ms=self._clock.epoch_ms(),
         )
 
 

@@ -17,6 +17,8 @@ USER_MAX: Final = 128
 DOMAIN_MAX: Final = 253
 DISPLAY_MAX: Final = 128
 PASSWORD_MAX: Final = 256
+CALLS_MAX: Final = 1_000_000
+"""The highest limit of calls of an account: as good as none."""
 _FORBIDDEN_IN_USER: Final = frozenset('@:"<>\\ \t/?;,')
 """What would need an escape in a URI or in a digest's user-value (":" ends the user in A1)."""
 
@@ -31,6 +33,8 @@ class Account:
     created_at_ms: int = 0
     ha1: dict[str, str] = field(default_factory=dict, repr=False)
     """Algorithm to H(A1), lower-case hex."""
+    calls_max: int = 0
+    """Calls that it may make at once; 0: what signaling says for accounts without a limit of their own."""
 
     @property
     def aor(self) -> str:
@@ -72,11 +76,22 @@ def new_account(user: str, domain: str, display_name: str, password: str, now_ms
         raise InvalidArgument(f'a user has 1 to {USER_MAX} printable characters, none of @:"<>\\/?;, and no space')
     if not 0 < len(domain) <= DOMAIN_MAX or not _is_host(domain):
         raise InvalidArgument("the domain is not a host name or address")
-    if len(display_name) > DISPLAY_MAX or not (display_name.isprintable() or not display_name):
-        raise InvalidArgument(f"a display name has at most {DISPLAY_MAX} printable characters")
+    check_display_name(display_name)
     if not 0 < len(password) <= PASSWORD_MAX:
         raise InvalidArgument(f"a password has 1 to {PASSWORD_MAX} characters")
     return Account(user, domain, display_name, now_ms, hashes(user, domain, password))
+
+
+def check_display_name(display_name: str) -> None:
+    """Raises InvalidArgument where it is too long, or would not print."""
+    if len(display_name) > DISPLAY_MAX or not (display_name.isprintable() or not display_name):
+        raise InvalidArgument(f"a display name has at most {DISPLAY_MAX} printable characters")
+
+
+def check_calls_max(calls_max: int) -> None:
+    """Raises InvalidArgument where it is more than any account needs."""
+    if not 0 <= calls_max <= CALLS_MAX:
+        raise InvalidArgument(f"an account's limit of calls is 0 (the default) to {CALLS_MAX}")
 
 
 def _is_host(domain: str) -> bool:

@@ -8,7 +8,8 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from pbx_registrar.bindings import Policy
 from pbx_runtime.address import Listen
-from pbx_runtime.settings import Place, ServiceSettings
+from pbx_runtime.settings import CommaList, Place, ServiceSettings
+from pbx_sip.auth.digest import HASHES, QOPS, STRONGEST_FIRST
 
 NONCE_KEY_OCTETS: Final = 32
 
@@ -26,6 +27,10 @@ class RegistrarSettings(ServiceSettings):
     """The SIP domain and digest realm of accounts that name none."""
     nonce_key: SecretStr
     """Hex, 32 octets; the one that signaling signs its nonces with."""
+    digest_algorithms: CommaList = STRONGEST_FIRST
+    """What signaling offers, the same setting: responses with others are refused."""
+    digest_qop: CommaList = ("auth",)
+    """The same; `none` takes responses without qop."""
     default_expires_s: int = Field(default=3600, ge=1, le=86_400)
     """Lifetime of a contact that asks for none."""
     min_expires_s: int = Field(default=60, ge=1, le=3600)
@@ -45,6 +50,14 @@ class RegistrarSettings(ServiceSettings):
         if len(octets) != NONCE_KEY_OCTETS:
             raise ValueError(f"needs {NONCE_KEY_OCTETS} octets in hex, the same for registrar and signaling")
         return value
+
+    @model_validator(mode="after")
+    def _offers(self) -> Self:
+        if not self.digest_algorithms or not HASHES.keys() >= set(self.digest_algorithms):
+            raise ValueError(f"PBX_DIGEST_ALGORITHMS: some of {', '.join(HASHES)}")
+        if not self.digest_qop or not set(QOPS) >= set(self.digest_qop):
+            raise ValueError(f"PBX_DIGEST_QOP: some of {', '.join(QOPS)}")
+        return self
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

@@ -1,19 +1,15 @@
-"""How failures of authentication slow their source down. Pure: counts in, waiting times out.
+"""How failures of authentication slow down who makes them. Pure: counts in, waiting times out.
 
 Failures are counted in three drawers, each with a window: the pair of source and account (a phone with a wrong
 password), the source (guessing over many accounts) and the account (guessing from many sources). Beyond the free ones
-of a drawer each failure doubles the wait. A request without credentials never gets here, and while an account is
-blocked only sources with a failure of their own against it are: nobody can lock a phone out from elsewhere.
+of a drawer each failure doubles the wait that a wrong answer is told. A right one never waits: else whoever can make
+failures locks phones out. Only who has a nonce that was sent to its own address gets here (`authenticate`).
 """
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 from typing import Final
-
-IPV6_PREFIX: Final = 64
-"""One customer has at least a /64: single addresses of it cost nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +40,3 @@ REPORT_MS: Final = 10_000
 """Failures of a source are told at most once in this time."""
 SOURCES_MAX: Final = 10_000
 """Sources counted apart for reports; those beyond are told together, without a name. Threat: forged sources."""
-
-
-def source_key(host: str) -> str:
-    """What counts as one source: an IPv4 address, or the /64 of an IPv6 one."""
-    if ":" not in host:
-        return host
-    try:
-        address = ipaddress.IPv6Address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Network((address, IPV6_PREFIX), strict=False).network_address) + f"/{IPV6_PREFIX}"

@@ -40,6 +40,7 @@ from pbx_signaling.observe import CoreCollector, Observer
 from pbx_signaling.outbox import event_of
 from pbx_signaling.pager import Pager, PagerMessage, Stage
 from pbx_signaling.peering import Carriage, Peering, is_remote
+from pbx_signaling.quota import QuotaPolicy
 from pbx_signaling.registration import RegisterAsk, Registration
 from pbx_signaling.step import Step
 from pbx_signaling.storage.redis_outbox import RedisOutbox
@@ -97,9 +98,17 @@ class Signaling:
             reachable=Trust(settings.sip_reachable),
             calls_max=settings.calls_max,
             transactions_max=settings.transactions_max,
+            quotas=QuotaPolicy(
+                account_calls=settings.account_calls,
+                account_calls_per_s=settings.account_calls_per_s,
+                source_calls=settings.source_calls,
+                source_calls_per_s=settings.source_calls_per_s,
+                callee_ringing=settings.callee_ringing,
+            ),
             calls_per_s=settings.calls_per_s,
             source_requests_per_s=settings.source_requests_per_s,
             source_burst=settings.source_burst,
+            dialog_requests_per_s=settings.dialog_requests_per_s,
             algorithms=settings.digest_algorithms,
             qop=settings.digest_qop,
             authenticate=settings.authenticate,

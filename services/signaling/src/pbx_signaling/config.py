@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pbx_signaling.call.header_policy import HeaderPolicy
 from pbx_signaling.call.state import CallPolicy
 from pbx_signaling.call.trust import Trust
+from pbx_signaling.quota import QuotaPolicy
 from pbx_sip.auth.digest import STRONGEST_FIRST
 from pbx_sip.dialog.session_timer import SessionPolicy
 from pbx_sip.transaction.timers import Timers
@@ -38,7 +39,9 @@ class CoreConfig:
     algorithms: tuple[str, ...] = STRONGEST_FIRST
     """Digest algorithms offered, strongest first (RFC 8760 section 2.4)."""
     qop: tuple[str, ...] = ("auth",)
-    """Qualities of protection offered; credentials with auth-int are verified though it be not among them."""
+    """Qualities of protection offered. "none" among them: credentials without one are taken too (RFC 2069)."""
+    quotas: QuotaPolicy = field(default_factory=QuotaPolicy)
+    """What one account and one source may have and ask for."""
     calls_per_s: float = 2_500.0
     """INVITEs with credentials that may begin a call, per second, and at once. Twice what a core carries: beyond, a
     call would only wait until its caller gives up. 0: no limit. Beyond: 503."""
@@ -47,6 +50,9 @@ class CoreConfig:
     some seconds. 0: no limit. Beyond: 503, then silence."""
     source_burst: float = 2_000.0
     """How many of them at once: an office whose power came back."""
+    dialog_requests_per_s: float = 20.0
+    """Requests inside a dialog, its BYE aside, per second: digits come at ten a second at the most. 0: no limit.
+    Beyond: 503, then silence. Threat: one authorised call as a way around every other limit."""
     registrations_pending_max: int = 5_000
     """REGISTERs that wait for the registrar. Beyond: 503."""
     refused_records_per_s: float = 5.0

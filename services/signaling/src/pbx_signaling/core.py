@@ -20,7 +20,7 @@ from pbx_signaling.call.border import Border
 from pbx_signaling.call.call import Call
 from pbx_signaling.call.delivery import DELIVERED, deliver
 from pbx_signaling.call.entry import Entry
-from pbx_signaling.call.events import Authenticated, Deadline, Expired, Found, Ordered, Signal, Target
+from pbx_signaling.call.events import Authenticated, Deadline, Expired, Found, Limited, Ordered, Signal, Target
 from pbx_signaling.call.inbound import InboundLeg
 from pbx_signaling.call.leg import Leg
 from pbx_signaling.call.outbound import OutboundLeg
@@ -31,13 +31,13 @@ from pbx_signaling.gate import Gate
 from pbx_signaling.media.session import MediaSession
 from pbx_signaling.oversize import Oversize
 from pbx_signaling.pager import PagerMessage
+from pbx_signaling.quota import Quotas
 from pbx_signaling.step import Ask, Output, Step
 from pbx_signaling.waiting import WaitingRoom
 from pbx_sip.address import Transport
 from pbx_sip.errors import RemoteError
-from pbx_sip.message.message import Request, Response, put_to_tag
+from pbx_sip.message.message import Request, Response
 from pbx_sip.message.parse import parse
-from pbx_sip.message.serialize import serialize
 from pbx_sip.message.validate import validate_request, validate_response
 from pbx_sip.transaction import events as tx
 from pbx_sip.transaction.deadlines import Deadlines
@@ -66,6 +66,7 @@ class Core:
         addressing.hops.proxies, addressing.hops.reachable = config.proxies, config.reachable
         self.border = Border(config.domain, config.headers, config.trusted)
         self.counters = Counters()
+        self.quotas = Quotas(config.quotas)
         self.calls: dict[str, Entry] = {}
         self.legs: dict[str, Leg] = {}
         """Local tag to leg."""
@@ -79,6 +80,8 @@ class Core:
         self._deadlines = Deadlines()
         self.waiting = WaitingRoom(self, gate, self._deadlines.schedule)
         self._output: list[Output] = []
+        self._octets = 0
+        """Of the message under way: an answer to a stranger is measured by it."""
         self._step = Step(None)
         self.oversize = Oversize(addressing)
         self.registration: Registration | None = None
@@ -93,14 +96,23 @@ class Core:
     def receive(self, data: bytes, flow: Flow, now: float) -> None:
         """Takes one message in; never raises for anything that a peer can send. `drain` next."""
         self.now = now
+        self._octets = len(data)
         self.counters.messages_in += 1
         sources = self._gate.sources
-        if sources.unread and sources.is_unread(data, flow.remote, now):
+        if (
+            sources.unread
+            and sources.is_unread(data, flow.remote, now)
+            and not self._gate.holds_nonce(data, flow, self)
+        ):
             self.counters.messages_unread += 1
             return
         try:
             message = parse(data)
-            if self.peering is not None and self.peering.forward(message, data, flow):
+            if self.peering is not None and (owner := self.peering.owner_of(message, flow)):
+                if sources.carries(flow.remote, now):
+                    self.peering.hand_over(owner, data, flow)
+                else:
+                    self.counters.messages_unread += 1
                 return
             if type(message) is Request:
                 self._request_in(message, flow)
@@ -122,13 +134,21 @@ class Core:
             signal = Found(signal.known, [target for target in signal.targets if wire.is_secure(target)])
         elif type(signal) is Authenticated:
             self.proved(entry.attempt.source)
+            signal = self._limited(entry, signal) or signal
         entry.call.receive(signal, now)
         self._perform(entry)
         self.settle()
 
+    def _limited(self, entry: Entry, caller: Authenticated) -> Limited | None:
+        """What a caller that proved its user meets instead of a call; None: it calls."""
+        assert entry.caller is not None
+        source, trusted = entry.attempt.source, self._gate.speaks_for_many(entry.caller.flow)
+        limited = self.quotas.attempt(caller.user, source, self.now, trusted=trusted) or self._gate.overload(self.now)
+        return limited or self.quotas.begin(entry.held, caller, source, trusted=trusted)
+
     def proved(self, source: HostPort) -> None:
         """A request outside of a dialog proved its user."""
-        self._gate.sources.proved(source)
+        self._gate.sources.proved(source, self.now)
 
     def handle_timeout(self, now: float) -> None:
         """Lets everything happen that was due at `now`. `drain` next."""
@@ -213,8 +233,8 @@ class Core:
         counts[method] = counts.get(method, 0) + 1
         self.layer.receive(request, flow, self.now)
 
-    def _admit(self, request: Request, flow: Flow) -> Response | None:
-        return self._gate.first_look(request, flow, self)
+    def _admit(self, request: Request, flow: Flow) -> bytes | None:
+        return self._gate.screen(request, flow, self, self._octets)
 
     def _reject_bytes(self, data: bytes, error: RemoteError, flow: Flow) -> None:
         """Answers what can be answered of a message that is none (RFC 3261 section 16.3, RFC 4475)."""
@@ -222,12 +242,11 @@ class Core:
         if not self._gate.sources.admits(flow.remote, self.now):
             return
         answer = self._gate.answer_to_garbage(data, error)
-        if answer is not None:
-            self._send(answer, flow)
-
-    def _send(self, response: Response, flow: Flow) -> None:
-        """Sends a response without a transaction (RFC 3261 section 8.2.7)."""
-        self._step.transmits.append((serialize(response), flow))
+        if answer is None:
+            return
+        octets = self._gate.answer(answer, flow, len(data))
+        if octets:
+            self._step.transmits.append((octets, flow))
 
     def settle(self) -> None:
         """Handles what the transaction layer has to say until it is silent, and closes the step."""
@@ -253,11 +272,7 @@ class Core:
             self._about(leg)
             leg.received(output.key, request, output.flow)
             return
-        response = self._gate.second_look(request, output.flow, self)
-        if response is not None:
-            put_to_tag(response, self.tag())
-            self.layer.respond(output.key, response, self.now)
-        elif request.method == "INVITE":
+        if request.method == "INVITE":
             if self.journal_ready:
                 self.begin(output.key, request, output.flow)
             else:
@@ -379,6 +394,8 @@ class Core:
         if command.record is c.Record.ENDED:
             for leg in entry.legs():
                 leg.ended()
+        elif command.record is c.Record.ANSWERED:
+            self.quotas.answered(entry.held)
         if self._step.entry is not entry:
             self._settle_step(entry)
         call = entry.call
@@ -394,6 +411,14 @@ class Core:
 
     def _ask(self, entry: Entry, command: Any) -> None:
         self._output.append(Ask(entry, command))
+
+    def _reserve(self, entry: Entry, command: c.ReserveMedia) -> None:
+        """Asks for a slot, where the callee's account takes one call more."""
+        limited = self.quotas.ring(entry.held, entry.call.aor)
+        if limited is None:
+            self._ask(entry, command)
+        else:
+            entry.call.receive(limited, self.now)
 
     def _set_deadline(self, entry: Entry, command: c.SetDeadline) -> None:
         self._clear_deadline(entry, command)
@@ -413,6 +438,7 @@ class Core:
     def _finish(self, entry: Entry, command: c.Finish) -> None:
         """The call is forgotten; transactions of its legs run out on their own."""
         self.calls.pop(entry.call.call_id, None)
+        self.quotas.end(entry.held)
         for handle in entry.deadlines.values():
             self._deadlines.cancel(handle)
         entry.deadlines.clear()
@@ -423,7 +449,8 @@ class Core:
     def _reject(self, entry: Entry, command: c.Reject) -> None:
         assert entry.caller is not None
         agent = entry.caller.remote_user_agent
-        challenge = self._gate.challenge(self.wall_s, agent, stale=command.stale) if command.challenge else []
+        source = entry.attempt.nonce_source
+        challenge = self._gate.challenge(self.wall_s, source, agent, stale=command.stale) if command.challenge else []
         entry.caller.reject(command, challenge)
 
     # --- SipPort
@@ -531,7 +558,7 @@ PERFORMERS: Final[Mapping[type, Callable[[Core, Entry, Any], None]]] = {
     c.Reject: Core._reject,
     c.Authenticate: Core._ask,
     c.FindTargets: Core._ask,
-    c.ReserveMedia: Core._ask,
+    c.ReserveMedia: Core._reserve,
     c.UpdateMedia: Core._ask,
     c.ReleaseMedia: Core._ask,
     c.Emit: Core._emit,

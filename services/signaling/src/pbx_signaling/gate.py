@@ -1,31 +1,39 @@
 """Admission: what may pass before there is a call. Pure: requests and time in, refusals out.
 
-Cheap answers come first and keep no state: a challenge, a limit, an unknown extension. What passes is read once into
-an `Attempt`. REGISTER and INVITE without credentials are challenged without a transaction (RFC 3261 section 8.2.7), so
-that a flood of them costs no memory.
+All that is refused here is answered without a transaction (RFC 3261 section 8.2.7): once for each time that it comes,
+with no more than three times its octets, and nothing is remembered. What goes on is an INVITE, MESSAGE or REGISTER
+whose credentials hold a nonce that this product sent to the address from which they come: who made its source up has
+none. Whether they are right the registrar says; until then a request of a source that proved nobody lately leaves a
+part of the transaction table free.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from pbx_signaling.call import body, session, wire
 from pbx_signaling.call.asserted import claim_of, insists_in_vain, privacy_of
 from pbx_signaling.call.entry import Attempt
+from pbx_signaling.call.events import Limited
 from pbx_signaling.quirk import offered
-from pbx_signaling.sources import Bucket, Sources
+from pbx_signaling.sources import UNREAD_AFTER, Bucket, Sources
+from pbx_sip.address import network_of
 from pbx_sip.auth.digest import Challenge, Credentials
+from pbx_sip.auth.nonce import LENGTH, NonceVerdict
 from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
-from pbx_sip.message.message import Message, Request, Response, response_to
+from pbx_sip.message.message import Message, Request, Response, put_to_tag, response_to
 from pbx_sip.message.parse import parse
+from pbx_sip.message.serialize import serialize
 from pbx_sip.message.uri import Uri
 
 if TYPE_CHECKING:
     from pbx_signaling.call.asserted import Claim
+    from pbx_signaling.call.leg import Leg
     from pbx_signaling.config import CoreConfig
     from pbx_signaling.core import Core
     from pbx_signaling.identity import Identity
@@ -36,8 +44,40 @@ CHALLENGED: Final = frozenset({"INVITE", "MESSAGE", "REGISTER"})
 """What needs credentials outside of a dialog."""
 TAKES_SDP: Final = frozenset({"application/sdp", "application/*", "*/*"})
 """Accept values of a caller that an answer of ours fits."""
+PROVED_SHARE: Final = 0.25
+"""Of the transaction table, kept for requests of sources that proved a user lately and for those inside dialogs.
+Threat: strangers who answer challenges with wrong passwords from many addresses of their own."""
+GAIN_MAX: Final = 3
+"""Octets of an answer to a stranger's datagram, as a multiple of the datagram's. Threat: answers that go to an address
+which only its forged source names; RFC 9000 section 8.1 has the same figure."""
+OPTIONAL: Final = frozenset({"Server", "Accept", "Supported", "Allow", "Retry-After", "Unsupported", "Warning"})
+"""What an answer that would be too long goes without, before it is not sent at all."""
+RETRY_AFTER_S: Final = 5
+TRUSTED: Final = "trusted"
+"""To whom nonces for peers that speak for many are sent: a phone's next request may come through another of them."""
+NONCE_WITHIN: Final = 8_192
+"""Octets of a muted source's datagram in which a nonce is looked for."""
+DIALOG_BURST_S: Final = 5.0
+"""How many seconds' requests a dialog may send at once: digits dialled, a reconnecting phone."""
 MAX_BUCKETS: Final = 10_000
 """Sources remembered for rate limits. Threat: spoofed sources filling memory; the oldest are dropped."""
+
+
+_NONCE: Final = re.compile(rf'(?<![^\s,])nonce\s*=\s*"?([0-9a-f]{{{LENGTH}}})(?![^\s,"])', re.IGNORECASE)
+"""A nonce that may be ours, found without parsing the credentials around it."""
+
+
+@dataclass(slots=True)
+class _Proof:
+    """What the gate can tell of a request's credentials before anybody looks its user up."""
+
+    value: str
+    """The credentials for our realm; empty where there are none."""
+    nonce: str
+    """Their nonce, where it was sent to this source and is young enough: the source is no forged one. Else empty:
+    another challenge is the answer, and nothing is counted."""
+    source: str
+    """To whom it must have been sent."""
 
 
 @dataclass(slots=True)
@@ -56,61 +96,58 @@ class Gate:
         self.sources = Sources(config.source_requests_per_s, config.source_burst)
         self._calls = Bucket(config.calls_per_s, 0.0)
 
-    def first_look(self, request: Request, flow: Flow, core: Core) -> Response | None:
-        """A stateless answer to a request that has no transaction yet; None: let it get one.
+    def screen(self, request: Request, flow: Flow, core: Core, octets: int) -> bytes | None:
+        """The stateless answer to a request that has no transaction yet (empty: none); None: it goes on, in one.
 
-        What belongs to a dialog of ours costs its source nothing; what says so of one that we do not know, and a
-        CANCEL of nothing, costs as much as a request outside of any.
+        What belongs to a dialog of ours costs its source nothing, but its dialog; what says so of one that we do not
+        know, and a CANCEL of nothing, costs as much as a request outside of any.
         """
         if request.to_tag:
             leg = core.legs.get(request.to_tag)
             if leg is not None and leg.owns(request):
-                return None
-        if not self.sources.admits(flow.remote, core.now):
+                return self._inside(request, leg, core)
+        response = self._outside(request, flow, core)
+        if response is None:
+            return None
+        put_to_tag(response, self._stateless_tag(request))
+        return self.answer(response, flow, octets)
+
+    def _inside(self, request: Request, leg: Leg, core: Core) -> bytes | None:
+        """What a dialog's requests beyond its budget get: 503, and soon nothing; a BYE always goes on."""
+        rate = self.config.dialog_requests_per_s
+        if not rate or request.method == "BYE":
+            return None
+        burst = rate * DIALOG_BURST_S
+        bucket = leg.budget
+        if bucket is None:
+            bucket = leg.budget = Bucket(burst, core.now)
+        if bucket.take(rate, burst, core.now):
+            return None
+        core.counters.requests_limited += 1
+        if bucket.refused > UNREAD_AFTER:
+            return b""
+        response = response_to(request, 503)
+        response.headers.append("Retry-After", "1")
+        return serialize(response)
+
+    def _outside(self, request: Request, flow: Flow, core: Core) -> Response | None:
+        value, source = "", ""
+        if request.method in CHALLENGED and self.config.authenticate:
+            value = self.credentials(
+                request, "Authorization" if request.method == "REGISTER" else "Proxy-Authorization"
+            )
+            source = self.nonce_source(flow)
+        nonce = self._nonce_sent(_NONCE.search(value), source, core) if value else ""
+        if not self.sources.admits(flow.remote, core.now, answers=bool(nonce)):
             core.counters.requests_limited += 1
             return self.unavailable(request)
-        if request.to_tag or request.method == "CANCEL":
-            return response_to(request, 481, "", self._stateless_tag(request))
-        return self._new(request, core) if request.method in CHALLENGED else None
+        return self._refusal(request, core) or self._unproved(request, flow, core, _Proof(value, nonce, source))
 
-    def _new(self, request: Request, core: Core) -> Response | None:
-        """A stateless answer to what wants a call or a binding: 503, or a challenge."""
-        invite = request.method != "REGISTER"
-        if invite and (core.draining or core.stalled or len(core.calls) >= self.config.calls_max):
-            core.counters.calls_refused += 1
-            return self.unavailable(request)
-        if not self.config.authenticate:
-            return self._beyond_rate(request, core)
-        name, status = ("Proxy-Authorization", 407) if invite else ("Authorization", 401)
-        if self.credentials(request, name):
-            return self._beyond_rate(request, core)
-        if invite and self._unusable(request) is not None:
-            return None  # a transaction answers 420, 483, ... with its retransmissions
-        core.counters.challenges += 1
-        response = response_to(request, status, "", self._stateless_tag(request))
-        header = "Proxy-Authenticate" if invite else "WWW-Authenticate"
-        for value in self.challenge(core.wall_s, request.first("User-Agent") or ""):
-            response.headers.append(header, value)
-        return response
-
-    def _beyond_rate(self, request: Request, core: Core) -> Response | None:
-        """503 beyond what this instance takes of calls a second, or of REGISTERs that wait."""
-        if request.method == "INVITE":
-            rate = self.config.calls_per_s
-            if not rate or self._calls.take(rate, rate, core.now):
-                return None
-            core.counters.calls_refused += 1
-        elif (
-            request.method != "REGISTER"
-            or core.registration is None
-            or core.registration.pending < self.config.registrations_pending_max
-        ):
-            return None
-        return self.unavailable(request)
-
-    def second_look(self, request: Request, flow: Flow, core: Core) -> Response | None:
-        """The answer to a request outside of a dialog that goes no further; None: it goes on."""
+    def _refusal(self, request: Request, core: Core) -> Response | None:
+        """What is refused whoever sends it; and OPTIONS, which is answered whoever sends it."""
         method = request.method
+        if request.to_tag or method == "CANCEL":
+            return response_to(request, 481)
         refusal = self._unusable(request)
         if refusal is not None:
             return refusal
@@ -118,13 +155,109 @@ class Gate:
             return self._options(request, core)
         if method in ("BYE", "PRACK", "UPDATE", "INFO"):
             return response_to(request, 481)
-        if method == "INVITE":
-            return self._bad_content(request) or session.refusal(request, self.config.sessions)
-        if method == "MESSAGE":
-            return None if core.pager is not None else self.unavailable(request)
+        return None if method in CHALLENGED else wire.not_allowed(request)
+
+    def _unproved(self, request: Request, flow: Flow, core: Core, proof: _Proof) -> Response | None:
+        """A stateless answer to what wants a call, a binding or a message passed on: 503, a challenge, 4xx."""
+        if self._is_closed(request, core):
+            return self.unavailable(request)
+        if self.config.authenticate and not proof.nonce:
+            # Also after a change of the key: the phone is asked again, its user is not (RFC 7616 section 3.3).
+            return self._challenged(request, core, proof.source, stale=bool(proof.value))
+        if self.config.authenticate:
+            try:
+                credentials = Credentials.parse(proof.value)
+            except RemoteError:
+                return response_to(request, 400, "Bad Credentials")
+            if credentials.nonce != proof.nonce or not self._offers(credentials):
+                # RFC 8760 section 2.3: credentials that are not acceptable are met with a challenge.
+                return self._challenged(request, core, proof.source, stale=False)
+        if self._is_crowded(flow, core):
+            core.layer.refused += 1
+            return self.unavailable(request)
+        if request.method != "INVITE":
+            return None
+        refusal = self._bad_content(request) or session.refusal(request, self.config.sessions)
+        if refusal is None and not self.config.authenticate and not self._takes_call(core.now):
+            core.counters.calls_refused += 1
+            return self.unavailable(request)
+        return refusal
+
+    def _is_closed(self, request: Request, core: Core) -> bool:
+        """Whether nobody's request of that kind is taken now."""
+        method = request.method
         if method == "REGISTER":
-            return None if core.registration is not None else self.unavailable(request)
-        return wire.not_allowed(request)
+            pending_max = self.config.registrations_pending_max
+            return core.registration is None or core.registration.pending >= pending_max
+        closed = core.draining or core.stalled or len(core.calls) >= self.config.calls_max
+        core.counters.calls_refused += closed
+        return closed or (method == "MESSAGE" and core.pager is None)
+
+    def _is_crowded(self, flow: Flow, core: Core) -> bool:
+        """Whether the rest of the transaction table is kept for others than this source."""
+        if not self.config.authenticate:
+            return False
+        layer = core.layer
+        return layer.active >= layer.limit * (1 - PROVED_SHARE) and not self.sources.is_known(flow.remote, core.now)
+
+    def overload(self, now: float) -> Limited | None:
+        """What a caller that proved its user meets where the instance begins too many calls; None: it calls."""
+        return None if self._takes_call(now) else Limited(503, "overload", RETRY_AFTER_S)
+
+    def _takes_call(self, now: float) -> bool:
+        """Charges the instance for a call attempt, after its proof: nobody unproved uses it up."""
+        rate = self.config.calls_per_s
+        return not rate or self._calls.take(rate, rate, now)
+
+    def _challenged(self, request: Request, core: Core, source: str, *, stale: bool) -> Response:
+        core.counters.challenges += 1
+        status, header = (401, "WWW-Authenticate") if request.method == "REGISTER" else (407, "Proxy-Authenticate")
+        response = response_to(request, status)
+        for value in self.challenge(core.wall_s, source, request.first("User-Agent") or "", stale=stale):
+            response.headers.append(header, value)
+        return response
+
+    def nonce_source(self, flow: Flow) -> str:
+        """To whom the nonces of a flow's requests are bound."""
+        return TRUSTED if self.speaks_for_many(flow) else network_of(flow.remote.host)
+
+    def speaks_for_many(self, flow: Flow) -> bool:
+        """Whether a peer is a proxy or trunk of `PBX_SIP_PROXIES` or `PBX_SIP_TRUSTED`."""
+        host = flow.remote.host
+        return self.config.proxies.covers(host) or self.config.trusted.covers(host)
+
+    def holds_nonce(self, data: bytes, flow: Flow, core: Core) -> bool:
+        """Whether a message, not parsed yet, holds a nonce that was sent to its source."""
+        head = data[:NONCE_WITHIN].decode("latin-1")
+        return bool(self._nonce_sent(_NONCE.search(head), self.nonce_source(flow), core))
+
+    def _nonce_sent(self, found: re.Match[str] | None, source: str, core: Core) -> str:
+        """The nonce that was found, where it was sent to the source and is young enough; else empty."""
+        nonce = found[1] if found is not None else ""
+        return nonce if nonce and self.nonces.check(nonce, core.wall_s, source) is NonceVerdict.VALID else ""
+
+    def _offers(self, credentials: Credentials) -> bool:
+        """Whether credentials use what challenges offer, and nothing weaker."""
+        config = self.config
+        return credentials.algorithm in config.algorithms and (credentials.qop or "none") in config.qop
+
+    def answer(self, response: Response, flow: Flow, asked: int) -> bytes:
+        """A stateless response as it is sent to a question of so many octets; empty where it would be too long.
+
+        Over UDP alone: who has a connection to us is where it says.
+        """
+        data = serialize(response)
+        most = GAIN_MAX * asked
+        if len(data) <= most or flow.transport.reliable:
+            return data
+        headers = response.headers
+        headers.items = [item for item in headers.items if item[0] not in OPTIONAL]
+        challenges = [item for item in headers.items if item[0].endswith("-Authenticate")]
+        while len(data := serialize(response)) > most:
+            if len(challenges) < 2:
+                return b""
+            headers.items.remove(challenges.pop())  # the weakest that is left
+        return data
 
     def attempt(self, request: Request, flow: Flow, identity: Identity, core: Core) -> Attempt:
         """Reads what a call attempt needs. `validate_request` has been called, so URIs and From can be read."""
@@ -143,6 +276,7 @@ class Gate:
             uri=request.uri,
             max_forwards=_max_forwards(request) - 1,
             source=flow.remote,
+            nonce_source=self.nonce_source(flow),
             claim=claim,
             body=request.body if "auth-int" in authorization else b"",
         )
@@ -164,12 +298,13 @@ class Gate:
             host = self.config.domain
         return f"{uri.user_unescaped or ''}@{host}"
 
-    def challenge(self, now: float, user_agent: str = "", *, stale: bool = False) -> list[str]:
+    def challenge(self, now: float, source: str, user_agent: str = "", *, stale: bool = False) -> list[str]:
         """Values for WWW-Authenticate or Proxy-Authenticate, strongest first; those that the phone can bear."""
-        nonce = self.nonces.mint(now)
+        nonce = self.nonces.mint(now, source)
         realm = self.config.domain
+        qop = tuple(name for name in self.config.qop if name != "none")
         return [
-            str(Challenge(realm=realm, nonce=nonce, algorithm=algorithm, qop=self.config.qop, stale=stale))
+            str(Challenge(realm=realm, nonce=nonce, algorithm=algorithm, qop=qop, stale=stale))
             for algorithm in offered(user_agent, self.config.algorithms)
         ]
 
@@ -243,7 +378,7 @@ class Gate:
 
     def unavailable(self, request: Request) -> Response:
         response = response_to(request, 503, "", self._stateless_tag(request))
-        response.headers.append("Retry-After", "5")
+        response.headers.append("Retry-After", str(RETRY_AFTER_S))
         return response
 
     @staticmethod

@@ -14,6 +14,7 @@ from pbx_runtime.logs import Pii
 from pbx_signaling.call.cause import Outcome
 from pbx_signaling.call.commands import Emit, Record
 from pbx_signaling.call.state import State
+from pbx_signaling.quota import LIMITS
 
 if TYPE_CHECKING:
     from pbx_runtime.metrics import Registry
@@ -111,6 +112,16 @@ class CoreCollector(Collector):
         for method, count in counters.requests.items():
             requests.add_metric([method], count)
         yield requests
+        limited = CounterMetricFamily(
+            "pbx_signaling_quota_refusals",
+            "Calls and messages refused by a limit of account or source",
+            labels=["limit"],
+        )
+        for limit in LIMITS:
+            limited.add_metric([limit], core.quotas.refused.get(limit, 0))
+        yield limited
+        busiest = core.quotas.busiest
+        yield GaugeMetricFamily("pbx_signaling_account_calls_max", "Calls of the account that has most", busiest)
         registers = CounterMetricFamily("pbx_signaling_registers", "REGISTERs by answer", labels=["status"])
         for status, count in self._registration.results.items():
             registers.add_metric([str(status)], count)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pbx_signaling.call import body, wire
 from pbx_signaling.call.events import Authenticated, Found, Refused, ServiceFailed, Signal, Target
+from pbx_signaling.gate import TRUSTED
 from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Request, Response, response_to
 
@@ -119,7 +120,12 @@ class Pager:
 
     def _authenticated(self, message: PagerMessage, signal: Authenticated) -> None:
         message.caller, message.stage = signal.user, Stage.TARGETS
-        self._core.proved(message.attempt.source)
+        core, source = self._core, message.attempt.source
+        core.proved(source)
+        trusted = message.attempt.nonce_source == TRUSTED
+        if message.attempt.authorization and core.quotas.attempt(signal.user, source, core.now, trusted=trusted):
+            self._finish(message, 503)
+            return
         self._ask(message)
 
     def _found(self, message: PagerMessage, signal: Found) -> None:
@@ -157,7 +163,8 @@ class Pager:
             return
         response = self._refusal(message.request, 407 if stale else status, reason)
         if stale:
-            for value in self._gate.challenge(self._core.wall_s, message.request.first("User-Agent") or "", stale=True):
+            source, agent = message.attempt.nonce_source, message.request.first("User-Agent") or ""
+            for value in self._gate.challenge(self._core.wall_s, source, agent, stale=True):
                 response.headers.append("Proxy-Authenticate", value)
         self._core.respond(message.key, response)
 

@@ -54,16 +54,17 @@ class Peering:
         if instance not in self.alive:
             self.alive = frozenset((*self.alive, instance))
 
-    def forward(self, message: Message, data: bytes, flow: Flow) -> bool:
-        """Hands a message that came up one of our flows to the instance whose dialog or transaction it belongs to."""
+    def owner_of(self, message: Message, flow: Flow) -> str:
+        """The other instance whose dialog or transaction a message that came up one of our flows names; else empty."""
         if not self.alive or is_remote(flow):
-            return False
+            return ""
         token = message.to_tag if type(message) is Request else message.branch
         owner = instance_of(token)
-        if owner == self.instance or owner not in self.alive:
-            return False
+        return owner if owner != self.instance and owner in self.alive else ""
+
+    def hand_over(self, owner: str, data: bytes, flow: Flow) -> None:
+        """Hands a message to the instance that `owner_of` named."""
         self.carrier.carry(owner, Carriage.RECEIVED, data, flow)
-        return True
 
     def send(self, data: bytes, flow: Flow) -> bool:
         """Sends a message down a flow of another instance; False where that is gone."""

@@ -54,6 +54,8 @@ class RegisterAsk:
     user_agent: str
     authorization: str
     body: bytes
+    nonce_source: str = ""
+    """To whom the nonce of its credentials must have been sent."""
 
     def __repr__(self) -> str:
         """Without the credentials."""
@@ -120,12 +122,12 @@ class Registration:
     def received(self, key: Any, request: Request, flow: Flow) -> None:
         """A REGISTER with credentials (or none needed)."""
         if len(self._waiting) >= self._core.config.registrations_pending_max:
-            self._respond(key, request, Registered(503, retry_after_s=5))
+            self._respond(key, request, flow, Registered(503, retry_after_s=5))
             return
         try:
             ask = self._read(request, flow)
         except RemoteError as error:
-            self._respond(key, request, Registered(error.status_hint))
+            self._respond(key, request, flow, Registered(error.status_hint))
             return
         self._waiting[ask.number] = _Waiting(key, request, ask)
         self._ask(ask)
@@ -139,7 +141,7 @@ class Registration:
         if answer.status == 200:
             self._core.proved(waiting.ask.flow.remote)
             self._note_flow(waiting, answer, now)
-        self._respond(waiting.key, waiting.request, answer, waiting.ask.path)
+        self._respond(waiting.key, waiting.request, waiting.ask.flow, answer, waiting.ask.path)
         self._core.settle()
 
     def flow_broken(self, flow: Flow, now: float) -> None:
@@ -174,7 +176,7 @@ class Registration:
         elif ask.remove_all or (ask.contacts and not answer.bindings):
             self.flows.unbind(ask.flow, ask.aor)
 
-    def _respond(self, key: Any, request: Request, answer: Registered, path: Sequence[str] = ()) -> None:
+    def _respond(self, key: Any, request: Request, flow: Flow, answer: Registered, path: Sequence[str] = ()) -> None:
         status = answer.status
         self.results[status] = self.results.get(status, 0) + 1
         response = response_to(request, status, answer.reason, self._core.tag())
@@ -182,7 +184,8 @@ class Registration:
         if status == 200:
             self._list_bindings(headers, answer, path)
         elif status == 401:
-            for value in self._gate.challenge(self._core.wall_s, request.first("User-Agent") or "", stale=answer.stale):
+            source, agent = self._gate.nonce_source(flow), request.first("User-Agent") or ""
+            for value in self._gate.challenge(self._core.wall_s, source, agent, stale=answer.stale):
                 headers.append("WWW-Authenticate", value)
         elif status == 423:
             headers.append("Min-Expires", str(answer.min_expires_s))
@@ -236,6 +239,7 @@ class Registration:
             call_id=request.call_id,
             cseq=request.cseq_number,
             flow=flow,
+            nonce_source=self._gate.nonce_source(flow),
             path=path,
             user_agent=(request.first("User-Agent") or "")[:128],
             authorization=self._gate.credentials(request, "Authorization"),

@@ -11,7 +11,7 @@ from pbx_runtime.address import Listen
 from pbx_runtime.settings import CommaList, ServiceSettings
 from pbx_signaling.call.header_policy import HeaderPolicy
 from pbx_signaling.call.trust import Trust
-from pbx_sip.auth.digest import HASHES, STRONGEST_FIRST
+from pbx_sip.auth.digest import HASHES, QOPS, STRONGEST_FIRST
 
 
 def _listens(value: object) -> object:
@@ -69,6 +69,16 @@ class SignalingSettings(ServiceSettings):
     relays: CommaList = ()
     """gRPC addresses of relays; empty: found by their leases."""
     calls_max: int = Field(default=20_000, gt=0)
+    account_calls: int = Field(default=10, ge=0)
+    """Calls that an account without a limit of its own makes at once; 0: no limit. Beyond: 486."""
+    account_calls_per_s: float = Field(default=30.0, ge=0)
+    """Calls and messages of one account per second, three times as many at once; 0: no limit. Beyond: 503."""
+    source_calls: int = Field(default=1_000, ge=0)
+    """Calls of one address (IPv6: one /64) at once; peers of `sip_trusted` excepted; 0: no limit. Beyond: 486."""
+    source_calls_per_s: float = Field(default=300.0, ge=0)
+    """Calls and messages of one address per second; the same exception; 0: no limit. Beyond: 503."""
+    callee_ringing: int = Field(default=30, ge=0)
+    """Calls that ring at one account at once; 0: no limit. Beyond: 486."""
     calls_per_s: float = Field(default=2_500.0, ge=0)
     """Call attempts with credentials taken per second; 0: no limit. Beyond: 503."""
     source_requests_per_s: float = Field(default=200.0, ge=0)
@@ -76,10 +86,12 @@ class SignalingSettings(ServiceSettings):
     address); 0: no limit."""
     source_burst: float = Field(default=2_000.0, ge=1)
     """How many of them at once."""
+    dialog_requests_per_s: float = Field(default=20.0, ge=0)
+    """Requests inside one dialog per second, five times as many at once; 0: no limit. Beyond: 503."""
     digest_algorithms: CommaList = STRONGEST_FIRST
     """Offered in challenges, in this order: `SHA-512-256`, `SHA-256`, `MD5`."""
     digest_qop: CommaList = ("auth",)
-    """Offered in challenges: `auth`, `auth-int`."""
+    """Offered in challenges: `auth`, `auth-int`. `none`: credentials without any are taken too."""
     sip_headers: CommaList = ()
     """Which header fields cross from one leg to the other: `Name=pass`, `strip` or `rewrite`; `X-*`, `*` for many."""
     sip_trusted: CommaList = ()
@@ -107,8 +119,8 @@ class SignalingSettings(ServiceSettings):
         self._complete_tls()
         if not self.digest_algorithms or not HASHES.keys() >= set(self.digest_algorithms):
             raise ValueError(f"PBX_DIGEST_ALGORITHMS: some of {', '.join(HASHES)}")
-        if not self.digest_qop or not {"auth", "auth-int"} >= set(self.digest_qop):
-            raise ValueError("PBX_DIGEST_QOP: auth, auth-int or both")
+        if not set(self.digest_qop) - {"none"} or not set(QOPS) >= set(self.digest_qop):
+            raise ValueError("PBX_DIGEST_QOP: auth, auth-int or both, and none where phones cannot do either")
         self._check_rules()
         if self.authenticate and self.nonce_key is None:
             raise ValueError("PBX_NONCE_KEY is needed: 32 random octets in hex, the same for registrar and signaling")

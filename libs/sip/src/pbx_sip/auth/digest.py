@@ -13,6 +13,8 @@ from pbx_sip.errors import ParseError
 HASHES: Final = {"MD5": "md5", "SHA-256": "sha256", "SHA-512-256": "sha512_256"}
 """Algorithm tokens to the names of hashlib."""
 STRONGEST_FIRST: Final = ("SHA-512-256", "SHA-256", "MD5")
+QOPS: Final = ("auth", "auth-int", "none")
+"""Qualities of protection that may be offered; "none" is never written, it lets credentials without qop be taken."""
 MAX_CREDENTIALS: Final = 4_096
 """Characters of an Authorization value. Threat: work before anything is verified; real ones stay below 500."""
 

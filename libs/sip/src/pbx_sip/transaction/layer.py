@@ -66,11 +66,12 @@ RETRY_AFTER_S: Final = 5
 _NOBODY: Final = object()
 """Owner of our CANCELs: nobody wants to hear of them."""
 
-Admission = Callable[[Request, Flow], Response | None]
-"""Asked once about each request that belongs to no transaction, ACKs aside: what answers it without one, or None."""
+Admission = Callable[[Request, Flow], bytes | None]
+"""Asked once about each request that belongs to no transaction, ACKs aside: what answers it without one, as it is sent
+(empty: nothing does), or None where it is to have one."""
 
 
-def _admit(request: Request, flow: Flow) -> Response | None:
+def _admit(request: Request, flow: Flow) -> bytes | None:
     return None
 
 
@@ -253,7 +254,8 @@ class TransactionLayer:
         elif request.method == "CANCEL" and self._is_cancelled_by(request, key, flow):
             self._receive_cancel(key, request, flow)
         elif (answer := self._admit(request, flow)) is not None:
-            self.transmit(answer, flow)
+            if answer:
+                self._output.append(Transmit(answer, flow))
         elif request.method == "CANCEL":
             self._refuse(request, flow, 481)
         else:

@@ -676,6 +676,7 @@ class AuthenticateRequest(_message.Message):
     BODY_FIELD_NUMBER: _builtins.int
     AOR_FIELD_NUMBER: _builtins.int
     SOURCE_HOST_FIELD_NUMBER: _builtins.int
+    NONCE_SOURCE_FIELD_NUMBER: _builtins.int
     method: _builtins.str
     """Request method, for A2."""
     authorization: _builtins.str
@@ -686,6 +687,10 @@ class AuthenticateRequest(_message.Message):
     """Address-of-record that the request claims (From; for REGISTER: To) without a scheme."""
     source_host: _builtins.str
     """Source address, for the failure back-off."""
+    nonce_source: _builtins.str
+    """To whom the nonce must have been sent: the source's network, or the name that trusted proxies share. Unset where the
+    caller's release does not bind its nonces.
+    """
     def __init__(
         self,
         *,
@@ -694,12 +699,15 @@ class AuthenticateRequest(_message.Message):
         body: _builtins.bytes = ...,
         aor: _builtins.str = ...,
         source_host: _builtins.str = ...,
+        nonce_source: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_nonce_source", b"_nonce_source", "nonce_source", b"nonce_source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aor", b"aor", "authorization", b"authorization", "body", b"body", "method", b"method", "source_host", b"source_host"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_nonce_source", b"_nonce_source", "aor", b"aor", "authorization", b"authorization", "body", b"body", "method", b"method", "nonce_source", b"nonce_source", "source_host", b"source_host"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__nonce_source: _TypeAlias = _typing.Literal["nonce_source"]  # noqa: Y015
+    _WhichOneofArgType__nonce_source: _TypeAlias = _typing.Literal["_nonce_source", b"_nonce_source"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nonce_source) -> _WhichOneofReturnType__nonce_source | None: ...
 
 Global___AuthenticateRequest: _TypeAlias = AuthenticateRequest  # noqa: Y015
 
@@ -713,6 +721,7 @@ class AuthenticateResponse(_message.Message):
     USER_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     RETRY_AFTER_S_FIELD_NUMBER: _builtins.int
+    CALLS_MAX_FIELD_NUMBER: _builtins.int
     verdict: Global___Verdict.ValueType
     """The verdict."""
     user: _builtins.str
@@ -721,6 +730,8 @@ class AuthenticateResponse(_message.Message):
     """The account's display name, where accepted and set."""
     retry_after_s: _builtins.int
     """When the source may try again, in seconds, for THROTTLED."""
+    calls_max: _builtins.int
+    """Calls that the account may have at once, where accepted; 0: as many as accounts without a limit of their own."""
     def __init__(
         self,
         *,
@@ -728,10 +739,11 @@ class AuthenticateResponse(_message.Message):
         user: _builtins.str = ...,
         display_name: _builtins.str = ...,
         retry_after_s: _builtins.int = ...,
+        calls_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "retry_after_s", b"retry_after_s", "user", b"user", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls_max", b"calls_max", "display_name", b"display_name", "retry_after_s", b"retry_after_s", "user", b"user", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -855,6 +867,7 @@ class Account(_message.Message):
     DOMAIN_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     CREATED_AT_MS_FIELD_NUMBER: _builtins.int
+    CALLS_MAX_FIELD_NUMBER: _builtins.int
     user: _builtins.str
     """User part of the address-of-record."""
     domain: _builtins.str
@@ -863,6 +876,8 @@ class Account(_message.Message):
     """Display name; may be empty."""
     created_at_ms: _builtins.int
     """When it was created: milliseconds since the Unix epoch."""
+    calls_max: _builtins.int
+    """Calls that it may make at once; 0: what signaling's PBX_ACCOUNT_CALLS says."""
     def __init__(
         self,
         *,
@@ -870,10 +885,11 @@ class Account(_message.Message):
         domain: _builtins.str = ...,
         display_name: _builtins.str = ...,
         created_at_ms: _builtins.int = ...,
+        calls_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_ms", b"created_at_ms", "display_name", b"display_name", "domain", b"domain", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls_max", b"calls_max", "created_at_ms", b"created_at_ms", "display_name", b"display_name", "domain", b"domain", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -889,6 +905,7 @@ class PutAccountRequest(_message.Message):
     DOMAIN_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     PASSWORD_FIELD_NUMBER: _builtins.int
+    CALLS_MAX_FIELD_NUMBER: _builtins.int
     user: _builtins.str
     """User part of the address-of-record."""
     domain: _builtins.str
@@ -897,6 +914,8 @@ class PutAccountRequest(_message.Message):
     """Display name; may be empty."""
     password: _builtins.str
     """The password, kept only as its HA1 per algorithm. Never logged."""
+    calls_max: _builtins.int
+    """Calls that it may make at once; 0: what signaling's PBX_ACCOUNT_CALLS says; unset: as before, 0 for a new account."""
     def __init__(
         self,
         *,
@@ -904,12 +923,15 @@ class PutAccountRequest(_message.Message):
         domain: _builtins.str = ...,
         display_name: _builtins.str = ...,
         password: _builtins.str = ...,
+        calls_max: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_calls_max", b"_calls_max", "calls_max", b"calls_max"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "domain", b"domain", "password", b"password", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_calls_max", b"_calls_max", "calls_max", b"calls_max", "display_name", b"display_name", "domain", b"domain", "password", b"password", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__calls_max: _TypeAlias = _typing.Literal["calls_max"]  # noqa: Y015
+    _WhichOneofArgType__calls_max: _TypeAlias = _typing.Literal["_calls_max", b"_calls_max"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__calls_max) -> _WhichOneofReturnType__calls_max | None: ...
 
 Global___PutAccountRequest: _TypeAlias = PutAccountRequest  # noqa: Y015
 
@@ -940,6 +962,71 @@ class PutAccountResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PutAccountResponse: _TypeAlias = PutAccountResponse  # noqa: Y015
+
+@_typing.final
+class UpdateAccountRequest(_message.Message):
+    """What to change of an account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    CALLS_MAX_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """User part."""
+    domain: _builtins.str
+    """Domain; empty for the registrar's own."""
+    display_name: _builtins.str
+    """The new display name; unset: as before."""
+    calls_max: _builtins.int
+    """Calls that it may make at once; 0: what signaling's PBX_ACCOUNT_CALLS says; unset: as before."""
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        domain: _builtins.str = ...,
+        display_name: _builtins.str | None = ...,
+        calls_max: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_calls_max", b"_calls_max", "_display_name", b"_display_name", "calls_max", b"calls_max", "display_name", b"display_name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_calls_max", b"_calls_max", "_display_name", b"_display_name", "calls_max", b"calls_max", "display_name", b"display_name", "domain", b"domain", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__calls_max: _TypeAlias = _typing.Literal["calls_max"]  # noqa: Y015
+    _WhichOneofArgType__calls_max: _TypeAlias = _typing.Literal["_calls_max", b"_calls_max"]  # noqa: Y015
+    _WhichOneofReturnType__display_name: _TypeAlias = _typing.Literal["display_name"]  # noqa: Y015
+    _WhichOneofArgType__display_name: _TypeAlias = _typing.Literal["_display_name", b"_display_name"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__calls_max) -> _WhichOneofReturnType__calls_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__display_name) -> _WhichOneofReturnType__display_name | None: ...
+
+Global___UpdateAccountRequest: _TypeAlias = UpdateAccountRequest  # noqa: Y015
+
+@_typing.final
+class UpdateAccountResponse(_message.Message):
+    """The account as stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def account(self) -> Global___Account:
+        """The account."""
+
+    def __init__(
+        self,
+        *,
+        account: Global___Account | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateAccountResponse: _TypeAlias = UpdateAccountResponse  # noqa: Y015
 
 @_typing.final
 class DeleteAccountRequest(_message.Message):

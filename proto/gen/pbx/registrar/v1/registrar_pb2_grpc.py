@@ -381,6 +381,11 @@ class AccountServiceStub:
                 request_serializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.PutAccountRequest.SerializeToString,
                 response_deserializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.PutAccountResponse.FromString,
                 _registered_method=True)
+        self.UpdateAccount = channel.unary_unary(
+                '/pbx.registrar.v1.AccountService/UpdateAccount',
+                request_serializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.UpdateAccountRequest.SerializeToString,
+                response_deserializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.UpdateAccountResponse.FromString,
+                _registered_method=True)
         self.DeleteAccount = channel.unary_unary(
                 '/pbx.registrar.v1.AccountService/DeleteAccount',
                 request_serializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.DeleteAccountRequest.SerializeToString,
@@ -399,6 +404,13 @@ class AccountServiceServicer:
 
     def PutAccount(self, request, context):
         """Creates an account, or replaces the credentials and display name of an existing one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateAccount(self, request, context):
+        """Changes what is set of an existing account; its credentials stay. NOT_FOUND where there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -425,6 +437,11 @@ def add_AccountServiceServicer_to_server(servicer, server):
                     servicer.PutAccount,
                     request_deserializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.PutAccountRequest.FromString,
                     response_serializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.PutAccountResponse.SerializeToString,
+            ),
+            'UpdateAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateAccount,
+                    request_deserializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.UpdateAccountRequest.FromString,
+                    response_serializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.UpdateAccountResponse.SerializeToString,
             ),
             'DeleteAccount': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteAccount,
@@ -465,6 +482,33 @@ class AccountService:
             '/pbx.registrar.v1.AccountService/PutAccount',
             pbx_dot_registrar_dot_v1_dot_registrar__pb2.PutAccountRequest.SerializeToString,
             pbx_dot_registrar_dot_v1_dot_registrar__pb2.PutAccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pbx.registrar.v1.AccountService/UpdateAccount',
+            pbx_dot_registrar_dot_v1_dot_registrar__pb2.UpdateAccountRequest.SerializeToString,
+            pbx_dot_registrar_dot_v1_dot_registrar__pb2.UpdateAccountResponse.FromString,
             options,
             channel_credentials,
             insecure,

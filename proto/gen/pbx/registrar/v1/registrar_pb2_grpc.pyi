@@ -144,6 +144,8 @@ class AccountServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AccountServiceAsyncStub: ...
     PutAccount: _grpc.UnaryUnaryMultiCallable[_registrar_pb2.PutAccountRequest, _registrar_pb2.PutAccountResponse]
     """Creates an account, or replaces the credentials and display name of an existing one."""
+    UpdateAccount: _grpc.UnaryUnaryMultiCallable[_registrar_pb2.UpdateAccountRequest, _registrar_pb2.UpdateAccountResponse]
+    """Changes what is set of an existing account; its credentials stay. NOT_FOUND where there is none."""
     DeleteAccount: _grpc.UnaryUnaryMultiCallable[_registrar_pb2.DeleteAccountRequest, _registrar_pb2.DeleteAccountResponse]
     """Removes an account and its bindings."""
     ListAccounts: _grpc.UnaryUnaryMultiCallable[_registrar_pb2.ListAccountsRequest, _registrar_pb2.ListAccountsResponse]
@@ -156,6 +158,8 @@ class AccountServiceAsyncStub(AccountServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     PutAccount: _aio.UnaryUnaryMultiCallable[_registrar_pb2.PutAccountRequest, _registrar_pb2.PutAccountResponse]  # type: ignore[assignment]
     """Creates an account, or replaces the credentials and display name of an existing one."""
+    UpdateAccount: _aio.UnaryUnaryMultiCallable[_registrar_pb2.UpdateAccountRequest, _registrar_pb2.UpdateAccountResponse]  # type: ignore[assignment]
+    """Changes what is set of an existing account; its credentials stay. NOT_FOUND where there is none."""
     DeleteAccount: _aio.UnaryUnaryMultiCallable[_registrar_pb2.DeleteAccountRequest, _registrar_pb2.DeleteAccountResponse]  # type: ignore[assignment]
     """Removes an account and its bindings."""
     ListAccounts: _aio.UnaryUnaryMultiCallable[_registrar_pb2.ListAccountsRequest, _registrar_pb2.ListAccountsResponse]  # type: ignore[assignment]
@@ -171,6 +175,14 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registrar_pb2.PutAccountResponse, _abc.Awaitable[_registrar_pb2.PutAccountResponse]]:
         """Creates an account, or replaces the credentials and display name of an existing one."""
+
+    @_abc_1.abstractmethod
+    def UpdateAccount(
+        self,
+        request: _registrar_pb2.UpdateAccountRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registrar_pb2.UpdateAccountResponse, _abc.Awaitable[_registrar_pb2.UpdateAccountResponse]]:
+        """Changes what is set of an existing account; its credentials stay. NOT_FOUND where there is none."""
 
     @_abc_1.abstractmethod
     def DeleteAccount(

@@ -1,4 +1,4 @@
-"""`sip-pbx account add|list|remove|passwd`: the registrar's AccountService. Passwords never stand in argv."""
+"""`sip-pbx account add|set|list|remove|passwd`: the registrar's AccountService. Passwords never stand in argv."""
 
 from __future__ import annotations
 
@@ -19,14 +19,24 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Accounts: who may register and call.", no_args_is_help=True, rich_markup_mode=None)
 
+
+def _limit(calls_max: object) -> str:
+    """A limit of calls as people read it."""
+    return str(calls_max) if calls_max else "default"
+
+
 _COLUMNS = (
     Column("USER", "user"),
     Column("DOMAIN", "domain"),
     Column("NAME", "display_name"),
+    Column("CALLS", "calls_max", _limit),
     Column("CREATED", "created_at_ms", when),
 )
 UserArgument = Annotated[str, typer.Argument(help="User part of the address.")]
 DomainOption = Annotated[str, typer.Option(help="Domain; default: the registrar's own.")]
+CallsOption = Annotated[
+    int | None, typer.Option(min=0, max=1_000_000, help="Calls that it may make at once; 0: PBX_ACCOUNT_CALLS, 10.")
+]
 StdinOption = Annotated[bool, typer.Option("--password-stdin", help="Read the password from stdin.")]
 
 
@@ -35,6 +45,7 @@ def add(
     user: UserArgument,
     name: Annotated[str, typer.Option(help="Display name.")] = "",
     domain: DomainOption = "",
+    calls: CallsOption = None,
     password_stdin: StdinOption = False,
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
@@ -42,9 +53,25 @@ def add(
     """Create an account. Without --password-stdin a password is made and shown once."""
     _check(user, domain)
     password = _read_password() if password_stdin else new_password()
-    row = _registrar(data).put(user, domain, name, password)
+    row = _registrar(data).put(user, domain, name, password, calls_max=calls)
     remember_password(data, user, password)
     show_one(row if password_stdin else row | {"password": password}, as_json=json)
+
+
+@app.command("set")
+def set_(
+    user: UserArgument,
+    calls: CallsOption = None,
+    name: Annotated[str | None, typer.Option(help="Display name.")] = None,
+    domain: DomainOption = "",
+    data: DataOption = DEFAULT_DATA,
+    json: JsonOption = False,
+) -> None:
+    """Change an account's limit of calls or its display name; calls that there are go on."""
+    _check(user, domain)
+    if calls is None and name is None:
+        raise CliError("nothing to set: --calls or --name", EXIT_USAGE)
+    show_one(_registrar(data).change(user, domain, name=name, calls_max=calls), as_json=json)
 
 
 @app.command()

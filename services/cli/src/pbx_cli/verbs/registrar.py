@@ -19,9 +19,11 @@ class Registrar:
     def __init__(self, address: str) -> None:
         self._address = address
 
-    def put(self, user: str, domain: str, name: str, password: str) -> dict[str, Any]:
-        """Create an account or replace it; the row, with `created`."""
-        request = registrar_pb2.PutAccountRequest(user=user, domain=domain, display_name=name, password=password)
+    def put(self, user: str, domain: str, name: str, password: str, *, calls_max: int | None = None) -> dict[str, Any]:
+        """Create an account or replace it; the row, with `created`. None: an existing one keeps its limit."""
+        request = registrar_pb2.PutAccountRequest(
+            user=user, domain=domain, display_name=name, password=password, calls_max=calls_max
+        )
 
         async def ask(channel: Channel) -> registrar_pb2.PutAccountResponse:
             stub = registrar_pb2_grpc.AccountServiceStub(channel)
@@ -30,6 +32,17 @@ class Registrar:
 
         answer = grpc.call(self._address, "registrar", ask)
         return _row(answer.account) | {"created": answer.created}
+
+    def change(self, user: str, domain: str, *, name: str | None, calls_max: int | None) -> dict[str, Any]:
+        """Change what is not None of an account; the row."""
+        request = registrar_pb2.UpdateAccountRequest(user=user, domain=domain, display_name=name, calls_max=calls_max)
+
+        async def ask(channel: Channel) -> registrar_pb2.UpdateAccountResponse:
+            stub = registrar_pb2_grpc.AccountServiceStub(channel)
+            answer: registrar_pb2.UpdateAccountResponse = await stub.UpdateAccount(request, timeout=UNARY_DEADLINE_S)
+            return answer
+
+        return _row(grpc.call(self._address, "registrar", ask).account)
 
     def delete(self, user: str, domain: str) -> bool:
         """Remove an account and its bindings; whether it was there."""
@@ -65,4 +78,5 @@ def _row(account: registrar_pb2.Account) -> dict[str, Any]:
         "domain": account.domain,
         "display_name": account.display_name,
         "created_at_ms": account.created_at_ms,
+        "calls_max": account.calls_max,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 from pbx.registrar.v1 import registrar_pb2 as pb
@@ -9,16 +10,20 @@ from pbx.registrar.v1 import registrar_pb2_grpc
 from pbx_registrar.answer import answer
 from pbx_registrar.api.convert import account_message
 from pbx_registrar.api.grpc import page_size
-from pbx_registrar.credentials import Account, canonical_aor, new_account
+from pbx_registrar.credentials import Account, canonical_aor, check_calls_max, check_display_name, new_account
 from pbx_registrar.observe import Observer
 from pbx_registrar.register import Registrar
+from pbx_runtime.errors import NotFound
 
 
 class AccountStore(Protocol):
     """Where accounts are kept."""
 
-    async def put(self, account: Account) -> tuple[Account, bool]:
+    async def put(self, account: Account, *, keep_calls_max: bool = False) -> tuple[Account, bool]:
         """Create or replace."""
+
+    async def change(self, aor: str, display_name: str | None, calls_max: int | None) -> Account | None:
+        """Change what is not None."""
 
     async def delete(self, aor: str) -> bool:
         """Remove."""
@@ -51,10 +56,26 @@ class AccountServicer(registrar_pb2_grpc.AccountServiceServicer):
         domain = request.domain or self._domain
         now_ms = self._registrar.clock.epoch_ms()
         asked = new_account(request.user, domain, request.display_name, request.password, now_ms)
-        account, created = await self._store.put(asked)
+        check_calls_max(request.calls_max)
+        asked = replace(asked, calls_max=request.calls_max)
+        account, created = await self._store.put(asked, keep_calls_max=not request.HasField("calls_max"))
         self._announce(account.aor)
         self._observer.account_put(account.aor, created)
         return pb.PutAccountResponse(account=account_message(account), created=created)
+
+    async def UpdateAccount(self, request: pb.UpdateAccountRequest, context: Any) -> pb.UpdateAccountResponse:
+        """See the contract."""
+        aor = canonical_aor(request.user, request.domain or self._domain)
+        display_name = request.display_name if request.HasField("display_name") else None
+        calls_max = request.calls_max if request.HasField("calls_max") else None
+        check_display_name(display_name or "")
+        check_calls_max(calls_max or 0)
+        account = await self._store.change(aor, display_name, calls_max)
+        if account is None:
+            raise NotFound("no such account")
+        self._announce(aor)
+        self._observer.account_put(aor, created=False)
+        return pb.UpdateAccountResponse(account=account_message(account))
 
     async def DeleteAccount(self, request: pb.DeleteAccountRequest, context: Any) -> pb.DeleteAccountResponse:
         """See the contract. Bindings go even where the account is gone already: a second try completes the first."""

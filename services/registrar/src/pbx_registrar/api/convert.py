@@ -48,7 +48,8 @@ def _contact(message: pb.Contact) -> Contact:
 
 def attempt_of(request: pb.AuthenticateRequest) -> Attempt:
     """The digest response."""
-    return Attempt(request.method, request.authorization, request.body, request.aor, request.source_host)
+    nonce_source = request.nonce_source if request.HasField("nonce_source") else None
+    return Attempt(request.method, request.authorization, request.body, request.aor, request.source_host, nonce_source)
 
 
 def register_response(reply: Reply) -> pb.RegisterResponse:
@@ -70,7 +71,9 @@ def authenticate_response(judgement: Judgement) -> pb.AuthenticateResponse:
     account = judgement.account
     if judgement.verdict is not Verdict.ACCEPTED or account is None:
         return pb.AuthenticateResponse(verdict=verdict, retry_after_s=judgement.retry_after_s)
-    return pb.AuthenticateResponse(verdict=verdict, user=account.user, display_name=account.display_name)
+    return pb.AuthenticateResponse(
+        verdict=verdict, user=account.user, display_name=account.display_name, calls_max=account.calls_max
+    )
 
 
 def account_message(account: Account) -> pb.Account:
@@ -80,6 +83,7 @@ def account_message(account: Account) -> pb.Account:
         domain=account.domain,
         display_name=account.display_name,
         created_at_ms=account.created_at_ms,
+        calls_max=account.calls_max,
     )
 
 

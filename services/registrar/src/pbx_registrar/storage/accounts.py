@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -74,25 +75,38 @@ class SqlAccounts:
                 found.update({account.aor: account for account in map(_account, rows)})
         return found
 
-    async def put(self, account: Account) -> tuple[Account, bool]:
-        """Create or replace; answers the account as stored, and whether it is new. Raises Unavailable."""
-        try:
-            return await self._put(account)
-        except IntegrityError:
-            return await self._put(account)  # another replica created it in between: now it is there to replace
+    async def put(self, account: Account, *, keep_calls_max: bool = False) -> tuple[Account, bool]:
+        """Create or replace; answers the account as stored, and whether it is new. Raises Unavailable.
 
-    async def _put(self, account: Account) -> tuple[Account, bool]:
-        values = _values(account)
+        `keep_calls_max`: an existing account keeps its limit of calls.
+        """
+        try:
+            return await self._put(account, keep_calls_max)
+        except IntegrityError:
+            return await self._put(account, keep_calls_max)  # another replica created it in between
+
+    async def _put(self, account: Account, keep_calls_max: bool) -> tuple[Account, bool]:
         async with self._begin() as connection:
             this = _identity == identity_of(account.aor)
-            query = sa.select(accounts.c.created_at_ms).where(this)
-            created_at_ms = (await connection.execute(query)).scalar_one_or_none()
-            if created_at_ms is None:
-                await connection.execute(accounts.insert().values(**values))
+            before = (await connection.execute(sa.select(accounts).where(this))).one_or_none()
+            if before is None:
+                await connection.execute(accounts.insert().values(**_values(account)))
                 return account, True
-            values["created_at_ms"] = created_at_ms
-            await connection.execute(accounts.update().where(this).values(**values))
-        return Account(account.user, account.domain, account.display_name, created_at_ms, account.ha1), False
+            calls_max = before.calls_max if keep_calls_max else account.calls_max
+            stored = replace(account, created_at_ms=before.created_at_ms, calls_max=calls_max)
+            await connection.execute(accounts.update().where(this).values(**_values(stored)))
+        return stored, False
+
+    async def change(self, aor: str, display_name: str | None, calls_max: int | None) -> Account | None:
+        """Change what is not None; answers the account as stored, None where there is none. Raises Unavailable."""
+        this = _identity == identity_of(aor)
+        values = {"display_name": display_name, "calls_max": calls_max}
+        changed = {name: value for name, value in values.items() if value is not None}
+        async with self._begin() as connection:
+            if changed:
+                await connection.execute(accounts.update().where(this).values(**changed))
+            row = (await connection.execute(sa.select(accounts).where(this))).one_or_none()
+        return None if row is None else _account(row)
 
     async def delete(self, aor: str) -> bool:
         """Remove; answers whether it was there. Raises Unavailable."""
@@ -157,9 +171,10 @@ def _values(account: Account) -> dict[str, Any]:
         "ha1_md5": account.ha1["MD5"],
         "ha1_sha256": account.ha1["SHA-256"],
         "ha1_sha512_256": account.ha1["SHA-512-256"],
+        "calls_max": account.calls_max,
     }
 
 
 def _account(row: Any) -> Account:
     hashed = {"MD5": row.ha1_md5, "SHA-256": row.ha1_sha256, "SHA-512-256": row.ha1_sha512_256}
-    return Account(row.user, row.domain, row.display_name, row.created_at_ms, hashed)
+    return Account(row.user, row.domain, row.display_name, row.created_at_ms, hashed, row.calls_max)

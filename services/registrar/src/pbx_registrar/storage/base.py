@@ -66,25 +66,13 @@ class BindingStore(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """A digest response that is right: what may make it worthless all the same."""
+    """A digest response that is right: its nonce's count, which it uses up."""
 
-    source: str
-    account: str
-    nonce: str = ""
-    """Names the nonce's count that is used up with it; empty where the nonce is too old anyway."""
-    lifetime_ms: int = 0
+    nonce: str
+    """Names the nonce and its count; bounded in length."""
+    lifetime_ms: int
     """How long it must be remembered."""
     now_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """What the ledger says to a right digest response."""
-
-    fresh: bool
-    """False where the nonce's count was used before, or none was named."""
-    blocked_ms: int = 0
-    """How long this source or account must still wait; 0 where it need not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +101,8 @@ class Refusals:
 class AuthLedger(Protocol):
     """What all replicas know together of nonces that were used and of failures."""
 
-    def admit(self, proof: Proof, done: Done[Admission]) -> None:
-        """Use up a nonce's count."""
+    def admit(self, proof: Proof, done: Done[bool]) -> None:
+        """Use up a nonce's count; answers False where it was used before. Failures of nobody stand in its way."""
 
     def fail(self, failure: Failure, done: Done[int]) -> None:
         """Count a failure. Answers how long the source must wait, in milliseconds: more than 0 where it was blocked."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pbx_registrar.storage.base import Admission, Done, Failure, Proof, Refusals
+from pbx_registrar.storage.base import Done, Failure, Proof, Refusals
 from pbx_registrar.throttle import DRAWERS, REPORT_MS, SOURCES_MAX
 from pbx_runtime.errors import ServiceError
 
@@ -26,19 +26,15 @@ class MemoryLedger:
     _waits: dict[str, int] = field(default_factory=dict)
     _refused: dict[str, tuple[int, Refusals]] = field(default_factory=dict)
 
-    def admit(self, proof: Proof, done: Done[Admission]) -> None:
+    def admit(self, proof: Proof, done: Done[bool]) -> None:
         """See `AuthLedger`."""
         if self.error is not None:
             done(None, self.error)
             return
-        wait_ms = self._wait(_names(proof.source, proof.account), proof.now_ms)
-        if wait_ms > 0:
-            done(Admission(False, wait_ms), None)
-            return
-        fresh = bool(proof.nonce) and self._used.get(proof.nonce, 0) <= proof.now_ms
+        fresh = self._used.get(proof.nonce, 0) <= proof.now_ms
         if fresh:
             self._used[proof.nonce] = proof.now_ms + proof.lifetime_ms
-        done(Admission(fresh), None)
+        done(fresh, None)
 
     def fail(self, failure: Failure, done: Done[int]) -> None:
         """See `AuthLedger`."""

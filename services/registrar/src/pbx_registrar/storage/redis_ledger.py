@@ -1,17 +1,20 @@
 """The authentication ledger in Redis: nonces used, failures counted, refusals to be told. Shared by all replicas.
 
 reg:n:<nonce's count>        used; lives as long as the nonce
-reg:f:{p,s,a}:<drawer>       failures in the window (pair of source and account, source, account)
-reg:w:{p,s,a}:<drawer>       until when to wait, Unix milliseconds
+reg:f:{p,s,a}:<digest>       failures in the window (pair of source and account, source, account)
+reg:w:{p,s,a}:<digest>       until when to wait, Unix milliseconds
 reg:r:<source>               hash: failures that were not told yet
 reg:refused                  sorted set: sources by when they are to be told
+
+Names that a peer wrote (users, accounts) stand in no key: a keyed digest of 32 digits does, however long they were.
 """
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Final
 
-from pbx_registrar.storage.base import Admission, Done, Failure, Proof, Refusals
+from pbx_registrar.storage.base import Done, Failure, Proof, Refusals
 from pbx_registrar.storage.redis import OUTBOX_KEY, TIMEOUT_S
 from pbx_registrar.throttle import DRAWERS, REPORT_MS, SOURCES_MAX
 from pbx_runtime.errors import ServiceError
@@ -19,21 +22,9 @@ from pbx_runtime.redis_pipe import PipelinedRedis
 from pbx_runtime.redis_script import Script
 
 REFUSED_KEY: Final = "reg:refused"
+DIGEST_OCTETS: Final = 16
 REFUSALS_TTL_MS: Final = 3_600_000
 """Untold failures outlive a registrar that is away for a while."""
-
-ADMIT: Final = Script("""
-local blocked = redis.call('MGET', KEYS[2], KEYS[3], KEYS[4], KEYS[5])
-local wait = math.max(tonumber(blocked[1] or 0), tonumber(blocked[2] or 0))
-if blocked[4] then wait = math.max(wait, tonumber(blocked[3] or 0)) end
-wait = wait - tonumber(ARGV[2])
-if wait > 0 then return wait end
-if tonumber(ARGV[1]) <= 0 then return -1 end
-if redis.call('SET', KEYS[1], '', 'NX', 'PX', ARGV[1]) then return 0 end
-return -1
-""")
-"""KEYS: nonce, waits of pair, source, account, failures of the pair. ARGV: lifetime, now. Answers the wait in ms; 0: go
-on; -1: the nonce cannot be used (again)."""
 
 FAIL: Final = Script("""
 local now = tonumber(ARGV[1])
@@ -80,38 +71,39 @@ return 1
 class RedisLedger:
     """`AuthLedger` over the pipelined connection."""
 
-    def __init__(self, redis: PipelinedRedis) -> None:
+    def __init__(self, redis: PipelinedRedis, key: bytes) -> None:
+        """`key`: a secret that all replicas share, so that a key's digest does not tell whose it is."""
         self._redis = redis
-        for script in (ADMIT, FAIL, REPORT):
+        self._key = key
+        for script in (FAIL, REPORT):
             redis.register(script)
         self._drawers = [figure for d in DRAWERS for figure in (d.free, d.window_ms, d.first_ms, d.most_ms)]
 
-    def admit(self, proof: Proof, done: Done[Admission]) -> None:
+    def admit(self, proof: Proof, done: Done[bool]) -> None:
         """See `AuthLedger`."""
 
         def answer(reply: Any, error: ServiceError | None) -> None:
-            if error is not None:
-                done(None, error)
-            else:
-                done(Admission(fresh=reply == 0, blocked_ms=max(reply, 0)), None)
+            done(None if error is not None else reply is not None, error)
 
-        pair = _pair(proof.source, proof.account)
-        keys = (
-            f"reg:n:{proof.nonce}",
-            f"reg:w:p:{pair}",
-            f"reg:w:s:{proof.source}",
-            f"reg:w:a:{proof.account}",
-            f"reg:f:p:{pair}",
+        self._redis.submit(
+            *("SET", f"reg:n:{proof.nonce}", "", "NX", "PX", proof.lifetime_ms), callback=answer, timeout_s=TIMEOUT_S
         )
-        lifetime_ms = proof.lifetime_ms if proof.nonce else 0
-        self._redis.evaluate(ADMIT, keys, (lifetime_ms, proof.now_ms), callback=answer, timeout_s=TIMEOUT_S)
 
     def fail(self, failure: Failure, done: Done[int]) -> None:
         """See `AuthLedger`."""
-        names = (f"p:{_pair(failure.source, failure.account)}", f"s:{failure.source}", f"a:{failure.account}")
+        source, account = failure.source, failure.account
+        names = (
+            f"p:{self._digest(f'{source} {account}')}",
+            f"s:{self._digest(source)}",
+            f"a:{self._digest(account)}",
+        )
         keys = [f"reg:{kind}:{name}" for kind in "fw" for name in names]
         args = (failure.now_ms, failure.source, failure.user, failure.method, REPORT_MS, SOURCES_MAX, REFUSALS_TTL_MS)
         self._redis.evaluate(FAIL, (*keys, REFUSED_KEY), (*args, *self._drawers), callback=done, timeout_s=TIMEOUT_S)
+
+    def _digest(self, name: str) -> str:
+        octets = name.encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(octets, digest_size=DIGEST_OCTETS, key=self._key).hexdigest()
 
     def unreported(self, now_ms: int, limit: int, done: Done[list[Refusals]]) -> None:
         """See `AuthLedger`."""
@@ -151,10 +143,6 @@ class RedisLedger:
         self._redis.evaluate(
             REPORT, keys, (refusals.count, refusals.source, event), callback=answer, timeout_s=TIMEOUT_S
         )
-
-
-def _pair(source: str, account: str) -> str:
-    return f"{source} {account}"
 
 
 def _refusals(source: str, fields: list[bytes | None]) -> Refusals:

@@ -16,4 +16,5 @@ accounts = sa.Table(
     sa.Column("ha1_md5", sa.String(32), nullable=False, comment="H(user:realm:password), hex"),
     sa.Column("ha1_sha256", sa.String(64), nullable=False),
     sa.Column("ha1_sha512_256", sa.String(64), nullable=False),
+    sa.Column("calls_max", sa.Integer, nullable=False, server_default="0", comment="calls at once; 0: the default"),
 )

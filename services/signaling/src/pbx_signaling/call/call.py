@@ -23,6 +23,7 @@ from pbx_signaling.call.cause import (
     Ending,
     Origin,
     Outcome,
+    ending_of_limit,
     ending_of_loss,
     ending_of_order,
     ending_of_refusal,
@@ -144,6 +145,15 @@ class Call:
             return
         self._do(c.Count())
         self._end(ending, now, c.Reject(signal.status, retry_after_s=signal.retry_after_s))
+
+    def _limited(self, signal: e.Limited, now: float) -> None:
+        """Beyond a limit; floods of such attempts are counted, not written down one by one."""
+        reject = c.Reject(signal.status, retry_after_s=signal.retry_after_s, warning=signal.warning)
+        if not self.initiated:
+            self._do(c.Count())
+        if self.state is State.ALLOCATING:
+            self.state = State.ROUTING  # no slot is under way: nothing to wait for
+        self._end(ending_of_limit(signal), now, reject)
 
     def _found(self, signal: e.Found, now: float) -> None:
         if not signal.known:
@@ -482,10 +492,12 @@ S, C = State, Call
 TABLE: Final[Mapping[tuple[State, type], Action]] = {
     (S.AUTHENTICATING, e.Authenticated): C._authenticated,
     (S.AUTHENTICATING, e.Refused): C._refused,
+    (S.AUTHENTICATING, e.Limited): C._limited,
     **{(S.AUTHENTICATING, kind): C._found_before for kind in (e.Found, e.LookupFailed)},
     (S.ROUTING, e.Found): C._found,
     (S.ROUTING, e.LookupFailed): C._no_service,
     (S.ALLOCATING, e.MediaReady): C._media_ready,
+    (S.ALLOCATING, e.Limited): C._limited,
     (S.ALLOCATING, e.MediaUnavailable): C._no_media,
     **{(state, e.ServiceFailed): C._no_service for state in SETUP},
     **{(state, e.Cancelled): C._cancelled for state in BEFORE_ANSWER},

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
-from pbx_signaling.call.events import LegLost, Rejected, Side
+from pbx_signaling.call.events import LegLost, Limited, Rejected, Side
 from pbx_sip.message.status import reason_of
 
 
@@ -133,6 +133,14 @@ def ending_of_rejection(rejected: Rejected) -> Ending:
 def ending_of_refusal(status: int) -> Ending:
     """What our own refusal of the caller's credentials means."""
     return Ending(Outcome.FORBIDDEN, Origin.LOCAL, status, "", Q850.get(status, 21), "authentication")
+
+
+def ending_of_limit(limited: Limited) -> Ending:
+    """What it means that a call would be one too many: for its caller, for its callee, or for a time (503)."""
+    outcome = Outcome.FAILED if limited.status == 503 else Outcome.FORBIDDEN
+    if limited.word == "callee_ringing":
+        outcome = Outcome.BUSY
+    return Ending(outcome, Origin.LOCAL, limited.status, "", Q850.get(limited.status, 21), limited.word)
 
 
 def ending_of_order(drain: bool, *, answered: bool) -> Ending:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pbx_signaling.call.asserted import UNCLAIMED, Claim
 from pbx_signaling.call.events import Deadline, Side
+from pbx_signaling.quota import Held
 
 if TYPE_CHECKING:
     from pbx_signaling.call.call import Call
@@ -32,6 +33,8 @@ class Attempt:
     """What the callee's leg gets."""
     source: HostPort
     """Where it came from."""
+    nonce_source: str = ""
+    """To whom its nonce must have been sent, and one for a challenge of it is."""
     claim: Claim = UNCLAIMED
     """What it says of its sender beside From."""
     body: bytes = b""
@@ -58,6 +61,8 @@ class Entry:
     performing: bool = False
     suppressed: bool = False
     """One of a flood of refused attempts: it leaves no events."""
+    held: Held = field(default_factory=Held)
+    """What it counts for in the limits of accounts and sources."""
     holding: int = 0
     """Steps whose events are being written."""
 

@@ -220,6 +220,8 @@ class Authenticated:
 
     user: str
     display_name: str
+    calls_max: int = 0
+    """Calls that its account may have at once; 0: what accounts without a limit of their own may."""
 
 
 @dataclass(slots=True)
@@ -229,6 +231,17 @@ class Refused:
     status: int
     stale: bool = False
     retry_after_s: int = 0
+
+
+@dataclass(slots=True)
+class Limited:
+    """The caller is who it says, and has or asks for more than it may."""
+
+    status: int
+    word: str
+    """For the CDR: which limit."""
+    retry_after_s: int = 0
+    warning: str = ""
 
 
 @dataclass(slots=True)
@@ -338,6 +351,7 @@ Signal = (
     | LegLost
     | Authenticated
     | Refused
+    | Limited
     | Found
     | MediaReady
     | MediaUnavailable

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pbx_signaling.call.commands import Confirm, Pass, Reply, Withdraw
     from pbx_signaling.call.entry import Entry
     from pbx_signaling.call.port import Key, SipPort
+    from pbx_signaling.sources import Bucket
     from pbx_sip.address import Flow
     from pbx_sip.message.message import Message
 
@@ -52,6 +53,7 @@ class Leg:
         "accepted",
         "answer",
         "asked",
+        "budget",
         "call_id",
         "confirming",
         "dialog",
@@ -78,6 +80,8 @@ class Leg:
         self.call_id = call_id
         self.first_hop = ""
         """The URI that led, or leads, to the peer before there is a dialog."""
+        self.budget: Bucket | None = None
+        """Of its dialog's requests, once there was one."""
         self.secure = False
         """Made by a SIPS URI: so is our Contact (RFC 3261 section 12.1.1)."""
         self.dialog: Dialog | None = None

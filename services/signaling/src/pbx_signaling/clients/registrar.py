@@ -80,6 +80,7 @@ class GrpcRegistrar:
                 body=attempt.body,
                 aor=utf8(attempt.claimed),
                 source_host=attempt.source.host,
+                nonce_source=attempt.nonce_source,
             )
         )
 
@@ -123,6 +124,7 @@ class GrpcRegistrar:
                     body=ask.body,
                     aor=utf8(ask.aor),
                     source_host=flow.remote.host,
+                    nonce_source=ask.nonce_source,
                 )
             )
 
@@ -160,7 +162,7 @@ def _verdict(result: pb.Result | None, error: ServiceError | None) -> Signal:
         return _failure(result, error)
     response = result.authenticate
     if response.verdict == pb.VERDICT_ACCEPTED:
-        return Authenticated(response.user, response.display_name)
+        return Authenticated(response.user, response.display_name, response.calls_max)
     if response.verdict == pb.VERDICT_THROTTLED:
         return Refused(403, retry_after_s=response.retry_after_s)
     return REFUSALS.get(response.verdict, Refused(403))
