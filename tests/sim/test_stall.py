@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pbx_signaling.quota import QuotaPolicy
 from pbx_signaling.waiting import AT_ONCE, PATIENCE_S, WAITING_MAX
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.message.message import Response
@@ -43,6 +44,7 @@ def statuses(bench: Bench, to: HostPort = ALICE) -> list[int]:
 
 def stalled() -> Bench:
     bench = Bench()
+    bench.core.quotas.policy = QuotaPolicy(callee_ringing=0)  # all of them call one phone
     journal(bench, False)
     return bench
 
