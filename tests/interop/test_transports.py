@@ -261,3 +261,47 @@ def test_a_large_request_goes_by_tcp(product: Product, pair: Pair) -> None:
         caller.ack(dialog, caller.expect(486))
         callee.expect("ACK")
     pair.released()
+
+
+class Listening:
+    """A phone's own port for connections: what it registers, and takes calls on."""
+
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self.socket = socket.create_server((host, 0))
+        self.host, self.port = self.socket.getsockname()
+
+    def take(self, phone: TcpPhone) -> None:
+        """The next connection becomes the phone's."""
+        self.socket.settimeout(5)
+        phone.socket.close()
+        phone.socket, _ = self.socket.accept()
+        phone.host, phone.port = self.host, self.port
+
+
+def test_a_phone_that_closed_its_connection_is_called_at_its_contact(product: Product, pair: Pair) -> None:
+    with product.phone(pair.caller) as caller, product.phone_on("tcp", pair.callee) as callee:
+        listening = Listening()
+        contact = f"<sip:{callee.user}@{listening.host}:{listening.port};transport=tcp>"
+        assert callee.register(contacts=(contact,)).status == 200
+        callee.socket.close()
+        assert caller.ask("OPTIONS", f"sip:{caller.domain}", caller.user, []).status == 200
+        assert pair.contacts(pair.callee) == [contact.strip("<>")]
+        dialog = caller.dial(callee.user)
+        assert isinstance(callee, TcpPhone)
+        listening.take(callee)
+        invite = callee.expect("INVITE")
+        theirs = callee.answer(invite)
+        callee.reply(invite, 200, "OK", dialog=theirs, body=audio_sdp(41_000))
+        caller.ack(dialog, caller.expect(200))
+        callee.expect("ACK")
+        callee.socket.close()  # and again within the call
+        assert caller.ask("OPTIONS", f"sip:{caller.domain}", caller.user, []).status == 200
+        caller.request(dialog, "BYE")
+        assert caller.expect(200)
+        listening.take(callee)
+        callee.reply(callee.expect("BYE"), 200, "OK")
+        listening.socket.close()
+        callee.socket.close()
+        refused = caller.dial(callee.user)
+        caller.ack(refused, caller.expect(480))
+        until(lambda: not pair.contacts(pair.callee), timeout_s=3, what="the binding gone")
