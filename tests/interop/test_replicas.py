@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import pytest
 
+from support.pair import Pair
 from support.phone import Phone
 from support.ports import free_port
 from support.product import DOMAIN, Product, Settings, accounts
@@ -98,4 +100,31 @@ def test_a_cancelled_call_and_a_connection_that_breaks_while_it_rings(replicas: 
         assert caller.expect(180)
         callee.close()
         caller.ack(dialog, caller.expect(480))
+    replicas.assert_all_released()
+
+
+def test_a_phone_that_closed_its_connection_to_the_other_replica_is_called_at_its_contact(replicas: Product) -> None:
+    reachable(replicas)
+    with udp_phone(replicas, "2006", 0) as caller, tcp_phone(replicas, "2007", 1) as callee:
+        listening = socket.create_server(("127.0.0.1", 0))
+        listening.settimeout(5)
+        port = listening.getsockname()[1]
+        assert callee.register(contacts=(f"<sip:2007@127.0.0.1:{port};transport=tcp>",)).status == 200
+        callee.socket.close()
+        dialog = caller.dial("2007")
+        callee.socket, _ = listening.accept()
+        callee.host, callee.port = "127.0.0.1", port
+        invite = callee.expect("INVITE")
+        theirs = callee.answer(invite)
+        callee.reply(invite, 200, "OK", dialog=theirs, body=audio_sdp(41_000))
+        caller.ack(dialog, caller.expect(200))
+        callee.expect("ACK")
+        callee.request(theirs, "BYE")
+        caller.reply(caller.expect("BYE"), 200, "OK")
+        assert callee.expect(200)
+        listening.close()
+        callee.socket.close()
+        dialog = caller.dial("2007")
+        caller.ack(dialog, caller.expect(480))
+        until(lambda: not Pair(replicas, "2006", "2007").contacts("2007"), timeout_s=3, what="the binding gone")
     replicas.assert_all_released()

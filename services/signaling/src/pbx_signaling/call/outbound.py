@@ -53,7 +53,7 @@ class OutboundLeg(Leg):
         """As it was sent, until it is answered."""
         self._wishes = sip.sessions
         self._target: Target | None = None
-        """The binding, where it is reached over a connection that is not its own."""
+        """The binding, where it was registered over a connection; None once it has answered."""
         self._relays_prack = False
         """The caller takes reliable progress: its PRACK confirms that of the callee."""
         self.reached = False
@@ -161,7 +161,7 @@ class OutboundLeg(Leg):
         if sent.purpose is not Purpose.INVITE:
             super().responded(sent, response)
             return
-        status = response.status
+        status, self._target = response.status, None
         if not self.remote_user_agent:
             self.remote_user_agent = (response.first("Server") or response.first("User-Agent") or "")[:128]
         if status < 200:
