@@ -33,6 +33,9 @@ ENV PATH=/opt/pbx/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PBX_DAT
 RUN groupadd --gid 10001 pbx && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin pbx \
  && install -d -o pbx -g pbx /data
 COPY --from=build /opt/pbx /opt/pbx
+COPY LICENSE NOTICE /usr/share/doc/sip-pbx/
+LABEL org.opencontainers.image.licenses="Apache-2.0 AND (GPL-2.0-only OR MIT)" \
+      org.opencontainers.image.source="https://github.com/sip-pbx/sip-pbx"
 USER 10001:10001
 WORKDIR /data
 STOPSIGNAL SIGTERM

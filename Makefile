@@ -85,6 +85,10 @@ crds: setup ## Generate the CRDs of the chart from the operator's models
 crds-check: setup ## Check that the chart's CRDs are what `make crds` would write
 	@$(BIN)/python -m pbx_operator.generate_crds --check $(CRDS)
 
+.PHONY: notices
+notices: setup ## Write the table of licences in NOTICE anew (after a change of the lock)
+	@$(BIN)/python tools/notices.py
+
 .PHONY: chart-lint
 chart-lint: setup ## helm lint, every scenario of helm/sip-pbx/ci rendered (not run where helm cannot be had)
 	@tools/chart-lint
