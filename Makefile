@@ -36,7 +36,7 @@ run: setup ## Start everything on this machine: two accounts, SIP on 5060, HTTP 
 	@exec $(BIN)/sip-pbx up $(ARGS)
 
 .PHONY: check
-check: setup format-check lint types imports proto-check bpf-check crds-check chart-lint spelling hygiene test-unit ## What must be green before a commit
+check: setup format-check lint types imports proto-check bpf-check crds-check reference-check chart-lint spelling hygiene test-unit ## What must be green before a commit
 
 .PHONY: format
 format: setup ## Format the code
@@ -84,6 +84,14 @@ crds: setup ## Generate the CRDs of the chart from the operator's models
 .PHONY: crds-check
 crds-check: setup ## Check that the chart's CRDs are what `make crds` would write
 	@$(BIN)/python -m pbx_operator.generate_crds --check $(CRDS)
+
+.PHONY: reference
+reference: setup ## Write the references in docs from the code (errors, ...)
+	@$(BIN)/python tools/reference.py
+
+.PHONY: reference-check
+reference-check: setup ## Check that the references in docs are what the code says
+	@$(BIN)/python tools/reference.py --check
 
 .PHONY: notices
 notices: setup ## Write the table of licences in NOTICE anew (after a change of the lock)

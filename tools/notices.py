@@ -52,8 +52,12 @@ def licence_of(package: Distribution) -> str:
     """The licence that a package names; "?" where it names none."""
     metadata = package.metadata
     classifiers = [text.rpartition(" :: ")[2] for text in metadata.get_all("Classifier") or () if "License ::" in text]
-    named = metadata.get("License-Expression") or ", ".join(classifiers) or metadata.get("License") or "?"
-    return str(named).splitlines()[0]
+    named = [
+        *(metadata.get_all("License-Expression") or ()),
+        ", ".join(classifiers),
+        *(metadata.get_all("License") or ()),
+    ]
+    return next((str(text).splitlines()[0] for text in named if text), "?")
 
 
 def main() -> int:

@@ -16,6 +16,7 @@ from ulid import ULID
 from pbx.events.v1 import events_pb2 as pb
 from pbx_events.cdr.builder import node_lost
 from pbx_events.envelope import Envelope, decode
+from pbx_events.storage.archive import CdrFilter, EventFilter
 from pbx_events.storage.store import Store
 from pbx_events.storage.subscription import DEAD, DELIVERED, Outcome, Replay, Webhook
 from pbx_events.storage.tables import metadata
@@ -50,15 +51,38 @@ def decoded(events: list[pb.Event]) -> list[Envelope]:
     return [found for event in events if (found := decode(event.SerializeToString())) is not None]
 
 
+MORE_FILTERS: tuple[dict[str, Any], ...] = (
+    {"caller": ("10*",)},
+    {"user": ("77", "100*")},
+    {"user": ("1004", "1008")},
+    {"outcome": ("busy", "answered")},
+    {"talk_ms_min": 1},
+    {"duration_ms_min": 1, "caller": ("1004",)},
+)
+
+
 async def test_a_call_is_recorded_once_and_found_by_every_filter(store: Store):
     heard = decoded(answered_call() + cancelled_call())
     await store.take(heard, [])
     await store.take(heard, [])
     assert [cdr["id"] for cdr in await store.list_cdrs()] == ["01GONE", "01CALL"]
-    for filters in ({"caller": "1004"}, {"user": "1008"}, {"outcome": "answered"}, {"since_ms": 0}):
-        assert "01CALL" in [cdr["id"] for cdr in await store.list_cdrs(**filters)], filters  # type: ignore[arg-type]
-    assert await store.list_cdrs(until_ms=1) == []
-    assert [cdr["id"] for cdr in await store.list_cdrs(before="01GONE")] == ["01CALL"]
+    for filters in (
+        {"caller": ("1004",)},
+        {"user": ("1008",)},
+        {"outcome": ("answered",)},
+        {"since_ms": 0},
+        *MORE_FILTERS,
+    ):
+        assert "01CALL" in [cdr["id"] for cdr in await store.list_cdrs(CdrFilter(**filters))], filters  # type: ignore[arg-type]
+    assert await store.list_cdrs(CdrFilter(until_ms=1)) == []
+    assert [cdr["id"] for cdr in await store.list_cdrs(CdrFilter(before="01GONE"))] == ["01CALL"]
+    for nothing in (
+        {"caller": ("101*",)},
+        {"user": ("9*", "8")},
+        {"outcome": ("busy", "failed")},
+        {"talk_ms_min": 10**12},
+    ):
+        assert await store.list_cdrs(CdrFilter(**nothing)) == [], nothing  # type: ignore[arg-type]
     assert (await store.cdr("01CALL"))["revision"] == 1
     with pytest.raises(NotFound):
         await store.cdr("none")
@@ -69,7 +93,7 @@ async def test_a_call_to_whatever_somebody_dialled_is_recorded_as_it_was(store: 
         heard = decoded(answered_call(call_id, callee=dialled))
         await store.take(heard, [])
         assert (await store.cdr(call_id))["callee"] == dialled
-    assert [cdr["id"] for cdr in await store.list_cdrs(callee="9" * 128)] == ["01LONG"]
+    assert [cdr["id"] for cdr in await store.list_cdrs(CdrFilter(callee=("9" * 128,)))] == ["01LONG"]
 
 
 async def test_what_sql_refuses_for_its_content_is_told_apart_from_sql_that_is_away(store: Store):
@@ -87,12 +111,38 @@ async def test_calls_of_a_time_are_found_also_where_a_clock_stepped_between_id_a
     ]
     await store.take(decoded([event for call_id in ids for event in answered_call(call_id)]), [])
     asked: dict[str, Any]
-    for asked in ({}, {"user": "1008"}, {"caller": "1004", "outcome": "answered"}):
-        within = await store.list_cdrs(since_ms=STARTED_MS, until_ms=STARTED_MS + 1, **asked)
+    for asked in ({}, {"user": ("1008",)}, {"caller": ("1004",), "outcome": ("answered",)}):
+        within = await store.list_cdrs(CdrFilter(since_ms=STARTED_MS, until_ms=STARTED_MS + 1, **asked))
         assert [cdr["id"] for cdr in within] == ids[::-1], asked
-        assert await store.list_cdrs(until_ms=STARTED_MS, **asked) == []
-        assert await store.list_cdrs(since_ms=STARTED_MS + 1, **asked) == []
-        assert len(await store.list_cdrs(since_ms=-(10**18), until_ms=10**18, **asked)) == 3
+        assert await store.list_cdrs(CdrFilter(until_ms=STARTED_MS, **asked)) == []
+        assert await store.list_cdrs(CdrFilter(since_ms=STARTED_MS + 1, **asked)) == []
+        assert len(await store.list_cdrs(CdrFilter(since_ms=-(10**18), until_ms=10**18, **asked))) == 3
+
+
+async def test_events_are_found_by_kind_call_and_time(store: Store):
+    heard = decoded(answered_call() + cancelled_call())
+    await store.take(heard, [])
+    ended = await store.list_events(EventFilter(kind=("call.ended",)))
+    assert {event.call_id for event in ended} == {"01CALL", "01GONE"}
+    for every in (
+        EventFilter(kind=("call.*",)),
+        EventFilter(call_id=("01CALL", "01GONE")),
+        EventFilter(until_ms=10**15),
+    ):
+        assert len(await store.list_events(every)) == len(heard)
+    assert await store.list_events(EventFilter(kind=("registration.*", "call.held"))) == []
+    assert await store.list_events(EventFilter(until_ms=min(event.at_ms for event in heard))) == []
+    assert (await store.event(ended[0].id)) == ended[0]
+    with pytest.raises(NotFound):
+        await store.event("none")
+
+
+async def test_a_prefix_ends_where_its_last_character_does(store: Store):
+    for number, caller in enumerate(("10", "1\ud7ff", "11", "1\U0010ffff", "2", "1*")):
+        await store.take(decoded(answered_call(f"01P{number}", caller=caller)), [])
+    for prefix, wanted in (("1*", 5), ("10*", 1), ("1\ud7ff*", 1), ("1\U0010ffff*", 1), ("2*", 1), ("*", 6)):
+        if prefix != "*":  # the API refuses it
+            assert len(await store.list_cdrs(CdrFilter(caller=(prefix,)))) == wanted, prefix
 
 
 async def test_a_lost_call_is_corrected(store: Store):
@@ -107,7 +157,7 @@ async def test_a_lost_call_is_corrected(store: Store):
     for _ in range(2):  # what comes again is known by its id
         await store.take(heard[4:], [])
         assert ((await store.cdr("01CALL"))["origin"], (await store.cdr("01CALL"))["revision"]) == ("remote", 2)
-    told = await store.list_events(call_id="01CALL", limit=50)
+    told = await store.list_events(EventFilter(call_id=("01CALL",), limit=50))
     numbers = sorted(event.sequence for event in told)
     assert numbers == list(range(1, len(heard) + 2)), "no number twice, none left out"
 

@@ -16,6 +16,7 @@ from standardwebhooks import Webhook as Verifier
 from pbx.events.v1 import events_pb2 as pb
 from pbx_events.dispatch import GROUP, STREAM, Dispatch
 from pbx_events.envelope import decode
+from pbx_events.storage.archive import CdrFilter, EventFilter
 from pbx_events.storage.store import Store
 from pbx_events.storage.subscription import Webhook
 from pbx_events.webhook import signing
@@ -62,12 +63,12 @@ async def test_events_become_cdrs_once_and_the_stream_is_emptied(tmp_path: Path)
     with redis_server() as server:
         async with running(server, tmp_path) as (_, store, client):
             await write(client, answered_call() + cancelled_call() + answered_call()[:2])
-            await until(lambda: store.list_cdrs(outcome="cancelled"), "the second call's CDR")
+            await until(lambda: store.list_cdrs(CdrFilter(outcome=("cancelled",))), "the second call's CDR")
             cdrs = await store.list_cdrs()
             assert [cdr["id"] for cdr in cdrs] == ["01GONE", "01CALL"]
             assert (await store.cdr("01CALL"))["talk_ms"] == 10_000
             await until(lambda: _is_empty(client), "all acknowledged and trimmed")
-            assert len(await store.list_events(limit=100)) == 9, "repetitions are stored once"
+            assert len(await store.list_events(EventFilter(limit=100))) == 9, "repetitions are stored once"
 
 
 async def _is_empty(client: Any) -> bool:
@@ -95,7 +96,7 @@ async def test_redis_may_be_killed_meanwhile(tmp_path: Path):
             server.restart()
             async with redis.asyncio.Redis.from_url(server.url) as fresh:
                 await write(fresh, cancelled_call())
-            await until(lambda: store.list_cdrs(outcome="cancelled"), "the call after the restart")
+            await until(lambda: store.list_cdrs(CdrFilter(outcome=("cancelled",))), "the call after the restart")
 
 
 class Receiver:

@@ -11,6 +11,7 @@ import redis.asyncio
 from pbx.events.v1 import events_pb2 as pb
 from pbx_events.envelope import Envelope, decode
 from pbx_events.reaper import GRACE_S, LEASE, RUN, Absence, Reaper
+from pbx_events.storage.archive import CdrFilter, EventFilter
 from pbx_events.storage.store import Store
 from pbx_events.storage.subscription import Outcome, Replay, Webhook
 from support.call_events import answered_call, cancelled_call
@@ -54,18 +55,18 @@ async def test_a_lost_call_is_closed_after_the_grace_and_corrected_by_its_owner(
             await client.set(LEASE + "s1", "x")
             for now in (0.0, GRACE_S, 2 * GRACE_S):
                 await reapers[0].look(now)
-            assert await store.list_cdrs(caller="1004", outcome="answered") == [], "its owner lives"
+            assert await store.list_cdrs(CdrFilter(caller=("1004",), outcome=("answered",))) == [], "its owner lives"
             await client.delete(LEASE + "s1")
             for reaper in reapers:
                 await reaper.look(1000.0)
                 await reaper.look(1000.0 + GRACE_S - 1)
-            assert await store.list_cdrs(outcome="answered") == [], "not before the grace is over"
+            assert await store.list_cdrs(CdrFilter(outcome=("answered",))) == [], "not before the grace is over"
             for reaper in reapers:
                 await reaper.look(1000.0 + GRACE_S)
             lost = await store.cdr("01CALL")
             assert (lost["origin"], lost["cause"], lost["revision"]) == ("node_lost", "node_lost", 1)
             assert await store.open_instances() == []
-            ends = await store.list_events(kind="call.ended", call_id="01CALL")
+            ends = await store.list_events(EventFilter(kind=("call.ended",), call_id=("01CALL",)))
             assert len(ends) == 1
             await store.take(heard[4:], [])
             right = await store.cdr("01CALL")

@@ -30,6 +30,7 @@ from pbx_events.cdr.builder import build
 from pbx_events.dispatch import STREAM, Dispatch
 from pbx_events.envelope import decode
 from pbx_events.retention import DAY_MS, Days, Retention
+from pbx_events.storage.archive import CdrFilter
 from pbx_events.storage.ledger import cdr_row
 from pbx_events.storage.retention import FORGET_BATCH
 from pbx_events.storage.store import Store
@@ -214,21 +215,21 @@ async def pages(url: str, count: int) -> dict[str, float]:
     middle = FIRST_MS + count * 500
     filters: dict[str, dict[str, Any]] = {
         "newest": {},
-        "caller": {"caller": "u7"},
-        "callee": {"callee": "u8"},
-        "user": {"user": "u9"},
-        "outcome": {"outcome": "busy"},
-        "caller and outcome": {"caller": "u7", "outcome": "busy"},
+        "caller": {"caller": ("u7",)},
+        "callee": {"callee": ("u8",)},
+        "user": {"user": ("u9",)},
+        "outcome": {"outcome": ("busy",)},
+        "caller and outcome": {"caller": ("u7",), "outcome": ("busy",)},
         "an hour of the middle": {"since_ms": middle, "until_ms": middle + 3_600_000},
-        "user, an hour of the middle": {"user": "u9", "since_ms": middle, "until_ms": middle + 3_600_000},
-        "caller without calls": {"caller": "nobody"},
+        "user, an hour of the middle": {"user": ("u9",), "since_ms": middle, "until_ms": middle + 3_600_000},
+        "caller without calls": {"caller": ("nobody",)},
     }
     found = {}
     for name, asked in filters.items():
         times = []
         for _ in range(PAGE_RUNS):
             started = time.perf_counter()
-            await store.list_cdrs(limit=50, **asked)
+            await store.list_cdrs(CdrFilter(limit=50, **asked))
             times.append((time.perf_counter() - started) * 1000)
         found[name] = round(statistics.median(times), 2)
     await store.close()

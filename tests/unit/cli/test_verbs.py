@@ -188,7 +188,7 @@ def invoke(*argv: str, monkeypatch: pytest.MonkeyPatch, answer: Answer) -> Any:
         (
             ["registrations"],
             "/v1/registrations",
-            {"aor": "1004@pbx.local", "uri": "sip:1004@192.0.2.1"},
+            {"aor": "1004@pbx.local", "contact": "sip:1004@192.0.2.1"},
             "sip:1004@192",
         ),
         (
@@ -230,7 +230,7 @@ def test_lists(
         (
             ["webhook", "change", "w1", "--user", "", "--type", "call.*"],
             "PATCH /v1/webhooks/w1",
-            {"types": ["call.*"], "user": ""},
+            {"types": ["call.*"], "user": None},
         ),
     ],
 )

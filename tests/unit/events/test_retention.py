@@ -12,6 +12,7 @@ from ulid import ULID
 from pbx.events.v1 import events_pb2 as pb
 from pbx_events.envelope import Envelope, decode
 from pbx_events.retention import DAY_MS, LEASE_MS, Days, Retention
+from pbx_events.storage.archive import CdrFilter
 from pbx_events.storage.retention import FORGET_BATCH
 from pbx_events.storage.store import Store
 from pbx_events.storage.subscription import DEAD, DELIVERED, PENDING, Outcome, Webhook
@@ -65,7 +66,7 @@ async def test_each_kind_goes_after_its_days(store: Store):
     assert [await count(store, table) for table in (events, deliveries, attempts, cdrs)] == [5, 5, 5, 2]
     clock.advance(70 * DAY_MS / 1000)
     assert await forget(retention) == 16, "now the old CDR, and all of the newer call but its CDR"
-    assert [each["id"] for each in await store.list_cdrs(limit=10)] == ["NEW"]
+    assert [each["id"] for each in await store.list_cdrs(CdrFilter(limit=10))] == ["NEW"]
 
 
 async def test_nothing_is_forgotten_by_default_but_what_has_days(store: Store):

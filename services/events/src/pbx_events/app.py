@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from pbx_events.api.auth import Authentication, Tokens
+from pbx_events.api.auth import Authentication, Configured, Named
 from pbx_events.api.http import make_app
+from pbx_events.api.limit import Limits
+from pbx_events.api.request_id import RequestIds
 from pbx_events.api.values import Ports
 from pbx_events.clients import Bindings, Calls
 from pbx_events.dispatch import Dispatch
@@ -113,6 +115,7 @@ async def main(lifecycle: Lifecycle, settings: EventsSettings) -> None:
 
     lifecycle.start(survey(), "survey")
     await serve_grpc(lifecycle, settings.grpc_listen, credentials=credentials)
+    named = Named(store)
     ports = Ports(
         store,
         bindings,
@@ -122,13 +125,16 @@ async def main(lifecycle: Lifecycle, settings: EventsSettings) -> None:
         deliveries.wake,
         lifecycle.stopping,
         settings.webhook_allow_private,
+        named.forget,
     )
-    tokens = Tokens(settings.api_token, settings.api_read_token)
+    tokens = Configured(settings.api_token, settings.api_read_token)
     if not (tokens.admin or tokens.read or settings.http_listen.is_loopback):
         _log.warning(
-            "no API token is configured: only this machine itself may use the API", listen=str(settings.http_listen)
+            "no API token is configured: only this machine itself, and named tokens, may use the API",
+            listen=str(settings.http_listen),
         )
-    app = Authentication(make_app(ports, health, lifecycle.registry), tokens)
+    api = make_app(ports, health, lifecycle.registry)
+    app = RequestIds(Authentication(api, tokens, named, Limits(settings.api_rate)))
     await serve_http(lifecycle, app, settings.http_listen)
     lifecycle.start(dispatch.run(), "dispatch")
     lifecycle.start(reaper.run(), "reaper")

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf.json_format import MessageToDict
-
 from pbx.registrar.v1 import registrar_pb2, registrar_pb2_grpc
 from pbx.signaling.v1 import signaling_pb2, signaling_pb2_grpc
 from pbx_events.cdr.builder import iso
-from pbx_runtime.errors import NotFound
+from pbx_runtime.errors import NotFound, Unavailable
 from pbx_runtime.grpc_channel import map_rpc_errors, open_channel
 from pbx_runtime.grpc_credentials import GrpcCredentials
 
@@ -63,6 +61,23 @@ class Calls:
         page = found[:limit]
         return [_call(call) for call in page], page[-1].call_id if more or len(found) > limit else ""
 
+    async def one(self, call_id: str) -> dict[str, Any]:
+        """A live call, wherever it lives. Raises NotFound."""
+        away: Unavailable | None = None
+        for stub in self._stubs:
+            try:
+                with map_rpc_errors():
+                    reply = await stub.GetCall(signaling_pb2.GetCallRequest(call_id=call_id), timeout=DEADLINE_S)
+            except NotFound:
+                continue
+            except Unavailable as error:
+                away = error
+                continue
+            return _call(reply.call)
+        if away is not None:
+            raise away  # it may live there
+        raise NotFound(f"no live call {call_id}; /v1/cdrs/{call_id} tells of one that is over")
+
     async def hang_up(self, call_id: str, reason: str) -> None:
         """Ends a call wherever it lives. Raises NotFound."""
         for stub in self._stubs:
@@ -83,7 +98,8 @@ def _binding(binding: registrar_pb2.Binding) -> dict[str, Any]:
         "aor": binding.aor,
         "user": binding.aor.partition("@")[0],
         "contact": binding.uri,
-        "source": f"{TRANSPORTS[flow.transport]}:{host}:{flow.port}",
+        "transport": TRANSPORTS[flow.transport],
+        "remote_address": f"{host}:{flow.port}",
         "expires_at": iso(binding.expires_at_ms),
         "registered_at": iso(binding.registered_at_ms),
         "user_agent": binding.user_agent or None,
@@ -104,8 +120,21 @@ def _call(call: signaling_pb2.Call) -> dict[str, Any]:
         "relay_id": call.relay_id or None,
         "instance": call.instance_id,
         "legs": [
-            {"side": side, **MessageToDict(leg, preserving_proto_field_name=True)}
+            _leg(side, leg)
             for side, leg in (("caller", call.caller_leg), ("callee", call.callee_leg))
             if leg.sip_call_id
         ],
+    }
+
+
+def _leg(side: str, leg: signaling_pb2.Leg) -> dict[str, Any]:
+    transport, _, address = leg.remote_address.partition(":")
+    return {
+        "side": side,
+        "sip_call_id": leg.sip_call_id or None,
+        "local_tag": leg.local_tag or None,
+        "remote_tag": leg.remote_tag or None,
+        "transport": transport or None,
+        "remote_address": address or None,
+        "user_agent": leg.user_agent or None,
     }

@@ -8,6 +8,9 @@ from google.protobuf.message import DecodeError, Message
 
 from pbx.events.v1 import events_pb2 as pb
 
+TYPES: Final = tuple(field.name.replace("_", ".", 1) for field in pb.Event.DESCRIPTOR.oneofs_by_name["payload"].fields)
+"""Every type of event, in the order of the contract."""
+
 
 class Envelope:
     """One event. What the payload says is read when it is asked for: most events are stored and sent as they came."""

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
+from pbx_events.api.limit import RATE_DEFAULT
 from pbx_runtime.address import Listen
 from pbx_runtime.settings import CommaList, Place, ServiceSettings
 
@@ -25,6 +26,8 @@ class EventsSettings(ServiceSettings):
     """Bearer token that may do everything; empty, and the one below too: only this machine may ask."""
     api_read_token: str = Field(default="", repr=False)
     """Bearer token that may read."""
+    api_rate: float = Field(default=RATE_DEFAULT, ge=0, le=100_000)
+    """Requests per second of one token, or of one address without one; 0: as many as they like."""
     webhook_allow_private: bool = False
     """Whether webhooks may go to private addresses and by plain http."""
     cdr_file_dir: Path | None = None

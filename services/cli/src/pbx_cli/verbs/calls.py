@@ -12,20 +12,21 @@ from pbx_cli.verbs.places import DEFAULT_DATA, DataOption, HttpOption, JsonOptio
 from pbx_cli.verbs.table import Column, show, when
 
 _CALLS = (
-    Column("CALL", "call_id|id"),
+    Column("CALL", "call_id"),
     Column("STATE", "state"),
     Column("CALLER", "caller"),
     Column("CALLEE", "callee"),
-    Column("STARTED", "started_at|started_at_ms", when),
-    Column("ANSWERED", "answered_at|answered_at_ms", when),
+    Column("STARTED", "started_at", when),
+    Column("ANSWERED", "answered_at", when),
     Column("RELAY", "relay_id"),
-    Column("INSTANCE", "instance_id"),
+    Column("INSTANCE", "instance"),
 )
 _REGISTRATIONS = (
     Column("ADDRESS", "aor"),
-    Column("CONTACT", "uri|contact"),
-    Column("SOURCE", "source"),
-    Column("EXPIRES", "expires_at|expires_at_ms", when),
+    Column("CONTACT", "contact"),
+    Column("TRANSPORT", "transport"),
+    Column("ADDRESS OF PHONE", "remote_address"),
+    Column("EXPIRES", "expires_at", when),
     Column("USER AGENT", "user_agent"),
 )
 

@@ -91,7 +91,9 @@ def change(
 ) -> None:
     """Change what is given, and leave the rest."""
     asked = {"url": url, "types": types or None, "user": user, "direction": direction}
-    _change(webhook, {name: value for name, value in asked.items() if value is not None}, Places(http, data), json)
+    # An empty text takes a filter away: the API says null for "everybody" and for "both".
+    named: dict[str, object] = {name: value or None for name, value in asked.items() if value is not None}
+    _change(webhook, named, Places(http, data), json)
 
 
 @app.command()

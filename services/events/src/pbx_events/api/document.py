@@ -8,24 +8,28 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from pbx_events.api.models import Problem
+from pbx_events.api.models import Problem, WrongThing
 from pbx_events.api.problem import PROBLEM_TYPE
 
 COMMON: Final = {
     "400": "A value makes no sense",
     "401": "A token is needed, or is not known",
-    "403": "The token may only read; or, without a token, a web page of another origin asks",
+    "403": "The token may not do this; or, without a token, a web page of another origin asks",
     "415": "A body is no application/json",
-    "422": "A parameter or the body has the wrong form",
+    "422": "A parameter or the body has the wrong form, or a name or value that does not exist",
+    "429": "Too many requests: wait for Retry-After seconds",
+    "500": "A fault of ours",
     "503": "The database, the registrar or signaling is away: try again",
 }
 NAMED: Final = {"404": "There is no such thing", "409": "Not in this state"}
-"""Of routes that name one thing."""
+"""Of routes that name one thing, or make one."""
 TOKEN: Final = {
     "type": "http",
     "scheme": "bearer",
-    "description": "PBX_API_TOKEN, or PBX_API_READ_TOKEN to read; none is needed on loopback where neither is set",
+    "description": "A token of /v1/tokens, PBX_API_TOKEN, or PBX_API_READ_TOKEN to read; none is needed on loopback "
+    "where neither of those two is set",
 }
+SERVERS: Final = [{"url": "/", "description": "Where this document came from"}]
 
 
 def answers(model: type[BaseModel], status: int = 200, **others: str) -> dict[int | str, dict[str, Any]]:
@@ -45,7 +49,14 @@ def install(app: FastAPI) -> None:
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = _complete(
-                get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+                get_openapi(
+                    title=app.title,
+                    version=app.version,
+                    description=app.description,
+                    routes=app.routes,
+                    servers=SERVERS,
+                    license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+                )
             )
         return app.openapi_schema
 
@@ -57,14 +68,27 @@ def _complete(document: dict[str, Any]) -> dict[str, Any]:
     schemas = components.setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    schemas["Problem"] = Problem.model_json_schema()
+    for model in (WrongThing, Problem):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schema.pop("$defs", None)
+        schemas[model.__name__] = schema
     components["securitySchemes"] = {"token": TOKEN}
     document["security"] = [{"token": []}, {}]
     for path, operations in document["paths"].items():
-        for operation in operations.values():
-            known = COMMON | (NAMED if "{" in path else {})
+        for method, operation in operations.items():
+            known = COMMON | (NAMED if "{" in path or method == "post" else {})
             operation["responses"] |= {status: _error(text) for status, text in known.items()}
+            for parameter in operation.get("parameters", ()):
+                parameter["schema"] = _without_null(parameter["schema"])
     return document
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter that need not be sent: there is no null in a URL."""
+    kinds = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    if len(kinds) != 1:
+        return schema
+    return {**{name: value for name, value in schema.items() if name != "anyOf"}, **kinds[0]}
 
 
 def _error(text: str) -> dict[str, Any]:

@@ -10,10 +10,12 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Final
 
 import msgspec
 
+from pbx_events.storage.archive import EventFilter
 from pbx_events.storage.store import Store
 from pbx_events.webhook.cloudevent import cloud_event
 from pbx_runtime.errors import Unavailable
@@ -51,16 +53,14 @@ class Feeds:
             self.open -= 1
 
 
-async def feed(
-    store: Store, last_id: str, call_id: str, kind: str, stopping: asyncio.Event
-) -> AsyncGenerator[str, None]:
+async def feed(store: Store, last_id: str, asked: EventFilter, stopping: asyncio.Event) -> AsyncGenerator[str, None]:
     """Events after `last_id`, or from now on where it is empty, until the client goes away or this process stops."""
     last = last_id or await _newest(store)
     spoke_at = time.monotonic()
     yield "retry: 2000\n\n"
     while not stopping.is_set():
         try:
-            found = await store.list_events(after=last, limit=PAGE, call_id=call_id, kind=kind)
+            found = await store.list_events(replace(asked, before="", after=last, limit=PAGE))
         except Unavailable:
             found = []
         for event in found:
@@ -78,5 +78,5 @@ async def feed(
 
 
 async def _newest(store: Store) -> str:
-    newest = await store.list_events(limit=1)
+    newest = await store.list_events(EventFilter(limit=1))
     return newest[0].id if newest else FIRST_ID

@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Outcome = Literal["answered", "cancelled", "busy", "rejected", "no_answer", "unreachable", "forbidden", "failed"]
+from pbx_events.api.values import Outcome
+
 TIME = "2026-11-23T10:00:00.000Z"
 CALL = "01KAR3V7E0Q8Y1N4T6Z2M5B9CD"
 
@@ -20,13 +21,24 @@ class Shape(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
+class WrongThing(Shape):
+    """One thing that is wrong with a request."""
+
+    in_: str = Field(alias="in", examples=["query.outcome"])
+    code: str = Field(examples=["unknown_value"])
+    detail: str = Field(examples=["'busi': input should be 'answered', 'cancelled' or 'busy'"])
+
+
 class Problem(Shape):
     """An error (RFC 9457, application/problem+json)."""
 
-    type: str = Field(examples=["about:blank"])
-    title: str = Field(examples=["NotFound"])
+    type: str = Field(examples=["/errors/not_found"], description="Where its page is, on this server")
+    title: str = Field(examples=["There is no such thing"])
     status: int = Field(examples=[404])
-    detail: str = Field(examples=["no call with this id"])
+    code: str = Field(examples=["not_found"], description="For programs: a code never changes its meaning")
+    detail: str = Field(examples=["no CDR 01KAR3V7E0Q8Y1N4T6Z2M5B9CD"])
+    request_id: str = Field(default="", examples=[CALL], description="As in the header x-request-id and in the log")
+    errors: list[WrongThing] = Field(default=[], description="With 422: everything that is wrong")
 
 
 class MediaStatistics(Shape):
@@ -115,18 +127,30 @@ class CloudEvent(Shape):
     data: dict[str, Any] = Field(examples=[{"call_id": CALL, "sequence": 4, "connected": "1008"}])
 
 
+class LiveLeg(Shape):
+    """One leg of a live call; null: not known yet."""
+
+    side: Literal["caller", "callee"]
+    sip_call_id: str | None = Field(examples=["4b1c8a0e@192.0.2.10"])
+    local_tag: str | None
+    remote_tag: str | None
+    transport: str | None = Field(examples=["udp"])
+    remote_address: str | None = Field(examples=["192.0.2.10:5060"])
+    user_agent: str | None = Field(examples=["baresip v1.0.0"])
+
+
 class LiveCall(Shape):
     """A call that is up, or on its way."""
 
     call_id: str = Field(examples=[CALL])
-    state: str = Field(examples=["answered"])
+    state: Literal["routing", "dialing", "ringing", "answered", "ending"]
     caller: str = Field(examples=["1004"])
     callee: str = Field(examples=["1008"])
     started_at: str = Field(examples=[TIME])
     answered_at: str | None = Field(examples=[TIME])
     relay_id: str | None = Field(examples=["relay-0"])
     instance: str = Field(examples=["signaling-0"])
-    legs: list[dict[str, Any]]
+    legs: list[LiveLeg]
 
 
 class HangUp(Shape):
@@ -141,7 +165,8 @@ class Registration(Shape):
     aor: str = Field(examples=["1004@pbx.local"])
     user: str = Field(examples=["1004"])
     contact: str = Field(examples=["sip:1004@192.0.2.10:5060"])
-    source: str = Field(examples=["udp:192.0.2.10:5060"], description="Whence the REGISTER came")
+    transport: str = Field(examples=["udp"], description="Over which the REGISTER came")
+    remote_address: str = Field(examples=["192.0.2.10:5060"], description="Whence it came")
     expires_at: str = Field(examples=[TIME])
     registered_at: str = Field(examples=[TIME])
     user_agent: str | None = Field(examples=["baresip v1.0.0"])
@@ -188,6 +213,23 @@ class RotatedSecret(Shape):
     id: str
     secret: str = Field(examples=["whsec_..."])
     old_secret_until: str = Field(examples=[TIME])
+
+
+class ApiToken(Shape):
+    """A named token, without what it is."""
+
+    id: str = Field(examples=["01KAR3W2K7X5J8C0V4R1H6N3PQ"])
+    name: str = Field(examples=["billing"])
+    scopes: list[str] = Field(examples=[["read"]])
+    created_at: str = Field(examples=[TIME])
+    expires_at: str | None = Field(examples=[TIME])
+    old_valid_until: str | None = Field(examples=[None], description="Until when the one before its rotation is taken")
+
+
+class NewToken(ApiToken):
+    """A token that was made, or made anew."""
+
+    token: str = Field(examples=["pbx_01KAR3W2K7X5J8C0V4R1H6N3PQ_..."], description="Shown this once")
 
 
 class Attempt(Shape):
@@ -261,6 +303,12 @@ class SubscriptionPage(PageOf):
     """Subscriptions."""
 
     items: list[ListedSubscription]
+
+
+class TokenPage(PageOf):
+    """Named tokens."""
+
+    items: list[ApiToken]
 
 
 class AttemptPage(PageOf):

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, Field
+from pydantic import Field, StrictBool
 from ulid import ULID
 
 from pbx_events.api.document import answers
@@ -23,7 +22,9 @@ from pbx_events.api.models import (
     SubscriptionPage,
     Tested,
 )
-from pbx_events.api.values import NO_NUL, Id, Limit, Number, Page, Ports, unix_ms
+from pbx_events.api.problem import wrong
+from pbx_events.api.strict import Body, StrictRoute, left_out
+from pbx_events.api.values import NO_NUL, EventType, Id, Limit, Moment, Number, Page, Ports, period
 from pbx_events.cdr.builder import iso
 from pbx_events.storage.store import Store
 from pbx_events.storage.subscription import Replay, Webhook
@@ -37,43 +38,45 @@ EVENT_IDS_MAX: Final = 1000
 """Events that one replay may name."""
 
 
-Name = Annotated[str, Field(max_length=128, pattern=NO_NUL)]
+Name = Annotated[str, Field(min_length=1, max_length=128, pattern=NO_NUL)]
+Url = Annotated[str, Field(max_length=2048, pattern=NO_NUL, examples=["https://crm.example/hooks/pbx"])]
+Types = Annotated[list[EventType], Field(max_length=64, description='Event types, "call.*" for a kind; empty for all')]
+User = Annotated[Name | None, Field(description="Only events of this user; null for everybody")]
+Direction = Annotated[
+    Literal["from", "to"] | None, Field(description="Only calls from, or to, that user; null for both")
+]
 
 
-class NewWebhook(BaseModel):
+class NewWebhook(Body):
     """A subscription to make."""
 
-    url: str = Field(max_length=2048, pattern=NO_NUL, examples=["https://crm.example/hooks/pbx"])
-    types: list[Name] = Field(
-        default=[], max_length=64, description='Event types, "call.*" for a prefix; empty for all'
-    )
-    user: str = Field(
-        default="", max_length=128, pattern=NO_NUL, description="Only events of this user; empty for everybody"
-    )
-    direction: Literal["", "from", "to"] = Field(default="", description="Only calls from, or to, that user")
+    url: Url
+    types: Types = Field(default=[])
+    user: User = None
+    direction: Direction = None
 
 
-class ChangedWebhook(BaseModel):
+class ChangedWebhook(Body):
     """What to change of a subscription: what is not named stays."""
 
-    url: str = Field(default="", max_length=2048, pattern=NO_NUL, examples=["https://crm.example/hooks/pbx"])
-    types: list[Name] = Field(default=[], max_length=64)
-    user: str = Field(default="", max_length=128, pattern=NO_NUL)
-    direction: Literal["", "from", "to"] = ""
-    enabled: bool = Field(default=True, description="false: nothing is sent, and events meanwhile are not queued")
+    url: Url = left_out()
+    types: Types = left_out()
+    user: User = left_out()
+    direction: Direction = left_out()
+    enabled: StrictBool = left_out(description="false: nothing is sent, and events meanwhile are not queued")
 
 
-class NewReplay(BaseModel):
+class NewReplay(Body):
     """What to send again: named events, or those of a time that the subscription wants."""
 
     event_ids: list[Name] = Field(default=[], max_length=EVENT_IDS_MAX)
-    since: datetime | None = None
-    until: datetime | None = None
+    since: Moment = None
+    until: Moment = None
 
 
 def webhook_routes(ports: Ports) -> APIRouter:
     """All of them."""
-    router = APIRouter(prefix="/v1/webhooks", tags=["Webhooks"])
+    router = APIRouter(prefix="/v1/webhooks", tags=["Webhooks"], route_class=StrictRoute)
     _subscriptions(router, ports)
     _deliveries(router, ports)
     return router
@@ -83,9 +86,10 @@ def _subscriptions(router: APIRouter, ports: Ports) -> None:
     store = ports.store
 
     @router.post("", status_code=201, response_model=None, responses=answers(NewSubscription, 201))
-    async def add_webhook(new: NewWebhook) -> dict[str, Any]:
+    async def create_webhook(new: NewWebhook) -> dict[str, Any]:
         """Makes a subscription. The secret is shown this once."""
         check_url(new.url, allow_private=ports.allow_private)
+        _check_direction(new.user, new.direction)
         hook = Webhook(
             str(ULID()),
             new.url,
@@ -93,8 +97,8 @@ def _subscriptions(router: APIRouter, ports: Ports) -> None:
             tuple(new.types),
             True,
             int(time.time() * 1000),
-            user=new.user,
-            direction=new.direction,
+            user=new.user or "",
+            direction=new.direction or "",
         )
         await store.add_webhook(hook)
         await ports.hooks_changed()
@@ -111,28 +115,32 @@ def _subscriptions(router: APIRouter, ports: Ports) -> None:
         return (await _listed(store, [await store.webhook(hook_id)]))[0]
 
     @router.patch("/{hook_id}", response_model=None, responses=answers(ListedSubscription))
-    async def change_webhook(hook_id: Id, changed: ChangedWebhook) -> dict[str, Any]:
+    async def update_webhook(hook_id: Id, changed: ChangedWebhook) -> dict[str, Any]:
         """Changes what is named. `enabled` takes up an endpoint that was disabled; what waits goes out at once."""
         change = changed.model_dump(exclude_unset=True)
         if not change:
             raise InvalidArgument("name what to change: url, types, user, direction or enabled")
         if "url" in change:
             check_url(changed.url, allow_private=ports.allow_private)
-        await store.change_webhook(hook_id, change)
+        if "user" in change or "direction" in change:
+            known = await store.webhook(hook_id)
+            _check_direction(change.get("user", known.user), change.get("direction", known.direction))
+        text = {name: change[name] or "" for name in ("user", "direction") if name in change}
+        await store.change_webhook(hook_id, change | text)
         await store.hasten(hook_id)
         await ports.hooks_changed()
         ports.wake()
         return await get_webhook(hook_id)
 
     @router.delete("/{hook_id}", status_code=204)
-    async def remove_webhook(hook_id: Id) -> Response:
+    async def delete_webhook(hook_id: Id) -> Response:
         """Ends a subscription and what is on its way."""
         await store.remove_webhook(hook_id)
         await ports.hooks_changed()
         return Response(status_code=204)
 
     @router.post("/{hook_id}/rotate-secret", response_model=None, responses=answers(RotatedSecret))
-    async def rotate_secret(hook_id: Id) -> dict[str, Any]:
+    async def rotate_webhook_secret(hook_id: Id) -> dict[str, Any]:
         """Makes a new secret, shown this once. For a day deliveries are signed with the one before too."""
         secret, until_ms = new_secret(), int(time.time() * 1000) + ROTATION_MS
         await store.rotate(hook_id, secret, until_ms)
@@ -144,7 +152,7 @@ def _deliveries(router: APIRouter, ports: Ports) -> None:
     store = ports.store
 
     @router.get("/{hook_id}/attempts", response_model=None, responses=answers(AttemptPage))
-    async def list_attempts(hook_id: Id, limit: Limit = 50, cursor: Number = None) -> Page:
+    async def list_webhook_attempts(hook_id: Id, limit: Limit = 50, cursor: Number = None) -> Page:
         """Attempts to deliver, newest first: status 0 where there was no answer."""
         await store.webhook(hook_id)
         rows = await store.list_attempts(hook_id, cursor, limit + 1)
@@ -156,7 +164,7 @@ def _deliveries(router: APIRouter, ports: Ports) -> None:
         return Page(items=items, next=str(items[-1]["id"]) if len(rows) > limit else None)
 
     @router.get("/{hook_id}/dead-letters", response_model=None, responses=answers(DeadLetterPage))
-    async def list_dead(hook_id: Id, limit: Limit = 50, cursor: Number = None) -> Page:
+    async def list_webhook_dead_letters(hook_id: Id, limit: Limit = 50, cursor: Number = None) -> Page:
         """Deliveries that were given up, newest first; a replay sends them again."""
         await store.webhook(hook_id)
         rows = await store.list_dead(hook_id, cursor, limit + 1)
@@ -168,18 +176,19 @@ def _deliveries(router: APIRouter, ports: Ports) -> None:
         return Page(items=items, next=str(items[-1]["id"]) if len(rows) > limit else None)
 
     @router.post("/{hook_id}/replay", status_code=202, response_model=None, responses=answers(Replayed, 202))
-    async def replay(hook_id: Id, wanted: NewReplay) -> dict[str, Any]:
+    async def replay_webhook(hook_id: Id, wanted: NewReplay) -> dict[str, Any]:
         """Sends events again, delivered or dead or from before the subscription; at most 10000 in one go."""
         if not (wanted.event_ids or wanted.since or wanted.until):
             raise InvalidArgument("name event_ids, since or until")
+        since_ms, until_ms = period(wanted.since, wanted.until, "body")
         hook = await store.webhook(hook_id)
-        selection = Replay(tuple(wanted.event_ids), unix_ms(wanted.since), unix_ms(wanted.until))
+        selection = Replay(tuple(wanted.event_ids), since_ms, until_ms)
         count = await store.replay(hook, selection)
         ports.wake()
         return {"id": hook_id, "events": count}
 
     @router.post("/{hook_id}/test", response_model=None, responses=answers(Tested))
-    async def test(hook_id: Id) -> dict[str, Any]:
+    async def test_webhook(hook_id: Id) -> dict[str, Any]:
         """Sends a `webhook.test` event now, once, and tells what came of it."""
         hook = await store.webhook(hook_id)
         event = _test_event(hook_id)
@@ -201,6 +210,11 @@ def _test_event(hook_id: str) -> dict[str, Any]:
         "datacontenttype": "application/json",
         "data": {"webhook_id": hook_id},
     }
+
+
+def _check_direction(user: str | None, direction: str | None) -> None:
+    if direction and not user:
+        raise wrong("invalid_field", ("body", "direction"), "goes with a user: whose calls from, or to, it are meant")
 
 
 async def _listed(store: Store, hooks: Sequence[Webhook]) -> list[dict[str, Any]]:

@@ -131,3 +131,26 @@ leases = Table(
     Column("holder", String(64), nullable=False),
     Column("until_ms", BigInteger, nullable=False),
 )
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(26), primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("old_digest", String(64), nullable=False, server_default=""),
+    Column("old_until_ms", BigInteger, nullable=False, server_default="0"),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger, nullable=False, server_default="0"),
+    Index("tokens_name", "name", unique=True),
+)
+answered = Table(
+    "answered",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("request", String(64), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("status", Integer, nullable=False, server_default="0"),
+    Column("answer", LargeBinary, nullable=False, server_default=""),
+    Index("answered_at", "at_ms"),
+)
