@@ -181,16 +181,27 @@ def test_a_lowered_limit_lets_phones_refresh() -> None:
 
 
 @pytest.mark.parametrize(
-    "request_",
+    ("request_", "reason"),
     [
-        registration(contact("")),
-        registration(contact("sip:" + "x" * 1021)),
-        registration(contact(A), call_id="c" * 513),
-        registration(contact(A), path=("<sip:p;lr>",) * 11),
+        (registration(contact("")), "Contact Too Long"),
+        (registration(contact("sip:" + "x" * 1021)), "Contact Too Long"),
+        (registration(contact(A), contact("sip:" + "x" * 1021)), "Contact Too Long"),
+        (registration(contact(A, sip_instance="urn:" + "i" * 253)), "Instance Too Long"),
+        (registration(contact(A), contact(B, sip_instance="urn:" + "i" * 253, reg_id=2)), "Instance Too Long"),
+        (registration(contact(A), call_id="c" * 513), "Call-ID Too Long"),
+        (registration(contact(A), path=("<sip:p;lr>",) * 11), "Path Too Long"),
+        (registration(contact(A), path=("<sip:p;lr>", f"<sip:{'p' * 1020}>")), "Path Too Long"),
     ],
 )
-def test_what_is_too_large_is_refused(request_: Registration) -> None:
-    assert apply([], request_).status == 400
+def test_what_is_too_large_is_refused_and_told(request_: Registration, reason: str) -> None:
+    outcome = apply([], request_)
+    assert (outcome.status, outcome.reason, outcome.changes) == (400, reason, ())
+
+
+def test_the_longest_that_may_be_kept_is_kept() -> None:
+    longest = contact("sip:" + "x" * 1020, sip_instance="i" * 256)
+    outcome = apply([], registration(longest, call_id="c" * 512, path=("p" * 1024,) * 10))
+    assert outcome.status == 200
 
 
 def test_the_user_agent_is_cut() -> None:

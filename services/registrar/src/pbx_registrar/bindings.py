@@ -19,8 +19,12 @@ USER_AGENT_MAX: Final = 128
 URI_MAX: Final = 1_024
 """Characters of a Contact URI. Threat: storage; phones stay below 300."""
 CALL_ID_MAX: Final = 512
+SIP_INSTANCE_MAX: Final = 256
+"""Characters of +sip.instance. Threat: storage; a URN of a UUID has 45 (RFC 5626 section 4.1)."""
 PATH_MAX: Final = 10
 """Path values of a registration; a request to the phone carries them all as Route."""
+PATH_VALUE_MAX: Final = 1_024
+"""Characters of each. Threat: storage, and requests to the phone that no longer fit a datagram."""
 Q_MAX: Final = 1000
 
 
@@ -183,15 +187,28 @@ def _is_meant(binding: Binding, uri: str, flow: Flow | None) -> bool:
 def _malformed(request: Registration) -> Outcome | None:
     if request.remove_all and request.contacts:
         return Outcome(400, reason="Contact * Goes Alone")
-    if any(not 0 < len(contact.uri) <= URI_MAX for contact in request.contacts):
-        return Outcome(400, reason="Contact Too Long")
-    if len(request.call_id) > CALL_ID_MAX or len(request.path) > PATH_MAX:
-        return Outcome(400)
+    too_long = _too_long(request)
+    if too_long:
+        return Outcome(400, reason=f"{too_long} Too Long")
     lasting_flows = sum(contact.is_outbound and contact.expires_s != 0 for contact in request.contacts)
     if lasting_flows > 1:
         # RFC 5626 section 4.2.1: one flow, one registration.
         return Outcome(400, reason="Several Contacts With reg-id")
     return None
+
+
+def _too_long(request: Registration) -> str:
+    """What of a REGISTER would be stored and is longer than its limit; empty: nothing is.
+
+    The one place where lengths are checked: whatever comes in here is kept for hours, by whoever has an account.
+    """
+    if any(not 0 < len(contact.uri) <= URI_MAX for contact in request.contacts):
+        return "Contact"
+    if any(len(contact.sip_instance) > SIP_INSTANCE_MAX for contact in request.contacts):
+        return "Instance"
+    if len(request.path) > PATH_MAX or any(len(value) > PATH_VALUE_MAX for value in request.path):
+        return "Path"
+    return "Call-ID" if len(request.call_id) > CALL_ID_MAX else ""
 
 
 def _too_brief(request: Registration, policy: Policy) -> Outcome | None:

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from pbx_signaling.call.entry import Entry
     from pbx_signaling.call.leg import Leg
 
+TEXT_MAX: Final = 256
+"""Characters kept of what a peer wrote: names, Call-IDs, tags, reasons. Threat: an account that fills outbox, CDRs and
+webhooks with values of 8 KiB; a user has 128, a Call-ID some 60."""
+URI_MAX: Final = 1_024
+"""Characters kept of a contact's URI: as many as the registrar takes."""
 MEDIA: Final = {1: "audio", 2: "video"}
 
 
@@ -38,18 +43,23 @@ def event_of(entry: Entry, emit: Emit, source: str) -> bytes:
     return event.SerializeToString()
 
 
+def _text(value: str, most: int = TEXT_MAX) -> str:
+    """What a peer wrote as an event takes it."""
+    return utf8(value[:most])
+
+
 def leg_info(leg: Leg | None, codec: str = "") -> pb.LegInfo | None:
     """One side of a call as SIP sees it."""
     if leg is None:
         return None
     return pb.LegInfo(
-        sip_call_id=utf8(leg.call_id),
+        sip_call_id=_text(leg.call_id),
         local_tag=leg.local_tag,
-        remote_tag=utf8(leg.remote_tag),
+        remote_tag=_text(leg.remote_tag),
         transport=leg.flow.transport.name.lower(),
         remote_address=str(leg.flow.remote),
-        user_agent=utf8(leg.remote_user_agent),
-        codec=utf8(codec),
+        user_agent=_text(leg.remote_user_agent),
+        codec=_text(codec),
         final_status=leg.final_status,
     )
 
@@ -59,10 +69,10 @@ def _initiated(event: pb.Event, entry: Entry, emit: Emit) -> None:
     user, _, domain = call.claimed.partition("@")
     event.call_initiated.CopyFrom(
         pb.CallInitiated(
-            caller=utf8(call.caller or user),
-            caller_name=utf8(call.caller_name or entry.attempt.display_name),
-            dialled=utf8(call.dialled),
-            domain=utf8(domain),
+            caller=_text(call.caller or user),
+            caller_name=_text(call.caller_name or entry.attempt.display_name),
+            dialled=_text(call.dialled),
+            domain=_text(domain),
             leg=leg_info(entry.caller),
         )
     )
@@ -72,8 +82,8 @@ def _dialing(event: pb.Event, entry: Entry, emit: Emit) -> None:
     call, slot = entry.call, entry.call.media.slot
     event.call_dialing.CopyFrom(
         pb.CallDialing(
-            callee=utf8(call.aor),
-            target=utf8(call.target.uri) if call.target else "",
+            callee=_text(call.aor),
+            target=_text(call.target.uri, URI_MAX) if call.target else "",
             leg=leg_info(entry.callee),
             relay_id=slot.relay if slot else "",
             relay_port=slot.first_port if slot else 0,
@@ -95,7 +105,7 @@ def _answered(event: pb.Event, entry: Entry, emit: Emit) -> None:
         pb.CallAnswered(
             callee_leg=leg_info(entry.callee, media.codec_of(Side.CALLEE)),
             caller_leg=leg_info(entry.caller, media.codec_of(Side.CALLER)),
-            connected=utf8(entry.call.target.aor.partition("@")[0]) if entry.call.target else "",
+            connected=_text(entry.call.target.aor.partition("@")[0]) if entry.call.target else "",
         )
     )
 
@@ -125,7 +135,7 @@ def _ended(event: pb.Event, entry: Entry, emit: Emit) -> None:
             origin=ending.origin,  # type: ignore[arg-type]
             by=_side(ending.by),
             sip_status=ending.sip_status,
-            sip_reason=utf8(ending.sip_reason),
+            sip_reason=_text(ending.sip_reason),
             q850_cause=ending.q850_cause,
             cause=ending.word,
             caller_leg=leg_info(entry.caller, call.media.codec_of(Side.CALLER)),

@@ -1,0 +1,50 @@
+"""What events say of what a peer wrote: never more than a bounded part of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from pbx.events.v1 import events_pb2 as pb
+from pbx_signaling.call.commands import Emit, Record
+from pbx_signaling.call.events import Found, Target
+from pbx_signaling.outbox import TEXT_MAX, URI_MAX, event_of
+from support.bench_core import ALICE, BOB, Bench
+
+LONG = "x" * 1_500
+INVITE = f"""INVITE sip:{LONG}@pbx.local SIP/2.0
+Via: SIP/2.0/UDP 192.0.2.10:5060;branch=z9hG4bKo1
+Max-Forwards: 70
+From: "{LONG}" <sip:{LONG}@pbx.local>;tag={LONG}
+To: <sip:1008@pbx.local>
+Call-ID: {LONG}@alice
+CSeq: 1 INVITE
+User-Agent: {LONG}
+Contact: <sip:1004@192.0.2.10>"""
+
+
+def texts(message: object) -> list[str]:
+    """All texts of an event, at whatever depth."""
+    found: list[str] = []
+    for field, value in message.ListFields():  # type: ignore[attr-defined]
+        values = value if field.is_repeated else [value]
+        for each in values:
+            if field.message_type is not None:
+                found += texts(each)
+            elif isinstance(each, str):
+                found.append(each)
+    return found
+
+
+@pytest.mark.parametrize("record", list(Record))
+def test_no_text_of_an_event_is_longer_than_its_limit(record: Record) -> None:
+    target = Target(f"sip:{LONG}{LONG}@{BOB}", "1008@pbx.local", (), 1, BOB.host, BOB.port, "udp4", 0, "s1")
+    bench = Bench(found=Found(True, [target]))
+    bench.send(INVITE, ALICE)
+    (entry,) = bench.core.calls.values()
+    if record is Record.ENDED:
+        bench.advance(200)
+    event = pb.Event.FromString(event_of(entry, Emit(record), "signaling/s1"))
+    found = texts(event)
+    assert found
+    limit = URI_MAX if record is Record.DIALING else TEXT_MAX
+    assert max(map(len, found)) <= limit
