@@ -170,6 +170,10 @@ relay-cycles: setup ## 10 000 calls come and go at a relay of each datapath: not
 bench: setup setup-tools ## Measure calls, registrations and relaying; table and build/bench.json
 	@PYTHONPATH=tests $(BIN)/python -m load.bench $(ARGS)
 
+.PHONY: bench-forged
+bench-forged: setup ## Measure what an INVITE with made-up credentials costs, and calls under a flood of them; build/forged.json
+	@PYTHONPATH=tests $(BIN)/python -m load.forged $(ARGS)
+
 .PHONY: bench-media
 bench-media: setup ## The same RTP through every datapath, rtpengine and plain forwarding; table and build/bench-media.json
 	@command -v rtpengine >/dev/null && command -v clang >/dev/null || tools/install-debian rtpengine-daemon clang libbpf-dev || true

@@ -70,12 +70,14 @@ async def test_failures_at_one_replica_count_at_the_other(callers: tuple[Caller,
     for number in range(6):
         wrong = credentials("1006", "guess", host="192.0.2.60")
         assert (await callers[number % 2].register("1006", proof=wrong)).status == 403
-    right = credentials("1006", method="INVITE", host="192.0.2.60")
-    verdict = (await other.ask(authenticate=right)).authenticate
+    wrong = credentials("1006", "guess", method="INVITE", host="192.0.2.60")
+    verdict = (await other.ask(authenticate=wrong)).authenticate
     assert verdict.verdict == pb.VERDICT_THROTTLED
     assert verdict.retry_after_s > 0
-    elsewhere = credentials("1006", method="INVITE", host="192.0.2.61")
-    assert (await other.ask(authenticate=elsewhere)).authenticate.verdict == pb.VERDICT_ACCEPTED
+    elsewhere = credentials("1006", "guess", method="INVITE", host="192.0.2.61")
+    assert (await other.ask(authenticate=elsewhere)).authenticate.verdict == pb.VERDICT_REJECTED
+    right = credentials("1006", method="INVITE", host="192.0.2.60")
+    assert (await other.ask(authenticate=right)).authenticate.verdict == pb.VERDICT_ACCEPTED
 
 
 async def test_a_changed_account_counts_at_the_other_replica_within_a_second(callers: tuple[Caller, Caller]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from support.pair import NO_ANSWER_S, Pair
 from support.ports import free_port
-from support.product import Product, Settings, accounts
+from support.product import UNLIMITED, Product, Settings, accounts
 
 PAIRS = 250
 RELAY_PORTS = 1600
@@ -28,6 +28,7 @@ def _every_transport() -> tuple[str, ...]:
 def product() -> Iterator[Product]:
     """The product, running; when all tests of this process are over it must end cleanly."""
     environment = {
+        **UNLIMITED,
         "PBX_NO_ANSWER_S": str(NO_ANSWER_S),
         "PBX_SIP_HEADERS": "X-Test-*=pass",
         "PBX_SIP_TRUSTED": "127.0.7.0/24",
