@@ -16,11 +16,10 @@ import pytest
 from pbx_signaling.call import events as e
 from pbx_signaling.call.state import CallPolicy
 from pbx_sip.address import HostPort
-from pbx_sip.endpoint import new_request
 from support.b2bua_node import B2buaNode
 from support.forking_proxy import ForkingProxy
 from support.netem import FINE, LOST, Fate, Network
-from support.ua import Notes, Plan, Stage, Ua, UaCall
+from support.ua import Notes, Plan, Stage, Ua, UaCall, new_request
 
 PBX, PROXY = HostPort("192.0.2.1", 5060), HostPort("192.0.2.30", 5060)
 ROUNDS = 2
@@ -343,10 +342,10 @@ def registered_with_a_wrong_password(rig: Rig) -> None:
 def _message(rig: Rig, user: str) -> None:
     sender = "<sip:1004@pbx.local>"
     headers = (
-        *(("From", f"{sender};tag={rig.alice.endpoint.tokens.tag()}"), ("To", f"<sip:{user}@pbx.local>")),
-        *(("Call-ID", rig.alice.endpoint.tokens.call_id()), ("CSeq", "1 MESSAGE"), ("Content-Type", "text/plain")),
+        *(("From", f"{sender};tag={rig.alice.tokens.tag()}"), ("To", f"<sip:{user}@pbx.local>")),
+        *(("Call-ID", rig.alice.tokens.call_id()), ("CSeq", "1 MESSAGE"), ("Content-Type", "text/plain")),
     )
-    rig.alice._request(new_request("MESSAGE", f"sip:{user}@pbx.local", headers, b"hello"))
+    rig.alice.send(new_request("MESSAGE", f"sip:{user}@pbx.local", headers, b"hello"))
     rig.network.run(1)
 
 

@@ -43,12 +43,12 @@ PLANS = st.builds(
 
 
 def _cancel(phone: Ua, call: UaCall) -> None:
-    if call.received is None:
+    if not call.received:
         phone.cancel(call)
 
 
 def _early_bye(phone: Ua, call: UaCall) -> None:
-    if call.received is None:  # "the callee's UA MUST NOT send a BYE on early dialogs" (RFC 3261 section 15)
+    if not call.received:  # "the callee's UA MUST NOT send a BYE on early dialogs" (RFC 3261 section 15)
         phone.tell_early(call, "BYE", offer=False)
 
 

@@ -1,4 +1,4 @@
-"""A scripted SIP phone on `pbx_sip.endpoint`, for simulations: acts by its plan, at its times; notes what it saw.
+"""A scripted SIP phone on `pbx_sip.usage`, for simulations: acts by its plan, at its times; notes what it saw.
 
 It follows the RFCs where a peer could tell: it confirms every 2xx, ends calls that cross its CANCEL, waits after glare,
 answers digests, confirms reliable progress. Nothing in it knows of the B2BUA.
@@ -13,14 +13,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pbx_sip import endpoint as ep
-from pbx_sip import endpoint_events as ev
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.auth.digest import Challenge, respond
-from pbx_sip.dialog.offer_answer import glare_wait_s
-from pbx_sip.message.message import Request
+from pbx_sip.dialog.offer_answer import Turn, glare_wait_s
+from pbx_sip.message.headers import Headers
+from pbx_sip.message.message import Request, Response
 from pbx_sip.tokens import CountingTokens
-from pbx_sip.transaction.events import ClientKey, Transmit
+from pbx_sip.transaction.events import Transmit
+from pbx_sip.usage import agent as ag
+from pbx_sip.usage import output as out
+from pbx_sip.usage.frozen import Clock
+from pbx_sip.usage.invite_client import InviteUac
+from pbx_sip.usage.invite_server import InviteUas
+from pbx_sip.usage.origin import at_address
+from pbx_sip.usage.within import InDialog
+from pbx_sip.usage.within import State as Dialog
 
 SDP_TYPE = (("Content-Type", "application/sdp"),)
 
@@ -60,10 +67,12 @@ class UaCall:
     """One call as its phone sees it."""
 
     stage: Stage
-    received: ev.Received | None = None
-    """The INVITE, on the called side."""
-    key: ClientKey | None = None
-    live: ev.LiveDialog | None = None
+    invite: str
+    """Call-ID of its INVITE: by it the phone finds the usage, which may have been thawed in the meantime."""
+    received: bool = False
+    """The peer called."""
+    tag: str = ""
+    """Our tag in the dialog that counts."""
     status: int = 0
     """Final status of the INVITE; 0: none came."""
     ended_by: str = ""
@@ -71,8 +80,8 @@ class UaCall:
     modifying: bool = False
     """A re-INVITE or UPDATE of ours is under way."""
     hold: bool = False
-    early: ev.LiveDialog | None = None
-    """The last early dialog that a provisional response made."""
+    early: str = ""
+    """The peer's tag in the last early dialog that a provisional response made."""
     cancelled: bool = False
     attempts: int = 1
 
@@ -99,7 +108,11 @@ class Ua:
         self.calls: list[UaCall] = []
         self.registered = 0
         """Status of the last REGISTER."""
-        self.endpoint = ep.Endpoint(CountingTokens(user), str(address), f"<sip:{user}@{address}>")
+        self.thaws: Callable[[], bool] = lambda: False
+        """Asked after each step: whether the agent goes on as one that was made of its frozen value."""
+        self.tokens = CountingTokens(user)
+        self._origin = at_address(self.tokens, str(address), f"<sip:{user}@{address}>")
+        self.agent = ag.Agent(self._origin)
         self.now = 0.0
         self._proxy = Flow(Transport.UDP, proxy, "udp")
         self._todo: list[tuple[float, int, Callable[[], None]]] = []
@@ -113,24 +126,27 @@ class Ua:
     def receive(self, data: bytes, source: HostPort, now: float) -> None:
         """A datagram arrives."""
         self.now = now
-        self.endpoint.receive(data, Flow(Transport.UDP, source, "udp"), now)
+        self.agent.receive(data, Flow(Transport.UDP, source, "udp"), now)
         self._drain()
+        self._thaw()
 
     def handle_timeout(self, now: float) -> None:
-        """Acts by plan, and lets the endpoint's timers fire."""
+        """Acts by plan, and lets the agent's timers fire."""
         self.now = now
         while self._todo and self._todo[0][0] <= now:
             heapq.heappop(self._todo)[2]()
             self._drain()
-        self.endpoint.handle_timeout(now)
+            self._thaw()
+        self.agent.handle_timeout(now)
         self._drain()
+        self._thaw()
 
     @property
     def next_timeout(self) -> float | None:
         """The next of both."""
         times = [self._todo[0][0]] if self._todo else []
-        if self.endpoint.next_timeout is not None:
-            times.append(self.endpoint.next_timeout)
+        if self.agent.next_timeout is not None:
+            times.append(self.agent.next_timeout)
         return min(times, default=None)
 
     def outgoing(self) -> list[tuple[bytes, HostPort]]:
@@ -141,6 +157,11 @@ class Ua:
     def at(self, when: float, act: Callable[[], None]) -> None:
         """Does something at a time of the virtual clock."""
         heapq.heappush(self._todo, (when, next(self._order), act))
+
+    def _thaw(self) -> None:
+        if self.thaws():
+            frozen = self.agent.freeze(Clock(1_000_000.0))
+            self.agent = ag.Agent.thaw(frozen, self._origin, Clock(1_000_000.0))
 
     # --- acting
 
@@ -158,17 +179,22 @@ class Ua:
         """Registers; answers one challenge."""
         aor = f"<sip:{self.user}@{domain}>"
         headers = (
-            *(("From", f"{aor};tag={self.endpoint.tokens.tag()}"), ("To", aor)),
+            *(("From", f"{aor};tag={self.tokens.tag()}"), ("To", aor)),
             *(("Call-ID", f"reg-{self.user}"), ("CSeq", f"{next(self._cseq)} REGISTER"), ("Expires", str(expires_s))),
         )
-        self._request(ep.new_request("REGISTER", f"sip:{domain}", headers))
+        self.send(new_request("REGISTER", f"sip:{domain}", headers))
+
+    def send(self, request: Request) -> None:
+        """Sends a request other than INVITE outside of a dialog."""
+        self.agent.request(request, self._proxy, self.now)
+        self._drain()
 
     def call(self, user: str, *, offer: bool = True, reliable: bool = False, domain: str = "pbx.local") -> UaCall:
         """Calls somebody."""
-        headers: ep.Pairs = (
-            ("From", f"<sip:{self.user}@{domain}>;tag={self.endpoint.tokens.tag()}"),
+        headers: out.Pairs = (
+            ("From", f"<sip:{self.user}@{domain}>;tag={self.tokens.tag()}"),
             ("To", f"<sip:{user}@{domain}>"),
-            ("Call-ID", self.endpoint.tokens.call_id()),
+            ("Call-ID", self.tokens.call_id()),
             ("CSeq", f"{next(self._cseq)} INVITE"),
             ("Allow", "INVITE, ACK, BYE, CANCEL, UPDATE, PRACK, INFO, MESSAGE, OPTIONS"),
         )
@@ -176,36 +202,38 @@ class Ua:
             headers += (("Supported", "100rel"),)
         if offer:
             headers += SDP_TYPE
-        request = ep.new_request("INVITE", f"sip:{user}@{domain}", headers, self.sdp() if offer else b"")
-        call = UaCall(Stage.INVITING)
+        request = new_request("INVITE", f"sip:{user}@{domain}", headers, self.sdp() if offer else b"")
+        call = UaCall(Stage.INVITING, request.call_id)
         self.calls.append(call)
-        call.key = self._request(request)
-        return call
-
-    def _request(self, request: Request) -> ClientKey:
-        key = self.endpoint.send_request(request, self._proxy, self.now)
+        self.agent.invite(request, self._proxy, self.now)
         self._drain()
-        return key
+        return call
 
     def cancel(self, call: UaCall) -> None:
         """Gives up before the answer."""
-        if call.stage in (Stage.INVITING, Stage.ALERTING) and call.key is not None and not call.cancelled:
+        usage = self._inviting(call)
+        if call.stage in (Stage.INVITING, Stage.ALERTING) and usage is not None and not call.cancelled:
             call.cancelled = True
-            self.endpoint.send_cancel(call.key, self.now)
+            usage.cancel(self.now)
             self._drain()
 
     def hang_up(self, call: UaCall) -> None:
         """Ends an answered call."""
-        if call.stage is Stage.UP and call.live is not None:
+        if call.stage is Stage.UP and self._session(call) is not None:
             self._within(call, "BYE")
             self._over(call, "self")
 
     def modify(self, call: UaCall, method: str = "INVITE", *, hold: bool = False, offer: bool = True) -> None:
         """Changes the session: re-INVITE or UPDATE, unless one is under way."""
-        if call.stage is Stage.UP and not call.modifying:
-            call.modifying, call.hold = True, hold
-            body = self.sdp(hold=hold) if offer else b""
-            self._within(call, method, SDP_TYPE if offer else (), body)
+        if call.stage is not Stage.UP or call.modifying:
+            return
+        session = self._session(call)
+        if session is not None and (session.turn is not Turn.STABLE or session.is_modifying):
+            self.at(self.now + 0.2, lambda: self.modify(call, method, hold=hold, offer=offer))
+            return
+        call.modifying, call.hold = True, hold
+        body = self.sdp(hold=hold) if offer else b""
+        self._within(call, method, SDP_TYPE if offer else (), body)
 
     def tell(self, call: UaCall, method: str = "INFO", body: bytes = b"Signal=1") -> None:
         """Sends INFO or MESSAGE inside the call."""
@@ -214,75 +242,102 @@ class Ua:
 
     def tell_early(self, call: UaCall, method: str = "UPDATE", *, offer: bool = True) -> None:
         """Sends a request inside the early dialog, allowed or not: its answer is only noted."""
-        live = call.early or call.live
-        if call.stage is Stage.ALERTING and live is not None and live.dialog.key in self.endpoint.dialogs:
-            body = self.sdp() if offer else b""
-            call.cancelled = call.cancelled or method == "BYE"
-            self.endpoint.send_within(live, method, self.now, headers=SDP_TYPE if offer else (), body=body)
-            self._drain()
+        early = self._early(call)
+        if call.stage is not Stage.ALERTING or early is None or early.state is Dialog.ENDED:
+            return
+        offer = offer and early.turn is Turn.STABLE
+        call.cancelled = call.cancelled or method == "BYE"
+        early.send(method, self.now, SDP_TYPE if offer else (), self.sdp() if offer else b"")
+        self._drain()
 
-    def _within(self, call: UaCall, method: str, headers: ep.Pairs = (), body: bytes = b"") -> None:
-        if call.live is not None:
-            self.endpoint.send_within(call.live, method, self.now, headers=headers, body=body)
+    def _within(self, call: UaCall, method: str, headers: out.Pairs = (), body: bytes = b"") -> None:
+        session = self._session(call)
+        if session is not None and session.state is not Dialog.ENDED:
+            session.send(method, self.now, headers, body)
             self._drain()
 
     def _over(self, call: UaCall, how: str) -> None:
         if call.stage is not Stage.OVER:
             call.stage, call.ended_by = Stage.OVER, how
 
+    # --- finding usages
+
+    def _inviting(self, call: UaCall) -> InviteUac | None:
+        found = (usage for usage in self.agent.usages if isinstance(usage, InviteUac))
+        return next((usage for usage in found if usage.invite.call_id == call.invite), None)
+
+    def _invited_by(self, call: UaCall) -> InviteUas | None:
+        found = (usage for usage in self.agent.usages if isinstance(usage, InviteUas))
+        return next((usage for usage in found if usage.invite.call_id == call.invite), None)
+
+    def _session(self, call: UaCall) -> InDialog | None:
+        found = (usage for usage in self.agent.usages if isinstance(usage, InDialog) and usage.dialog.confirmed)
+        return next((each for each in found if (each.dialog.call_id, each.dialog.local_tag + each.dialog.remote_tag)
+                     == (call.invite, call.tag)), None)  # fmt: skip
+
+    def _early(self, call: UaCall) -> InDialog | None:
+        usage = self._inviting(call)
+        if usage is not None:
+            return usage.forks.get(call.early)
+        callee = self._invited_by(call)
+        return callee.forks[""].within if callee is not None and callee.forks else None
+
+    def _call_of(self, usage: ag.Usage) -> UaCall | None:
+        call_id = usage.dialog.call_id if isinstance(usage, InDialog) else usage.invite.call_id
+        return next((call for call in self.calls if call.invite == call_id), None)
+
     # --- reacting
 
     def _drain(self) -> None:
-        while events := self.endpoint.drain():
+        self.agent.carry_out(self.now)
+        while events := self.agent.drain():
             for event in events:
                 REACTIONS[type(event)](self, event)
+            self.agent.carry_out(self.now)
 
     def _transmit(self, event: Transmit) -> None:
         self._sent.append((event.data, event.flow.remote))
 
-    def _acknowledged(self, event: ev.Acknowledged) -> None:
-        self.notes.acks += 1
-        self.notes.seen.append("ACK")
-        if event.request.body:
-            self.notes.bodies.append(event.request.body)
-
-    def _stray(self, event: ev.Stray) -> None:
+    def _stray(self, event: ag.Stray) -> None:
         self.notes.strays += 1
 
-    def _call_of(self, live: ev.LiveDialog | None) -> UaCall | None:
-        return next((call for call in self.calls if live is not None and call.live is live), None)
+    def _happened(self, event: ag.Happened) -> None:
+        call = self._call_of(event.usage)
+        if call is not None:
+            SAID[type(event.what)](self, call, event.usage, event.what)
 
-    def _received(self, event: ev.Received) -> None:
-        request = event.request
-        self.notes.seen.append(request.method)
-        if request.body:
-            self.notes.bodies.append(request.body)
-        if event.live is None:
-            if request.method == "INVITE":
-                self._invited(event)
-            else:
-                self._respond(event, 200)
-            return
-        call = self._call_of(event.live)
+    def _acknowledged(self, call: UaCall, usage: ag.Usage, what: out.Acknowledged) -> None:
+        self.notes.acks += 1
+        self._saw("ACK", what.request)
+
+    def _saw(self, what: str, message: Request | Response) -> None:
+        self.notes.seen.append(what)
+        if message.body:
+            self.notes.bodies.append(message.body)
+
+    def _received(self, event: ag.Received) -> None:
+        self._saw(event.request.method, event.request)
+        self.agent.respond(event, 200, self.now)
+
+    def _asked(self, call: UaCall, usage: InDialog, what: out.Asked) -> None:
+        request = what.request
+        self._saw(request.method, request)
         if request.method == "BYE":
-            self._respond(event, 200)
-            if call is not None:
+            usage.reply(what.key, 200, self.now)
+            if usage.dialog.confirmed or not call.received:
                 self._over(call, "peer")
-        elif request.method in ("INVITE", "UPDATE") and call is not None:
-            self._modified(event, call)
+        elif request.method in ("INVITE", "UPDATE"):
+            self._modified(call, usage, what)
         else:
-            self._respond(event, 200)
+            usage.reply(what.key, 200, self.now)
 
-    def _respond(self, event: ev.Received, status: int, body: bytes = b"", rseq: int = 0) -> ev.LiveDialog | None:
-        return self.endpoint.send_response(
-            event, status, self.now, headers=SDP_TYPE if body else (), body=body, rseq=rseq
-        )
-
-    def _invited(self, event: ev.Received) -> None:
+    def _invited(self, event: ag.Invited) -> None:
+        usage, plan = event.usage, self.plan
+        self._saw("INVITE", usage.invite)
         if any(call.stage is not Stage.OVER for call in self.calls):
-            self._respond(event, 486)
+            usage.refuse(486, self.now)
             return
-        call, plan = UaCall(Stage.ALERTING, event), self.plan
+        call = UaCall(Stage.ALERTING, usage.invite.call_id, received=True)
         self.calls.append(call)
         if plan.ring_after is not None:
             self.at(self.now + plan.ring_after, lambda: self._ring(call))
@@ -291,174 +346,190 @@ class Ua:
         self.at(self.now + plan.rings_s, lambda: self._stop_ringing(call))
 
     def _ring(self, call: UaCall) -> None:
-        if call.stage is Stage.ALERTING and call.received is not None and not call.status:
-            takes = "100rel" in call.received.request.headers.tokens("Supported")
+        usage = self._invited_by(call)
+        if call.stage is Stage.ALERTING and usage is not None and not call.status:
+            reliable = self.plan.reliable and "100rel" in usage.invite.headers.tokens("Supported")
             body = self.sdp() if self.plan.ring_sdp else b""
-            rseq = 7000 if self.plan.reliable and takes else 0
-            call.live = self._respond(call.received, self.plan.ring_status, body, rseq)
+            headers = SDP_TYPE if body else ()
+            usage.progress(self.plan.ring_status, self.now, reliable=reliable, headers=headers, body=body)
 
     def _answer(self, call: UaCall) -> None:
-        if call.stage is not Stage.ALERTING or call.received is None:
+        usage = self._invited_by(call)
+        if call.stage is not Stage.ALERTING or usage is None:
             return
-        if call.live is not None and call.live.progress is not None and call.live.progress.waiting:
+        if usage.waiting:
             self.at(self.now + 0.2, lambda: self._answer(call))  # "MUST NOT send the 2xx before" (RFC 3262 section 3)
             return
         status = call.status = self.plan.answer_status
         if status >= 300:
-            headers = tuple(("Contact", contact) for contact in self.plan.contacts)
-            self.endpoint.send_response(call.received, status, self.now, headers=headers)
+            usage.refuse(status, self.now, headers=tuple(("Contact", contact) for contact in self.plan.contacts))
             self._over(call, "self")
             return
         call.stage = Stage.UP
-        call.live = self._respond(call.received, status, self.sdp() if self.plan.answer_sdp else b"")
+        body = self.sdp() if self.plan.answer_sdp else b""
+        usage.answer(self.now, headers=SDP_TYPE if body else (), body=body)
+        assert usage.session is not None
+        call.tag = usage.session.dialog.local_tag + usage.session.dialog.remote_tag
 
     def _stop_ringing(self, call: UaCall) -> None:
-        if call.stage is Stage.ALERTING and call.received is not None:
+        usage = self._invited_by(call)
+        if call.stage is Stage.ALERTING and usage is not None:
             call.status = 480
-            self._respond(call.received, 480)
+            usage.refuse(480, self.now)
             self._over(call, "self")
 
-    def _modified(self, event: ev.Received, call: UaCall) -> None:
-        unanswered = call.live is not None and call.live.answer is not None
-        if call.modifying or (unanswered and event.request.method == "INVITE"):
-            self._respond(event, 491)
-        elif self.plan.reply_inside >= 300:
-            self._respond(event, self.plan.reply_inside)
+    def _modified(self, call: UaCall, usage: InDialog, what: out.Asked) -> None:
+        request, status = what.request, self.plan.reply_inside
+        if call.modifying or (usage.awaits_ack and request.method == "INVITE"):
+            usage.reply(what.key, 491, self.now)
+        elif status >= 300:
+            usage.reply(what.key, status, self.now)
         else:
-            wants = event.request.method == "INVITE" or event.request.body
-            self._respond(event, self.plan.reply_inside, self.sdp() if wants else b"")
+            body = self.sdp() if request.method == "INVITE" or request.body else b""
+            usage.reply(what.key, status, self.now, SDP_TYPE if body else (), body)
 
-    def _cancelled(self, event: ev.Cancelled) -> None:
+    def _cancelled(self, call: UaCall, usage: InviteUas, what: out.Cancelled) -> None:
         self.notes.seen.append("CANCEL")
-        for call in self.calls:
-            received = call.received
-            if received is not None and received.key == event.key and call.stage is Stage.ALERTING:
-                call.status = 487
-                self._respond(received, 487)
-                self._over(call, "cancelled")
+        if call.stage is Stage.ALERTING:
+            call.status = 487
+            usage.refuse(487, self.now)
+            self._over(call, "cancelled")
 
-    def _unconfirmed(self, event: ev.Unconfirmed) -> None:
-        call = self._call_of(event.live)
-        if call is None:
-            return
-        if event.waits is ev.Waits.ANSWER:
-            self._within(call, "BYE")
-        elif call.received is not None and call.stage is Stage.ALERTING:
-            self._respond(call.received, 504)
-        self._over(call, f"unconfirmed {event.waits.name.lower()}")
+    def _unconfirmed(self, call: UaCall, usage: ag.Usage, what: out.Unconfirmed) -> None:
+        if what.waits is out.Waits.ANSWER and isinstance(usage, InDialog):
+            usage.send("BYE", self.now)
+        elif isinstance(usage, InviteUas):
+            usage.refuse(504, self.now)
+        self._over(call, f"unconfirmed {what.waits.name.lower()}")
 
-    def _responded(self, event: ev.Responded) -> None:
+    def _responded(self, event: ag.Responded) -> None:
         request, response = event.request, event.response
-        self.notes.seen.append(f"{response.status} {request.method}")
-        if response.body:
-            self.notes.bodies.append(response.body)
-        if request.method == "REGISTER":
-            if not self._authenticated(event) and response.status >= 200:
-                self.registered = response.status
+        self._saw(f"{response.status} {request.method}", response)
+        if request.method != "REGISTER":
             return
-        if request.method == "INVITE" and not request.to_tag:
-            self._invite_responded(event)
+        credentials = self._credentials(request, response)
+        if credentials is not None:
+            again = Request(request.method, request.uri, request.headers.copy(), request.body)
+            again.headers.remove("Via")
+            again.headers.set("CSeq", f"{next(self._cseq)} {request.method}")
+            again.headers.set(*credentials)
+            self.agent.request(again, self._proxy, self.now)
+        elif response.status >= 200:
+            self.registered = response.status
+
+    def _credentials(self, request: Request, response: Response) -> tuple[str, str] | None:
+        """The header field that answers a challenge; None where that was tried, or there is no password."""
+        name = {401: ("WWW-Authenticate", "Authorization"), 407: ("Proxy-Authenticate", "Proxy-Authorization")}
+        if response.status not in name or not self.password or name[response.status][1] in request.headers:
+            return None
+        challenge = Challenge.parse(response.headers.all(name[response.status][0])[0])
+        answer = respond(
+            challenge, self.user, self.password, request.method, request.uri, cnonce="0a1b", body=request.body
+        )
+        return name[response.status][1], str(answer)
+
+    def _progressed(self, call: UaCall, usage: InviteUac, what: out.Progressed) -> None:
+        self._saw(f"{what.response.status} INVITE", what.response)
+        if what.rseq:
+            early = usage.forks[what.fork]
+            body = self.sdp() if early.turn is Turn.THEY_OFFERED else b""
+            usage.confirm_progress(what.fork, what.rseq, self.now, SDP_TYPE if body else (), body)
+        call.stage = max(call.stage, Stage.ALERTING)
+        call.early = what.fork or call.early
+
+    def _answered(self, call: UaCall, usage: InviteUac, what: out.Answered) -> None:
+        self._saw(f"{what.response.status} INVITE", what.response)
+        session = usage.session
+        assert session is not None
+        body = self.sdp() if session.turn is Turn.THEY_OFFERED else b""
+        session.acknowledge(what.response.cseq_number, SDP_TYPE if body else (), body)
+        call.tag = session.dialog.local_tag + session.dialog.remote_tag
+        call.status, call.stage = what.response.status, Stage.UP
+
+    def _refused(self, call: UaCall, usage: InviteUac, what: out.Refused) -> None:
+        response = what.response
+        self._saw(f"{response.status} INVITE", response)
+        credentials = self._credentials(usage.invite, response)
+        if credentials is None:
+            call.status = response.status
+            self._over(call, "cancelled" if call.cancelled else "refused")
             return
-        call = self._call_of(event.live)
-        if request.method == "INVITE" and 200 <= response.status < 300 and event.live is not None:
-            self._ack(event)
-        if call is None or response.status < 200 or request.method not in ("INVITE", "UPDATE"):
+        usage.again(self.now, (credentials,))
+        call.attempts += 1
+        if call.cancelled:
+            usage.cancel(self.now)
+
+    def _gave_up(self, call: UaCall, usage: ag.Usage, what: out.GaveUp) -> None:
+        crossed = isinstance(usage, InviteUac) and usage.session is not None
+        call.status = call.status or (200 if crossed else 408)
+        self._over(call, "cancelled" if crossed else "no answer")
+
+    def _replied(self, call: UaCall, usage: InDialog, what: out.Replied) -> None:
+        request, response = what.request, what.response
+        self._saw(f"{response.status} {request.method}", response)
+        if request.method == "INVITE" and 200 <= response.status < 300:
+            body = self.sdp() if usage.turn is Turn.THEY_OFFERED else b""
+            usage.acknowledge(request.cseq_number, SDP_TYPE if body else (), body)
+        if response.status < 200 or request.method not in ("INVITE", "UPDATE") or not usage.dialog.confirmed:
             return
         call.modifying = False
         if response.status == 491:
-            wait = glare_wait_s(call.received is None, 0.5)
+            wait = glare_wait_s(not call.received, 0.5)
             self.at(self.now + wait, lambda: self.modify(call, request.method, hold=call.hold))
         elif response.status in (408, 481) and call.stage is Stage.UP:
             self._within(call, "BYE")
             self._over(call, "lost")
 
-    def _ack(self, event: ev.Responded) -> None:
-        assert event.live is not None
-        answers = bool(event.response.body) and not event.request.body
-        body = self.sdp() if answers else b""
-        self.endpoint.send_ack(
-            event.live, event.request.cseq_number, self.now, headers=SDP_TYPE if body else (), body=body
-        )
+    def _unanswered(self, call: UaCall, usage: InDialog, what: out.Unanswered) -> None:
+        call.modifying = False
+        if call.stage is Stage.UP and usage is self._session(call):
+            self._within(call, "BYE")
+            self._over(call, "lost")
 
-    def _invite_responded(self, event: ev.Responded) -> None:
-        response, live = event.response, event.live
-        call = next((call for call in self.calls if call.key == event.key), None)
-        if call is None:
-            return
-        if response.status < 200:
-            if event.rseq and live is not None:
-                rack = (("RAck", f"{event.rseq} {event.request.cseq_number} INVITE"),)
-                self.endpoint.send_within(live, "PRACK", self.now, headers=rack)
-            call.stage = max(call.stage, Stage.ALERTING)
-            call.early = live or call.early
-            return
-        if response.status >= 300:
-            if not self._authenticated(event, call):
-                call.status = response.status
-                self._over(call, "cancelled" if call.cancelled else "refused")
-            return
-        assert live is not None
-        self._ack(event)
-        if call.live is not None or call.cancelled:
-            # Another fork, or the 200 was faster than our CANCEL (RFC 3261 section 13.2.2.4 and 15).
-            self.endpoint.send_within(live, "BYE", self.now)
-            call.status = call.status or response.status
-            self._over(call, "cancelled")
-            return
-        call.live, call.status, call.stage = live, response.status, Stage.UP
-
-    def _authenticated(self, event: ev.Responded, call: UaCall | None = None) -> bool:
-        """Sends the request again with credentials; False where that was tried, or there are none."""
-        name = {401: ("WWW-Authenticate", "Authorization"), 407: ("Proxy-Authenticate", "Proxy-Authorization")}
-        old, response = event.request, event.response
-        if response.status not in name or not self.password or name[response.status][1] in old.headers:
-            return False
-        challenge = Challenge.parse(response.headers.all(name[response.status][0])[0])
-        answer = respond(challenge, self.user, self.password, old.method, old.uri, cnonce="0a1b", body=old.body)
-        again = Request(old.method, old.uri, old.headers.copy(), old.body)
-        again.headers.remove("Via")
-        again.headers.set("CSeq", f"{next(self._cseq)} {old.method}")
-        again.headers.set(name[response.status][1], str(answer))
-        key = self._request(again)
-        if call is not None:
-            call.key, call.attempts = key, call.attempts + 1
-            if call.cancelled:
-                self.endpoint.send_cancel(key, self.now)
-        return True
-
-    def _failed(self, event: ev.Failed) -> None:
-        for call in self.calls:
-            if call.key == event.key:
-                call.status = call.status or 408
-                self._over(call, "no answer")
-            elif event.live is not None and call.live is event.live:
-                call.modifying = False
-                if event.request is not None and event.request.method != "BYE" and call.stage is Stage.UP:
-                    self._within(call, "BYE")
-                    self._over(call, "lost")
-        if event.request is not None and event.request.method == "REGISTER":
+    def _failed(self, event: ag.Failed) -> None:
+        if event.request.method == "REGISTER":
             self.registered = 408
+
+    def _nothing(self, call: UaCall, usage: ag.Usage, what: out.Up) -> None:
+        """Nothing to do."""
 
     # --- what must be true in the end
 
     def assert_clean(self) -> None:
         """Nothing is under way or remembered."""
         assert all(call.stage is Stage.OVER for call in self.calls), self.calls
-        assert not self.endpoint.dialogs, self.endpoint.dialogs
-        assert self.endpoint.layer.active == 0, self.endpoint.layer
-        assert self.endpoint.next_timeout is None
+        assert not self.agent.usages, self.agent.usages
+        assert self.agent.layer.active == 0, self.agent.layer
+        assert self.agent.next_timeout is None
 
 
 REACTIONS: dict[type, Callable[[Ua, Any], None]] = {
     Transmit: Ua._transmit,
-    ev.Received: Ua._received,
-    ev.Responded: Ua._responded,
-    ev.Cancelled: Ua._cancelled,
-    ev.Acknowledged: Ua._acknowledged,
-    ev.Unconfirmed: Ua._unconfirmed,
-    ev.Failed: Ua._failed,
-    ev.Stray: Ua._stray,
+    ag.Happened: Ua._happened,
+    ag.Invited: Ua._invited,
+    ag.Received: Ua._received,
+    ag.Responded: Ua._responded,
+    ag.Failed: Ua._failed,
+    ag.Stray: Ua._stray,
 }
+SAID: dict[type, Callable[[Ua, UaCall, Any, Any], None]] = {
+    out.Progressed: Ua._progressed,
+    out.Answered: Ua._answered,
+    out.Refused: Ua._refused,
+    out.GaveUp: Ua._gave_up,
+    out.Asked: Ua._asked,
+    out.Replied: Ua._replied,
+    out.Unanswered: Ua._unanswered,
+    out.Acknowledged: Ua._acknowledged,
+    out.Unconfirmed: Ua._unconfirmed,
+    out.ProgressConfirmed: Ua._nothing,
+    out.Cancelled: Ua._cancelled,
+}
+
+
+def new_request(method: str, uri: str, headers: out.Pairs, body: bytes = b"") -> Request:
+    """A request outside of a dialog, with Max-Forwards; From, To, Call-ID and CSeq are among `headers`."""
+    return Request(method, uri, Headers([("Max-Forwards", "70"), *headers]), body)
 
 
 def statuses(ua: Ua, method: str) -> list[int]:

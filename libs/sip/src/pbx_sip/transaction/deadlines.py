@@ -56,6 +56,12 @@ class Deadlines:
         if not bucket:
             del self._buckets[number]
 
+    def get(self, handle: int) -> tuple[float, int] | None:
+        """When a deadline fires, to the resolution of this table, and its tag; None where it is not set (any more)."""
+        number = handle >> _SEQUENCE_BITS
+        found = self._buckets.get(number, {}).get(handle)
+        return None if found is None else (number / BUCKETS_PER_S, found[1])
+
     @property
     def next_timeout(self) -> float | None:
         """When `expire` is due, in seconds of the caller's clock; None where nothing is set."""

@@ -40,6 +40,7 @@ from pbx_sip.transaction.events import (
     TransactionFailed,
     Transmit,
 )
+from pbx_sip.transaction.frozen import FrozenTransaction, freeze, thaw
 from pbx_sip.transaction.invite_client import InviteClient, Pairs
 from pbx_sip.transaction.invite_server import InviteServer
 from pbx_sip.transaction.key import (
@@ -65,6 +66,8 @@ RETRY_AFTER_S: Final = 5
 
 _NOBODY: Final = object()
 """Owner of our CANCELs: nobody wants to hear of them."""
+_OURS: Final = "-"
+"""Its name in a frozen transaction."""
 
 Admission = Callable[[Request, Flow], bytes | None]
 """Asked once about each request that belongs to no transaction, ACKs aside: what answers it without one, as it is sent
@@ -230,6 +233,38 @@ class TransactionLayer:
         """What happened since the last call, in order."""
         output, self._output = self._output, []
         return output
+
+    # --- as a value
+
+    def freeze(self, name_of: Callable[[Any], str], wall: Callable[[float], float]) -> tuple[FrozenTransaction, ...]:
+        """All transactions as values; call it after `drain`.
+
+        `name_of` gives an owner the name by which `thaw` finds it; `wall` turns times into wall-clock times.
+        """
+        machines: list[Machine] = [*self._clients.values(), *self._servers.values()]
+        return tuple(
+            freeze(
+                machine,
+                self._deadlines,
+                _OURS if machine.owner is _NOBODY else "" if machine.owner is None else name_of(machine.owner),
+                self._merge_of.get(machine.key, ""),  # type: ignore[arg-type]  # a client's key is in no server's table
+                wall,
+            )
+            for machine in machines
+        )
+
+    def thaw(self, frozen: FrozenTransaction, owner_of: Callable[[str], Any], local: Callable[[float], float]) -> None:
+        """Goes on with a transaction of another process. Raises LocalError where one with its key is here."""
+        key: Any = frozen.key
+        table: dict[Any, Any] = self._clients if "client" in frozen.kind else self._servers
+        if key in table:
+            raise LocalError(f"a transaction with the key {key} is here")
+        owner = _NOBODY if frozen.owner == _OURS else owner_of(frozen.owner) if frozen.owner else None
+        machine = table[key] = thaw(frozen, self._deadlines, owner, local)
+        if frozen.flow.transport.reliable:
+            self._by_flow.setdefault(frozen.flow, set()).add(machine)
+        if frozen.merge_identity:
+            self._merge[frozen.merge_identity], self._merge_of[key] = key, frozen.merge_identity
 
     # --- receiving
 

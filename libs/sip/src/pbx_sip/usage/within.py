@@ -1,0 +1,451 @@
+"""Requests inside one dialog, both ways: order, whose turn it is to offer, glare, the 2xx until its ACK, the end.
+
+RFC 3261 sections 12.2, 13.3.1.4, 14 and 15; 3264 and 6337 for turns; 3311 for UPDATE. The dialog may be early: a fork
+of an INVITE of ours, or what a provisional response of ours made. What is said in the session is the user's to decide;
+responses are sent by `reply`, and this machine answers by itself only what breaks the rules.
+
+    EARLY      the INVITE that makes the dialog has no 2xx yet
+    CONFIRMED  it has
+    ENDED      a BYE was sent or came, or the INVITE was refused: what comes still is answered with 481
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from pbx_sip.address import Flow, HostPort, Transport
+from pbx_sip.dialog.dialog import Dialog, Verdict
+from pbx_sip.dialog.offer_answer import Act, Exchange, Turn
+from pbx_sip.dialog.repetition import Due, Repetition
+from pbx_sip.errors import LocalError
+from pbx_sip.message.message import Message, Request, Response, response_to
+from pbx_sip.message.serialize import serialize
+from pbx_sip.transaction.events import ClientKey, FailureCause, ServerKey
+from pbx_sip.usage.frozen import (
+    Clock,
+    FrozenAnswer,
+    FrozenDialog,
+    FrozenInDialog,
+    FrozenRepetition,
+    check,
+    request_of,
+    response_of,
+)
+from pbx_sip.usage.origin import Origin
+from pbx_sip.usage.output import (
+    Acknowledged,
+    Asked,
+    CancelInvite,
+    Output,
+    Pairs,
+    Replied,
+    Respond,
+    Send,
+    SendAck,
+    Unanswered,
+    Unconfirmed,
+    Waits,
+)
+
+ASKED_MAX: Final = 16
+"""Requests of the peer that wait for the user at once. Threat: a peer that floods its own dialog; RFC 3261 has one."""
+ACKS_MAX: Final = 4
+"""ACKs kept for 2xx that come again. A 2xx comes again for 64*T1 at most; four re-INVITEs in that time are many."""
+TARGETS: Final = frozenset({"INVITE", "UPDATE"})
+"""Methods whose requests and 2xx carry our Contact."""
+
+
+class State(enum.IntEnum):
+    """See the head of this file."""
+
+    EARLY = 0
+    CONFIRMED = 1
+    ENDED = 2
+
+
+class Kind(enum.IntEnum):
+    """What a request of the peer is to this machine."""
+
+    INVITE = 0
+    UPDATE = 1
+    BYE = 2
+    OTHER = 3
+
+
+_KINDS: Final = {"INVITE": Kind.INVITE, "UPDATE": Kind.UPDATE, "BYE": Kind.BYE}
+
+
+def has_description(message: Message) -> bool:
+    """Whether a message carries a session description, alone or as a part."""
+    return bool(message.body) and message.content_type in ("application/sdp", "multipart/mixed", "")
+
+
+class InDialog:
+    """One dialog of ours, from its first response to its end."""
+
+    __slots__ = ("_acks", "_answer", "_asked", "_origin", "_output", "_sent", "_turn", "_unacknowledged", "by_peer",
+                 "dialog", "flow", "state")  # fmt: skip
+
+    def __init__(self, dialog: Dialog, flow: Flow, origin: Origin, turn: Turn = Turn.STABLE, *, by_peer: bool) -> None:
+        """`turn`: whose it is after the INVITE that makes the dialog; `by_peer`: that INVITE is the peer's."""
+        self.dialog = dialog
+        self.by_peer = by_peer
+        self.flow = flow
+        """Where requests of ours leave; the user may move it."""
+        self.state = State.CONFIRMED if dialog.confirmed else State.EARLY
+        self._origin = origin
+        self._turn = Exchange(turn)
+        self._asked: dict[ServerKey, Request] = {}
+        self._sent: dict[ClientKey, Request] = {}
+        self._acks: dict[int, Request] = {}
+        self._unacknowledged: set[int] = set()
+        self._answer: tuple[ServerKey, Response, Repetition] | None = None
+        self._output: list[Output] = []
+
+    def __repr__(self) -> str:
+        """For logs and tests."""
+        return f"<InDialog {self.dialog} {self.state.name} {self._turn.turn.name}>"
+
+    @property
+    def turn(self) -> Turn:
+        """Whose turn it is to say something about the session."""
+        return self._turn.turn
+
+    @property
+    def is_modifying(self) -> bool:
+        """Whether a change of the session is under way, by either side, or an answer unconfirmed."""
+        waiting = (*self._sent.values(), *self._asked.values())
+        return (
+            self._turn.turn is not Turn.STABLE
+            or self._answer is not None
+            or bool(self._unacknowledged)
+            or any(request.method == "INVITE" for request in waiting)
+        )
+
+    @property
+    def awaits_ack(self) -> bool:
+        """Whether a 2xx of ours is unconfirmed."""
+        return self._answer is not None
+
+    # --- what the peer does
+
+    def request_received(self, key: ServerKey, request: Request, now: float) -> None:
+        """A request inside this dialog; not ACK, not CANCEL. `drain` next."""
+        if self.is_in_order(key, request):
+            self.take(key, request)
+
+    def is_in_order(self, key: ServerKey, request: Request) -> bool:
+        """Whether this dialog takes a request now; one that it does not take is answered. `take` or `drain` next."""
+        if self.state is State.ENDED:
+            self._refuse(key, request, 481)
+        elif self.dialog.receive(request) is Verdict.OUT_OF_ORDER or len(self._asked) >= ASKED_MAX:
+            self._refuse(key, request, 500)
+        else:
+            return True
+        return False
+
+    def take(self, key: ServerKey, request: Request) -> None:
+        """A request that is in order. `drain` next."""
+        RECEIVED[self.state, _KINDS.get(request.method, Kind.OTHER)](self, key, request)
+
+    def _take(self, key: ServerKey, request: Request) -> None:
+        if request.method in ("PRACK", "UPDATE") and has_description(request):
+            self._turn.receive(Act.RECEIVE_ANSWER if self._turn.turn is Turn.WE_OFFERED else Act.RECEIVE_OFFER)
+        self._asked[key] = request
+        self._output.append(Asked(key, request))
+
+    def _take_update(self, key: ServerKey, request: Request) -> None:
+        status = self._turn.refusal(Act.RECEIVE_OFFER) if has_description(request) else 0
+        if status:
+            self._refuse(key, request, status)
+        else:
+            self._take(key, request)
+
+    def _take_invite(self, key: ServerKey, request: Request) -> None:
+        """Section 14.2: 500 to a second INVITE before the first has its answer, 491 where one of ours is under way."""
+        ours = any(sent.method == "INVITE" for sent in self._sent.values()) or self._unacknowledged
+        if any(asked.method in TARGETS for asked in self._asked.values()):
+            self._refuse(key, request, 500)
+        elif ours or self._answer is not None or self._turn.turn is not Turn.STABLE:
+            self._refuse(key, request, 491)
+        else:
+            if has_description(request):
+                self._turn.receive(Act.RECEIVE_OFFER)
+            self._output.append(Respond(key, response_to(request, 100)))
+            self._asked[key] = request
+            self._output.append(Asked(key, request))
+
+    def _glare(self, key: ServerKey, request: Request) -> None:
+        """An INVITE inside an early dialog: that of its maker waits for its answer (section 14.2)."""
+        self._refuse(key, request, 500 if self.by_peer else 491)
+
+    def _take_bye(self, key: ServerKey, request: Request) -> None:
+        """Section 15.1.2: what the peer waits for otherwise is answered with 487."""
+        self.end()
+        self._asked[key] = request
+        self._output.append(Asked(key, request))
+
+    def _refuse(self, key: ServerKey, request: Request, status: int) -> None:
+        response = response_to(request, status)
+        if status == 500:
+            response.headers.append("Retry-After", "5")
+        self._output.append(Respond(key, response))
+
+    def acknowledged(self, request: Request) -> None:
+        """An ACK of the peer inside this dialog; only the first for the answer that waits counts. `drain` next."""
+        answer = self._answer
+        if answer is None or request.cseq_number != answer[1].cseq_number:
+            return
+        self._answer = None
+        if self._turn.turn is Turn.WE_OFFERED:
+            self._turn.receive(Act.RECEIVE_ANSWER if has_description(request) else Act.REFUSED)
+        self._output.append(Acknowledged(request))
+
+    def cancel_received(self, invite_key: ServerKey) -> Request | None:
+        """A CANCEL for a re-INVITE of the peer's: that re-INVITE where it waits, to be refused with 487."""
+        return self._asked.get(invite_key)
+
+    def response_received(self, key: ClientKey, response: Response, now: float) -> None:
+        """A response to a request of ours inside this dialog. `drain` next."""
+        request = self._sent.get(key)
+        if request is None:
+            if response.cseq_method == "INVITE" and 200 <= response.status < 300:
+                self._acknowledge_again(response.cseq_number)
+            return
+        if response.status >= 200:
+            del self._sent[key]
+            self._settle_turn(request, response)
+        if response.status < 300 and request.method in TARGETS:
+            self.dialog.refresh_target(response)
+        if request.method == "INVITE" and 200 <= response.status < 300:
+            self._unacknowledged.add(request.cseq_number)
+            if self.state is State.ENDED:
+                self.acknowledge(request.cseq_number)
+                return
+        if response.status != 100 and self.state is not State.ENDED:
+            self._output.append(Replied(key, request, response))
+
+    def _settle_turn(self, request: Request, response: Response) -> None:
+        """What a final response to a request that may carry an offer means for the turn."""
+        if request.method not in ("INVITE", "UPDATE", "PRACK"):
+            return
+        described, turn = has_description(response), self._turn.turn
+        if response.status >= 300 or (turn is Turn.WE_OFFERED and not described):
+            if has_description(request) or request.method == "INVITE":
+                self._turn.turn = Turn.STABLE
+        elif described:
+            self._turn.receive(Act.RECEIVE_ANSWER if turn is Turn.WE_OFFERED else Act.RECEIVE_OFFER)
+
+    def transaction_failed(self, key: ClientKey, cause: FailureCause, now: float) -> None:
+        """A request of ours got no final response. `drain` next."""
+        request = self._sent.pop(key, None)
+        if request is None:
+            return
+        if has_description(request) and self._turn.turn is Turn.WE_OFFERED:
+            self._turn.turn = Turn.STABLE
+        if self.state is not State.ENDED:
+            self._output.append(Unanswered(key, request, cause))
+
+    # --- what the user wants
+
+    def send(self, method: str, now: float, headers: Pairs = (), body: bytes = b"") -> ClientKey:
+        """Sends a request inside the dialog; BYE ends it. `drain` next.
+
+        Raises LocalError where the dialog has ended, or a session description would be out of turn.
+        """
+        if self.state is State.ENDED:
+            raise LocalError("the dialog has ended")
+        if method == "BYE":
+            for cseq in sorted(self._unacknowledged):
+                self.acknowledge(cseq)
+        request = self.dialog.request(method, self._origin.new_via(self.flow))
+        if method in TARGETS:
+            request.headers.append("Contact", self._origin.contact(self.flow))
+        request.headers.items += (*self._origin.fields(method), *headers)
+        request.body = body
+        if has_description(request):
+            self._turn.send(Act.SEND_ANSWER if self._turn.turn is Turn.THEY_OFFERED else Act.SEND_OFFER)
+        key = (request.branch, method)
+        if method == "BYE":
+            self.end()
+        else:
+            self._sent[key] = request
+        self._output.append(Send(request, self.flow))
+        return key
+
+    def cancel(self, key: ClientKey, headers: Pairs = ()) -> None:
+        """Cancels a re-INVITE of ours; its final response comes still. `drain` next."""
+        if key in self._sent:
+            self._output.append(CancelInvite(key, headers))
+
+    def reply(self, key: ServerKey, status: int, now: float, headers: Pairs = (), body: bytes = b"") -> Response | None:
+        """Answers a request of the peer's; None where it does not wait (any more). `drain` next."""
+        request = self._asked.get(key)
+        if request is None:
+            return None
+        response = response_to(request, status)
+        if request.method in TARGETS and 100 < status < 300:
+            response.headers.append("Contact", self._origin.contact(self.flow))
+        response.headers.items += headers
+        response.body = body
+        if status >= 200:
+            del self._asked[key]
+            self._answered(request, response)
+            if status < 300 and request.method == "INVITE":
+                self.accept(key, response, now)
+                return response
+        self._output.append(Respond(key, response))
+        return response
+
+    def _answered(self, request: Request, response: Response) -> None:
+        if response.status < 300:
+            self.dialog.refresh_target(request)
+        described, turn = has_description(response), self._turn.turn
+        if response.status >= 300:
+            if turn is Turn.THEY_OFFERED and has_description(request):
+                self._turn.turn = Turn.STABLE
+        elif request.method in ("INVITE", "UPDATE", "PRACK"):
+            if turn is Turn.THEY_OFFERED:  # answered here, or not at all
+                self._turn.turn = Turn.STABLE
+            elif described and turn is Turn.STABLE and request.method == "INVITE" and not has_description(request):
+                self._turn.send(Act.SEND_OFFER)
+
+    def accept(self, key: ServerKey, response: Response, now: float) -> None:
+        """Sends a 2xx to an INVITE, again and again until its ACK (section 13.3.1.4). `drain` next."""
+        self.dialog.confirmed = True
+        if self.state is State.EARLY:
+            self.state = State.CONFIRMED
+        self._answer = (key, response, Repetition.of_answer(now, self._origin.timers))
+        self._output.append(Respond(key, response))
+
+    def offered(self, act: Act) -> None:
+        """Notes an offer or answer that a reliable provisional response, or the first INVITE's answer, carried."""
+        self._turn.turn = {
+            Act.SEND_OFFER: Turn.WE_OFFERED,
+            Act.RECEIVE_OFFER: Turn.THEY_OFFERED,
+        }.get(act, Turn.STABLE)
+
+    def confirm(self, response: Response) -> None:
+        """The 2xx to our INVITE that makes or confirms this dialog (section 13.2.2.4), also where it was given up."""
+        self.dialog.confirm(response)
+        self._unacknowledged.add(response.cseq_number)
+        self.state = State.CONFIRMED
+
+    def acknowledge(self, cseq: int, headers: Pairs = (), body: bytes = b"") -> None:
+        """Sends the ACK for the 2xx to our INVITE of that CSeq number; again by itself as that comes. `drain` next."""
+        if cseq not in self._unacknowledged:
+            return
+        self._unacknowledged.discard(cseq)
+        ack = self.dialog.ack(cseq, self._origin.new_via(self.flow))
+        ack.headers.items += headers
+        ack.body = body
+        if self._turn.turn is Turn.THEY_OFFERED:
+            self._turn.turn = Turn.STABLE
+        self._acks[cseq] = ack
+        while len(self._acks) > ACKS_MAX:
+            del self._acks[next(iter(self._acks))]
+        self._output.append(SendAck(ack, self.flow))
+
+    def _acknowledge_again(self, cseq: int) -> None:
+        ack = self._acks.get(cseq)
+        if ack is not None:
+            self._output.append(SendAck(ack, self.flow))
+
+    def end(self) -> None:
+        """The dialog is over: what the peer waits for gets 487, nothing is repeated. `drain` next."""
+        if self.state is State.ENDED:
+            return
+        self.state = State.ENDED
+        for key, request in self._asked.items():
+            self._output.append(Respond(key, response_to(request, 487)))
+        self._asked.clear()
+        self._answer = None
+        self._turn.turn = Turn.STABLE
+
+    # --- time
+
+    @property
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` is due; None where nothing waits."""
+        return None if self._answer is None else self._answer[2].at
+
+    def handle_timeout(self, now: float) -> None:
+        """Repeats a 2xx that waits for its ACK, or gives it up. `drain` next."""
+        if self._answer is None:
+            return
+        key, response, repetition = self._answer
+        due = repetition.expire(now)
+        if due is Due.SEND:
+            self._output.append(Respond(key, response))
+        elif due is Due.GIVE_UP:
+            self._answer = None
+            self._output.append(Unconfirmed(Waits.ANSWER))
+
+    def drain(self) -> list[Output]:
+        """What came of the calls before, in order."""
+        output, self._output = self._output, []
+        return output
+
+    # --- as a value
+
+    def freeze(self, clock: Clock) -> FrozenInDialog:
+        """The machine as a value; call it after `drain`."""
+        answer = None
+        if self._answer is not None:
+            key, response, repetition = self._answer
+            answer = FrozenAnswer(key, serialize(response), FrozenRepetition.of(repetition, clock))
+        return FrozenInDialog(
+            dialog=FrozenDialog.of(self.dialog),
+            flow=freeze_flow(self.flow),
+            state=self.state,
+            turn=self._turn.turn,
+            asked=tuple((key, serialize(request)) for key, request in self._asked.items()),
+            sent=tuple((key, serialize(request)) for key, request in self._sent.items()),
+            acks=tuple((cseq, serialize(ack)) for cseq, ack in self._acks.items()),
+            unacknowledged=tuple(sorted(self._unacknowledged)),
+            answer=answer,
+            by_peer=self.by_peer,
+        )
+
+    @classmethod
+    def thaw(cls, frozen: FrozenInDialog, origin: Origin, clock: Clock) -> InDialog:
+        """The machine that a value was made of. Raises LocalError for what cannot be read."""
+        check(frozen.version)
+        self = cls(frozen.dialog.thaw(), thaw_flow(frozen.flow), origin, Turn(frozen.turn), by_peer=frozen.by_peer)
+        self.state = State(frozen.state)
+        self._asked = {key: request_of(data) for key, data in frozen.asked}
+        self._sent = {key: request_of(data) for key, data in frozen.sent}
+        self._acks = {cseq: request_of(data) for cseq, data in frozen.acks}
+        self._unacknowledged = set(frozen.unacknowledged)
+        if frozen.answer is not None:
+            kept = frozen.answer
+            self._answer = (kept.key, response_of(kept.response), kept.repetition.thaw(clock))
+        return self
+
+
+Handler = Callable[[InDialog, ServerKey, Request], Any]
+
+RECEIVED: Final[Mapping[tuple[State, Kind], Handler]] = {
+    (State.EARLY, Kind.INVITE): InDialog._glare,
+    (State.EARLY, Kind.UPDATE): InDialog._take_update,
+    (State.EARLY, Kind.BYE): InDialog._take_bye,
+    (State.EARLY, Kind.OTHER): InDialog._take,
+    (State.CONFIRMED, Kind.INVITE): InDialog._take_invite,
+    (State.CONFIRMED, Kind.UPDATE): InDialog._take_update,
+    (State.CONFIRMED, Kind.BYE): InDialog._take_bye,
+    (State.CONFIRMED, Kind.OTHER): InDialog._take,
+}
+"""What a request of the peer that is in order does, by the state of the dialog; after its end nothing is in order."""
+
+
+def freeze_flow(flow: Flow) -> tuple[int, str, int, str, int]:
+    """A flow as plain values."""
+    return int(flow.transport), flow.remote.host, flow.remote.port, flow.listener, flow.connection
+
+
+def thaw_flow(frozen: tuple[int, str, int, str, int]) -> Flow:
+    """The flow that they say."""
+    transport, host, port, listener, connection = frozen
+    return Flow(Transport(transport), HostPort(host, port), listener, connection)
