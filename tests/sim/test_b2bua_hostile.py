@@ -122,7 +122,7 @@ def test_wounded_messages(
     network.run(400)
     for phone in (alice, bob):
         for each in phone.calls:
-            phone.cancel(each) if each.received is None else None
+            phone.cancel(each) if not each.received else None
             phone.hang_up(each)
     network.settle()
     pbx.assert_clean()

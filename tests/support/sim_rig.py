@@ -55,7 +55,7 @@ class Rig:
             for call in phone.calls:
                 if call.stage is Stage.UP:
                     phone.hang_up(call)
-                elif call.stage is not Stage.OVER and call.received is None:
+                elif call.stage is not Stage.OVER and not call.received:
                     phone.cancel(call)
         self.network.run(200)
         self.network.settle()
