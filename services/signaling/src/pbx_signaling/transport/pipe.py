@@ -46,7 +46,7 @@ class Pipe(Protocol):
 
     @property
     def completed(self) -> int:
-        """How many handshakes, messages and keep-alive octets have come whole: where it grows, what is pending is new."""
+        """How many handshakes, messages, keep-alive packets have come whole; where it grows, what is pending is new."""
 
     def receive(self, data: bytes) -> list[bytes]:
         """Takes octets in; the SIP messages that they complete. Never raises: see `failure`."""
