@@ -143,6 +143,12 @@ images: ## Build the images of all services with docker, or with buildah where t
 	command -v $${builder%% *} >/dev/null || { echo "images not built: neither a docker daemon nor buildah here"; exit 1; }; \
 	for target in $(IMAGES); do $$builder --target $$target --tag $(IMAGE)-$$target:$(TAG) . || exit 1; done
 
+.PHONY: images-push
+images-push: images ## Build the images and push them: IMAGE=registry.example.org/pbx/sip-pbx TAG=0.1.0
+	@builder=docker; docker info >/dev/null 2>&1 || builder=buildah; \
+	case "$(IMAGE)" in */*) ;; *) echo "name your registry: make images-push IMAGE=registry.example.org/pbx/sip-pbx"; exit 1;; esac; \
+	for target in $(IMAGES); do $$builder push $(IMAGE)-$$target:$(TAG) || exit 1; done
+
 .PHONY: fuzz-service
 fuzz-service: setup ## Fuzz the running product with mutated messages: FOR=1800 seconds, SEED=1
 	@FOR=$(or $(FOR),1800) SEED=$(or $(SEED),1) PYTHONPATH=tests $(BIN)/python tests/fuzz/service.py

@@ -100,15 +100,7 @@ def test_no_secret_stands_in_an_argument_or_a_plain_variable(template: Template)
 def test_secrets_are_kept_over_upgrades_and_uninstall(template: Template) -> None:
     secret = find(template(), "Secret", "pbx-secrets")
     assert secret["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
-    assert "lookup" in (CHART / "templates/secrets.yaml").read_text()
-
-
-def test_redis_and_its_clients_share_the_password(template: Template) -> None:
-    import base64
-
-    objects = template()
-    password = base64.b64decode(find(objects, "Secret", "pbx-secrets")["data"]["redis-password"]).decode()
-    assert find(objects, "Secret", "pbx-redis-url")["stringData"]["url"] == f"redis://:{password}@pbx-redis:6379/0"
+    assert "lookup" in (CHART / "templates/_helpers.tpl").read_text()
 
 
 def test_the_nonce_key_is_hex_of_32_octets(template: Template) -> None:
@@ -161,12 +153,6 @@ def test_the_grace_period_holds_pre_stop_and_shutdown(template: Template) -> Non
     assert spec["terminationGracePeriodSeconds"] > shutdown + int(re.findall(r"\d+", pre_stop)[0])
 
 
-def test_readiness_of_signaling_is_an_options_over_loopback(template: Template) -> None:
-    spec = find(template(), "StatefulSet", "pbx-signaling")["spec"]["template"]["spec"]
-    command = spec["containers"][0]["readinessProbe"]["exec"]["command"]
-    assert command[:4] == ["python", "-m", "pbx_signaling.probe", "127.0.0.1:5060"]
-
-
 def test_sqlite_allows_one_replica_and_postgres_more(template: Template, refused: Callable[..., str]) -> None:
     assert "SQLite is one process's" in refused("--set", "registrar.replicas=2")
     assert "SQLite is one process's" in refused("--set", "events.hpa.enabled=true")
@@ -193,6 +179,10 @@ def test_an_external_redis_needs_its_address(refused: Callable[..., str]) -> Non
         ("signaling.port=70000", "port"),
         ("redis.externalUrl=http://x", "externalUrl"),
         ("relays.name=Default", "name"),
+        ("relays.resources.requests.cpu=much", "cpu"),
+        ("redis.maxMemory=lots", "maxMemory"),
+        ("relays.addressing.advertise={host.example}", "advertise"),
+        ("networkPolicy.egress.phones={everywhere}", "phones"),
     ],
 )
 def test_the_schema_refuses_wrong_values(setting: str, message: str, refused: Callable[..., str]) -> None:
@@ -203,8 +193,111 @@ def test_an_autoscaled_workload_states_no_replicas(template: Template) -> None:
     objects = template("--values", str(CHART / "ci/cloud-values.yaml"))
     assert "replicas" not in find(objects, "StatefulSet", "pbx-signaling")["spec"]
     assert find(objects, "HorizontalPodAutoscaler", "pbx-signaling")["spec"]["scaleTargetRef"]["kind"] == "StatefulSet"
-    addresses = environment(find(objects, "Deployment", "pbx-events")["spec"]["template"]["spec"])
-    assert addresses["PBX_SIGNALING_ADDRESSES"]["value"].count(",") == 9, "every instance that there may be"
+    assert "replicas" not in find(objects, "MediaRelayPool", "default")["spec"], "the pool scales itself"
+
+
+SCALED = ("StatefulSet", "pbx-signaling"), ("Deployment", "pbx-events"), ("Deployment", "pbx-operator"), (
+    "Deployment", "pbx-registrar"), ("MediaRelayPool", "default")  # fmt: skip
+
+
+def test_replicas_belong_to_whoever_scales_unless_a_value_says_otherwise(template: Template) -> None:
+    """Server-side apply (helm 4) calls a number that kubectl scale has changed a conflict."""
+    for kind, name in SCALED:
+        assert "replicas" not in find(template(), kind, name)["spec"], name
+    wanted = ["--set", "signaling.replicas=2", "--set", "relays.replicas=0", "--set", "operator.replicas=3"]
+    objects = template(*wanted)
+    found = {name: find(objects, kind, name)["spec"].get("replicas") for kind, name in SCALED}
+    assert found == {"pbx-signaling": 2, "pbx-events": None, "pbx-operator": 3, "pbx-registrar": None, "default": 0}
+
+
+def test_what_may_have_a_second_replica_has_a_budget(template: Template) -> None:
+    budgets = {b["metadata"]["name"] for b in template() if b["kind"] == "PodDisruptionBudget"}
+    assert budgets == {"pbx-signaling", "pbx-operator"}, "SQLite is one process's"
+    one = template("--set", "signaling.replicas=1", "--set", "operator.replicas=1")
+    assert not [b for b in one if b["kind"] == "PodDisruptionBudget"]
+
+
+def ranges_overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return one[0] <= other[1] and other[0] <= one[1]
+
+
+@pytest.mark.parametrize("others", [(30000, 32767), (32768, 60999)], ids=["NodePorts", "ephemeral ports of Linux"])
+def test_the_default_ports_of_relays_are_nobody_elses(others: tuple[int, int], template: Template) -> None:
+    spec = find(template(), "MediaRelayPool", "default")["spec"]
+    crd = crd_schemas()["MediaRelayPool"]["properties"]["spec"]["properties"]
+    for name in ("ports", "controlPorts"):
+        for given in (spec[name], crd[name]["default"]):
+            assert not ranges_overlap((given["first"], given["last"]), others), name
+
+
+def test_amounts_of_relays_may_be_numbers(template: Template) -> None:
+    objects = template("--set", "relays.resources.requests.cpu=2", "--set", "relays.resources.limits.cpu=2.5")
+    resources = find(objects, "MediaRelayPool", "default")["spec"]["template"]["resources"]
+    assert (resources["requests"]["cpu"], resources["limits"]["cpu"]) == ("2", "2.5")
+
+
+def test_the_operator_knows_what_pools_may_ask_for(template: Template) -> None:
+    values = environment(find(template(), "Deployment", "pbx-operator")["spec"]["template"]["spec"])
+    assert values["PBX_RELAY_IMAGE"]["value"] == "sip-pbx-media-relay:0.1.0"
+    assert values["PBX_RELAY_DATAPATHS"]["value"] == "auto,native,python,null", "no pool gets ebpf, which runs as root"
+    assert "PBX_RELAY_IMAGES" not in values
+    assert "image" not in find(template(), "MediaRelayPool", "default")["spec"]["template"]
+    given = template("--values", str(CHART / "ci/cloud-values.yaml"), "--set", "relays.datapath=ebpf")
+    values = environment(find(given, "Deployment", "pbx-operator")["spec"]["template"]["spec"])
+    assert values["PBX_RELAY_IMAGES"]["value"] == "registry.example.com/canary/relay"
+    assert values["PBX_RELAY_SERVICE_ACCOUNT"]["value"] == "relays"
+    assert values["PBX_RELAY_DATAPATHS"]["value"].endswith(",ebpf")
+
+
+def egress_of(objects: Objects) -> list[dict[str, Any]]:
+    (policy,) = [
+        b["spec"] for b in objects if b["kind"] == "NetworkPolicy" and b["metadata"]["name"] == "pbx-signaling"
+    ]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    return list(policy["egress"])
+
+
+def test_signaling_reaches_phones_and_the_services_it_needs_and_no_other_pod(template: Template) -> None:
+    rules = egress_of(template("--set", "networkPolicy.egress.except={169.254.0.0/16,10.0.0.0/8,fd00::/8}"))
+    pods = {
+        peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"]: rule["ports"][0]["port"]
+        for rule in rules
+        for peer in rule.get("to", ())
+        if "podSelector" in peer
+    }
+    assert pods == {"registrar": 9101, "signaling": 9102, "redis": 6379}
+    everywhere = [peer["ipBlock"] for rule in rules if "ports" not in rule for peer in rule["to"]]
+    assert everywhere == [
+        {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16", "10.0.0.0/8"]},
+        {"cidr": "::/0", "except": ["fd00::/8"]},
+    ]
+    open_ports = {port["port"] for rule in rules if "to" not in rule for port in rule["ports"]}
+    assert open_ports == {9300, 443, 6443}, "relays on their nodes, and the API server for the init container"
+    assert 6443 not in {
+        port["port"]
+        for rule in egress_of(template("--set", "signaling.advertise=203.0.113.1"))
+        for port in rule.get("ports", ())
+    }
+
+
+def test_egress_of_signaling_follows_an_external_redis_and_can_be_switched_off(template: Template) -> None:
+    rules = egress_of(template("--values", str(CHART / "ci/sentinel-values.yaml")))
+    assert next(p["port"] for r in rules if "to" not in r for p in r["ports"]) == 26379
+    policies = [
+        b["spec"] for b in template("--set", "networkPolicy.egress.enabled=false") if b["kind"] == "NetworkPolicy"
+    ]
+    assert all(policy["policyTypes"] == ["Ingress"] for policy in policies)
+
+
+def test_the_volume_of_redis_can_grow(template: Template) -> None:
+    """A volumeClaimTemplate cannot be changed; a claim of its own can."""
+    objects = template("--set", "redis.persistence.size=20Gi")
+    assert "volumeClaimTemplates" not in find(objects, "StatefulSet", "pbx-redis")["spec"]
+    assert find(objects, "PersistentVolumeClaim", "pbx-redis")["spec"]["resources"]["requests"]["storage"] == "20Gi"
+    pods = [find(o, "StatefulSet", "pbx-redis")["spec"]["template"] for o in (objects, template())]
+    assert pods[0]["spec"] == pods[1]["spec"], "no pod is started anew for it"
+    own = template("--set", "redis.persistence.existingClaim=data-pbx-redis-0")
+    assert not [b for b in own if b["kind"] == "PersistentVolumeClaim" and b["metadata"]["name"] == "pbx-redis"]
 
 
 def test_alerts_name_sections_of_the_operations_guide_that_exist(template: Template) -> None:

@@ -29,7 +29,8 @@ from pbx_operator.crd.definitions import all_definitions
 from pbx_operator.credentials import find_access
 from pbx_operator.kube import Kinds, KubeError
 from pbx_operator.observed import RelayReport
-from pbx_operator.reconcile import Reconciler
+from pbx_operator.policy import Policy
+from pbx_operator.reconcile import Reconciler, Scope
 from support.fake_kube import node, pool
 from support.operator_rig import QuietObserver
 from support.ports import free_port
@@ -136,7 +137,9 @@ async def test_scale_two_five_three(cluster: tuple[ApiServer, str]) -> None:
     api, namespace = cluster
     relays = FakeRelayControl()
     observer = QuietObserver(CollectorRegistry())
-    reconciler = Reconciler(api, relays, observer, lambda: datetime.now(UTC), namespace=namespace)
+    reconciler = Reconciler(
+        api, relays, observer, lambda: datetime.now(UTC), Policy(images=("relay",)), scope=Scope(namespace)
+    )
     await api.create(Kinds.POOL, manifest(namespace, replicas=2, drain={"deadlineSeconds": 600}))
 
     async def settle() -> dict[str, Any]:

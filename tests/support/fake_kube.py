@@ -66,6 +66,10 @@ class FakeKube:
     deadlines: dict[str, datetime] = field(default_factory=dict)
     """When the kubelet kills a terminating pod, by uid."""
     fault_rate: float = 0.0
+    full: set[str] = field(default_factory=set)
+    """Nodes on which the scheduler finds no room for a pod more."""
+    refuse: Callable[[Kinds, Manifest], str] = lambda kind, body: ""
+    """What admission says against a new object (403); empty: nothing."""
     deaf: bool = False
     """Whether relays answer nothing."""
     on_write: Callable[[], None] = lambda: None
@@ -95,6 +99,8 @@ class FakeKube:
         key = (kind, body["metadata"].get("namespace", ""), body["metadata"]["name"])
         if key in self.objects:
             raise ConflictError(409, f"{key[2]} exists")
+        if words := self.refuse(kind, body):
+            raise KubeError(403, words)
         self.put(kind, body)
         self._answer(lose)
         return duplicate(self.objects[key])
@@ -159,7 +165,7 @@ class FakeKube:
             return None
         for pod in self.of(Kinds.POD):
             node = self.objects.get((Kinds.NODE, "", pod["spec"].get("nodeName", "")))
-            if node is None or not _is_ready(node):
+            if node is None or not _is_ready(node) or "pbx.io/control-ports" not in pod["metadata"]["annotations"]:
                 continue
             host = node["status"]["addresses"][0]["address"]
             if address == f"{host}:{pod['metadata']['annotations']['pbx.io/control-ports'].split('-')[0]}":
@@ -178,6 +184,7 @@ class FakeKube:
         meta = body["metadata"]
         key = (kind, meta.get("namespace", ""), meta["name"])
         meta.setdefault("uid", f"uid-{self._version}")
+        meta.setdefault("annotations", {})
         meta.setdefault("creationTimestamp", self.text(self.now))
         meta["generation"] = 1
         self._store(key, body)
@@ -210,7 +217,8 @@ class FakeKube:
         until = self.now + timedelta(seconds=grace)
         self.deadlines[meta["uid"]] = min(until, self.deadlines.get(meta["uid"], until))
         if "deletionTimestamp" not in meta:
-            self._store(key, merge(pod, {"metadata": {"deletionTimestamp": self.text(self.now)}}))
+            ends = {"deletionTimestamp": self.text(until), "deletionGracePeriodSeconds": grace}
+            self._store(key, merge(pod, {"metadata": ends}))
         relay = self.relays.get(meta["uid"])
         if relay is not None:
             relay.is_draining = True
@@ -243,18 +251,30 @@ class FakeKube:
 
     def _schedule(self, key: Key, pod: Manifest) -> None:
         terms = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-        name = terms["nodeSelectorTerms"][0]["matchFields"][0]["values"][0]
+        field = terms["nodeSelectorTerms"][0]["matchFields"][0]
+        if field["operator"] == "NotIn":
+            return  # it stands for a relay without a place; nobody adds nodes here but the test
+        name = field["values"][0]
         node = self.objects.get((Kinds.NODE, "", name))
         if node is None or not _is_ready(node) or node["spec"].get("unschedulable"):
+            return
+        if name in self.full:
+            self._refuse(key, pod, "0/3 nodes are available: 1 Insufficient cpu")
             return
         held = {
             port for other in self.of(Kinds.POD) if other["spec"].get("nodeName") == name for port in host_ports(other)
         }
         if held & host_ports(pod):
-            trouble = {"type": "PodScheduled", "status": "False", "message": "node(s) didn't have free ports"}
-            self._store(key, merge(pod, {"status": {"conditions": [trouble]}}))
+            self._refuse(key, pod, "node(s) didn't have free ports")
             return
         self._store(key, merge(pod, {"spec": {"nodeName": name}}))
+
+    def _refuse(self, key: Key, pod: Manifest, message: str) -> None:
+        earlier = (pod.get("status") or {}).get("conditions") or [{"lastTransitionTime": self.text(self.now)}]
+        trouble = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message,
+                   "lastTransitionTime": earlier[0]["lastTransitionTime"]}  # fmt: skip
+        if earlier != [trouble]:
+            self._store(key, merge(pod, {"status": {"conditions": [trouble]}}))
 
     def text(self, moment: datetime) -> str:
         """As Kubernetes writes times."""
@@ -293,7 +313,8 @@ class FakeKube:
 
 def host_ports(pod: Manifest) -> set[tuple[int, str]]:
     """What a pod declares."""
-    return {(p["hostPort"], p["protocol"]) for c in pod["spec"]["containers"] for p in c["ports"] if "hostPort" in p}
+    ports = (p for c in pod["spec"]["containers"] for p in c.get("ports", ()))
+    return {(p["hostPort"], p["protocol"]) for p in ports if "hostPort" in p}
 
 
 def _has_labels(body: Manifest, wanted: dict[str, str]) -> bool:

@@ -13,6 +13,7 @@ from pbx_operator.kube import Kinds, Kube, KubeError
 from pbx_operator.observe import Observer
 from pbx_operator.observed import Manifest, timestamp
 from pbx_operator.plan import Action
+from pbx_operator.policy import Policy
 from pbx_operator.ports import Block
 from pbx_operator.reconcile import Reconciler
 from support.fake_kube import FakeKube, FakeRelay, host_ports, node, pool
@@ -39,6 +40,7 @@ class Rig:
 
     door: ClassVar[Callable[[FakeKube], Kube]] = staticmethod(lambda kube: kube)
     """How the operator gets to the cluster: directly, or over HTTP where a test says so."""
+    policy = Policy(images=("relay",))
 
     def __init__(self, seed: int = 0, nodes: int = 3, **spec: Any) -> None:
         self.kube = FakeKube(rng=random.Random(seed))
@@ -54,7 +56,9 @@ class Rig:
 
     def new_operator(self) -> Reconciler:
         """A fresh process: it knows nothing."""
-        return Reconciler(self._client, self.kube, QuietObserver(CollectorRegistry()), lambda: self.kube.now)
+        return Reconciler(
+            self._client, self.kube, QuietObserver(CollectorRegistry()), lambda: self.kube.now, self.policy
+        )
 
     async def settle(self, passes: int = 12, seconds: float = 1.0) -> None:
         """Passes and kubelet ticks in turn."""
@@ -82,6 +86,14 @@ class Rig:
     def pods(self) -> dict[str, Manifest]:
         """Pods by name."""
         return {body["metadata"]["name"]: body for body in self.kube.of(Kinds.POD)}
+
+    def relay_pods(self) -> dict[str, Manifest]:
+        """Pods by name, without those that stand for relays without a place."""
+        return {name: body for name, body in self.pods().items() if "pbx.io/ports" in body["metadata"]["annotations"]}
+
+    def wanted_pods(self) -> list[str]:
+        """Names of the pods that stand for relays without a place."""
+        return sorted(set(self.pods()) - set(self.relay_pods()))
 
     def relay(self, name: str) -> FakeRelay:
         """The relay in the pod of a shard."""
@@ -113,7 +125,7 @@ class Rig:
             blocks = _range(spec["ports"]), _range(spec["controlPorts"])
             assert blocks[0].first % 8 == 0
             held.setdefault(spec["node"], {})[name] = blocks
-        for name, body in self.pods().items():
+        for name, body in self.relay_pods().items():
             notes = body["metadata"]["annotations"]
             blocks = Block.parse(notes["pbx.io/ports"]), Block.parse(notes["pbx.io/control-ports"])
             here = held.setdefault(notes["pbx.io/node"], {})
@@ -123,7 +135,7 @@ class Rig:
             for (a, one), (b, two) in itertools.combinations(blocks_by_name.items(), 2):
                 assert not one[0].overlaps(two[0]), f"media ports of {a} and {b} overlap on {where}"
                 assert not one[1].overlaps(two[1]), f"control ports of {a} and {b} overlap on {where}"
-        for one_pod, two_pod in itertools.combinations(self.pods().values(), 2):
+        for one_pod, two_pod in itertools.combinations(self.relay_pods().values(), 2):
             if one_pod["metadata"]["annotations"]["pbx.io/node"] == two_pod["metadata"]["annotations"]["pbx.io/node"]:
                 assert not host_ports(one_pod) & host_ports(two_pod)
 

@@ -25,6 +25,39 @@ app.kubernetes.io/component: {{ .component }}
 {{- .Values.existingSecret | default (printf "%s-secrets" (include "pbx.name" .)) -}}
 {{- end }}
 
+{{/* What the chart's own Secret holds, base64. Made once in a render: the Secret and the checksum show the same. */}}
+{{- define "pbx.generated" -}}
+{{- if not (hasKey .Values "__generated") }}
+{{- $old := (lookup "v1" "Secret" .Release.Namespace (include "pbx.secret" .)) | default dict }}
+{{- $data := $old.data | default dict }}
+{{- $_ := set .Values "__generated" (dict
+  "nonce-key" (index $data "nonce-key" | default (printf "%s%s" (randNumeric 32) (randNumeric 32) | sha256sum | b64enc))
+  "grpc-key" (index $data "grpc-key" | default (randAlphaNum 48 | b64enc))
+  "redis-password" (index $data "redis-password" | default (randAlphaNum 32 | b64enc))
+  "api-token" (index $data "api-token" | default (randAlphaNum 40 | b64enc))) }}
+{{- end }}
+{{- toYaml .Values.__generated }}
+{{- end }}
+
+{{/* Where Redis is. No password: services get that in a variable of its own, where it may hold any character. */}}
+{{- define "pbx.redisUrl" -}}
+{{- if .Values.redis.enabled -}}
+redis://{{ include "pbx.name" . }}-redis:6379/0
+{{- else -}}
+{{ required "redis.externalUrl (or redis.existingSecret) is needed where redis.enabled is false" .Values.redis.externalUrl }}
+{{- end -}}
+{{- end }}
+
+{{/* Secret and key of the password of Redis, as JSON; empty: it stands in the URL. */}}
+{{- define "pbx.redisPassword" -}}
+{{- with .Values.redis.passwordSecret -}}
+{{- if .name -}}{{ toJson (dict "name" .name "key" (.key | default "password")) }}{{- end -}}
+{{- end -}}
+{{- if and .Values.redis.enabled (not .Values.redis.existingSecret) (not .Values.redis.passwordSecret.name) -}}
+{{ toJson (dict "name" (include "pbx.secret" .) "key" "redis-password") }}
+{{- end -}}
+{{- end }}
+
 {{- define "pbx.redisSecret" -}}
 {{- .Values.redis.existingSecret | default (printf "%s-redis-url" (include "pbx.name" .)) -}}
 {{- end }}
@@ -90,10 +123,25 @@ topologySpreadConstraints:
 - name: PBX_REDIS_URL
   valueFrom:
     secretKeyRef: {name: {{ include "pbx.redisSecret" .root }}, key: url}
+{{- with include "pbx.redisPassword" .root }}
+- name: PBX_REDIS_PASSWORD
+  valueFrom:
+    secretKeyRef: {{ . }}
+{{- end }}
 - name: PBX_DATA
   value: /data
 - name: PBX_LOG_LEVEL
   value: {{ .root.Values.logLevel }}
+{{- end }}
+
+{{- define "pbx.databasePassword" -}}
+{{- with .Values.database.passwordSecret }}
+{{- if .name -}}
+- name: DATABASE_PASSWORD
+  valueFrom:
+    secretKeyRef: {name: {{ .name }}, key: {{ .key | default "password" }}}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "pbx.nonceKey" -}}
@@ -131,9 +179,25 @@ livenessProbe:
   timeoutSeconds: 3
 {{- end }}
 
-{{/* A changed secret or a changed template of one restarts the pods that read it. */}}
+{{/* The data of a Secret as it is in the cluster; empty where helm cannot look (helm template, Argo CD). */}}
+{{- define "pbx.seen" -}}
+{{- if .name -}}{{- toJson ((lookup "v1" "Secret" .root.Release.Namespace .name) | default dict).data -}}{{- end -}}
+{{- end }}
+
+{{/* Pods that read a Secret start anew when its content has changed: the chart's own as rendered, yours as seen. */}}
+{{- define "pbx.secretsDigest" -}}
+{{- $seen := list .Values.redis.enabled .Values.redis.externalUrl .Values.database }}
+{{- if not .Values.existingSecret }}{{ $seen = append $seen (include "pbx.generated" .) }}{{ end }}
+{{- $names := list .Values.existingSecret .Values.redis.existingSecret .Values.redis.passwordSecret.name
+  .Values.database.existingSecret .Values.database.passwordSecret.name .Values.events.cdrHttp.tokenSecret }}
+{{- range compact $names }}
+{{- $seen = append $seen (include "pbx.seen" (dict "root" $ "name" .)) }}
+{{- end }}
+{{- toJson $seen | sha256sum }}
+{{- end }}
+
 {{- define "pbx.checksum" -}}
-checksum/config: {{ toJson (dict "redis" .Values.redis "database" .Values.database "secret" .Values.existingSecret) | sha256sum }}
+checksum/secrets: {{ include "pbx.secretsDigest" . }}
 {{- end }}
 
 {{- /* Where a port is served: on every IPv4 address, and on every IPv6 address where that is wanted. */}}

@@ -18,6 +18,7 @@ from pbx_events.api.http import make_app
 from pbx_events.api.values import Ports
 from pbx_events.clients import Bindings, Calls
 from pbx_events.envelope import decode
+from pbx_events.instances import Given
 from pbx_events.storage import hooks
 from pbx_events.storage.archive import EventFilter
 from pbx_events.storage.store import Store
@@ -53,7 +54,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def api(store: Store) -> AsyncIterator[httpx.AsyncClient]:
-    bindings, calls = Bindings("127.0.0.1:9"), Calls(())
+    bindings, calls = Bindings("127.0.0.1:9"), Calls(Given(()))
     app = make_app(Ports(store, bindings, calls, _nothing, _post, lambda: None, asyncio.Event()), Health(), Registry())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
         yield client

@@ -41,6 +41,10 @@ def test_a_crd_is_valid_and_structural(crd: dict[str, Any]) -> None:
 
 
 def _structural(node: dict[str, Any], path: str) -> None:
+    if node.get("x-kubernetes-int-or-string"):
+        assert node["anyOf"] == [{"type": "integer"}, {"type": "string"}]
+        assert "type" not in node
+        return
     assert "type" in node, f"{path} has no type"
     for refused in ("$ref", "$defs", "anyOf", "title", "const"):
         assert refused not in node, f"{path} holds {refused}"
@@ -73,13 +77,41 @@ def test_a_shards_place_cannot_be_changed() -> None:
         ({"ports": {"first": 30000, "last": 30007}, "slotsPerShard": 2}, "hold no shard"),
         ({"replicas": -1}, "greater than or equal to 0"),
         ({"replicas": 5000}, "less than or equal to 1000"),
-        ({"template": {"image": "", "redis": {"name": "x"}}}, "at least 1 character"),
+        ({"template": {"image": "a b", "redis": {"name": "x"}}}, "pattern"),
+        ({"template": {"redis": {"name": "Not_A_Name"}}}, "pattern"),
+        ({"addressing": {"advertise": ["host.example"]}}, "no IP address"),
+        ({"addressing": {"advertise": ["203.0.113.1 "]}}, "no IP address"),
+        ({"addressing": {"advertise": ["224.0.0.1"]}}, "no phone can send"),
+        ({"addressing": {"advertise": ["::"]}}, "no phone can send"),
+        ({"placement": {"nodeSelector": {"a b": "c"}}}, "is no key"),
+        ({"placement": {"nodeSelector": {"a": "c d"}}}, "pattern"),
+        ({"template": {**TEMPLATE, "labels": {"-a": "b"}}}, "is no key"),
+        ({"template": {**TEMPLATE, "labels": {"a": "b" * 64}}}, "at most 63"),
+        ({"template": {**TEMPLATE, "resources": {"requests": {"cpu": "much"}}}}, "pattern"),
+        ({"template": {**TEMPLATE, "resources": {"requests": {"cpu": "-1"}}}}, "pattern"),
+        ({"template": {**TEMPLATE, "resources": {"limits": {"memory": "1 Gi"}}}}, "pattern"),
+        ({"template": {**TEMPLATE, "env": [{"name": "PATH", "value": "/x"}]}}, "pattern"),
         ({"ports": {"first": 80, "last": 39999}}, "greater than or equal to 1024"),
     ],
 )
 def test_nonsense_is_refused_with_a_reason(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         MediaRelayPoolSpec.model_validate({"template": TEMPLATE, **change})
+
+
+@pytest.mark.parametrize("amount", [2, "2", "500m", "1.5", "1Gi", "1e3", 268435456, "2.68435456e+08"])
+def test_amounts_may_be_numbers_or_text(amount: object) -> None:
+    spec = {"template": {**TEMPLATE, "resources": {"requests": {"cpu": amount}}}}
+    assert MediaRelayPoolSpec.model_validate(spec).template.resources.requests["cpu"] == str(amount)
+    schema = media_relay_pool()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    jsonschema.validate(spec, schema)
+
+
+def test_nothing_is_written_that_the_api_server_drops() -> None:
+    """`priority: 0` of a column is dropped; server-side apply then calls the next apply a conflict."""
+    for crd in all_definitions():
+        for column in crd["spec"]["versions"][0]["additionalPrinterColumns"]:
+            assert column.get("priority", 1) != 0
 
 
 def test_the_schema_accepts_what_the_model_writes() -> None:

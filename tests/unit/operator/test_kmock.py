@@ -17,6 +17,7 @@ from pbx_operator.clients.relay import FakeRelayControl
 from pbx_operator.handlers import wake
 from pbx_operator.kube import ConflictError, Kinds, KubeError, NotFoundError
 from pbx_operator.observed import RelayReport
+from pbx_operator.policy import Policy
 from pbx_operator.reconcile import Reconciler
 from support.fake_kube import node, pool
 from support.operator_rig import QuietObserver
@@ -68,7 +69,9 @@ def kubelet(cluster: Emulator, relays: FakeRelayControl) -> None:
 
 
 def operator(server: ApiServer, relays: FakeRelayControl) -> Reconciler:
-    return Reconciler(server, relays, QuietObserver(CollectorRegistry()), lambda: datetime.now(UTC))
+    return Reconciler(
+        server, relays, QuietObserver(CollectorRegistry()), lambda: datetime.now(UTC), Policy(images=("relay",))
+    )
 
 
 async def settle(cluster: Emulator, reconciler: Reconciler, relays: FakeRelayControl, passes: int = 6) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pbx_operator.ports import MARKER_STEP, Block, align, capacity, free_block, markers
+from pbx_operator.ports import GRID, Block, align, capacity, cells, free_block, markers
 
 ranges = st.tuples(st.integers(1024, 60000), st.integers(8, 5000)).map(lambda t: Block(t[0], min(65535, t[0] + t[1])))
 sizes = st.integers(1, 100).map(lambda slots: slots * 8)
@@ -49,9 +49,36 @@ def test_a_block_of_another_grid_is_stepped_over() -> None:
     assert free_block(Block(30000, 30399), 80, 8, [Block(30004, 30013)]) == Block(30016, 30095)
 
 
-def test_markers_are_the_first_port_and_each_multiple() -> None:
-    assert markers(Block(30000, 31000)) == (30000, 30208, 30464, 30720, 30976)
-    assert all(port % MARKER_STEP == 0 for port in markers(Block(30000, 39999))[1:])
+@given(within=ranges, size=sizes, taken=st.lists(ranges, max_size=8))
+def test_no_cell_is_touched_by_two_blocks(within: Block, size: int, taken: list[Block]) -> None:
+    block = free_block(within, size, 8, map(cells, taken), GRID)
+    if block is not None:
+        assert block.first % 8 == 0
+        assert len(block) == size
+        assert within.contains(block)
+        assert not any(set(markers(block)) & set(markers(other)) for other in taken)
+
+
+@settings(deadline=None)
+@given(within=ranges, size=st.integers(8, 100).map(lambda slots: slots * 8))
+def test_a_range_fills_up_to_its_capacity_in_cells(within: Block, size: int) -> None:
+    taken: list[Block] = []
+    while (block := free_block(within, size, 8, map(cells, taken), GRID)) is not None:
+        taken.append(block)
+    assert len(taken) == capacity(within, size, 8, GRID)
+
+
+@given(one=ranges, other=ranges)
+def test_blocks_that_overlap_declare_a_port_in_common(one: Block, other: Block) -> None:
+    """However they lie to each other, and whoever chose them: the scheduler refuses the second."""
+    if one.overlaps(other):
+        assert set(markers(one)) & set(markers(other))
+
+
+def test_markers_are_the_first_port_of_each_cell() -> None:
+    assert markers(Block(20000, 20079)) == (20000, 20032, 20064)
+    assert markers(Block(30000, 30079)) == (29984, 30016, 30048)
+    assert len(markers(Block(20000, 23999))) == 125
 
 
 @pytest.mark.parametrize("text", ["", "1", "a-b", "5-1", "0-7", "1-70000"])

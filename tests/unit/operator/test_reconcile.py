@@ -279,7 +279,7 @@ async def test_the_budget_protects_relays_with_calls_only() -> None:
 
 async def test_a_hostport_held_by_a_stranger_is_told() -> None:
     rig = Rig(replicas=1, nodes=1)
-    container = {"name": "x", "ports": [{"hostPort": 30000, "protocol": "UDP"}]}
+    container = {"name": "x", "ports": [{"hostPort": 30016, "protocol": "UDP"}]}
     stranger = {"metadata": {"name": "stranger", "namespace": "other", "annotations": {
         "pbx.io/ports": "1-1", "pbx.io/control-ports": "2-2", "pbx.io/node": "elsewhere"}},
         "spec": {"nodeName": "node-1", "containers": [container]}}  # fmt: skip

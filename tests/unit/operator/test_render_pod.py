@@ -11,11 +11,14 @@ import pytest
 
 from pbx_operator.observed import Pod, Pool, Shard
 from pbx_operator.placement import Place, shard_name
+from pbx_operator.policy import OWN_VARIABLES, Policy
 from pbx_operator.ports import Block
 from pbx_operator.render.budget import budget_manifest
 from pbx_operator.render.pod import pod_manifest, template_digest
 from pbx_operator.render.shard import shard_manifest
 from support.fake_kube import pool
+
+POLICY = Policy(images=("relay",))
 
 
 def made(datapath: str = "auto", host: str = "10.0.0.1", **spec: Any) -> tuple[Pool, dict[str, Any]]:
@@ -24,7 +27,7 @@ def made(datapath: str = "auto", host: str = "10.0.0.1", **spec: Any) -> tuple[P
     parsed = Pool.from_manifest(body)
     place = Place("node-1", Block(30000, 30079), Block(9300, 9301))
     shard = Shard.from_manifest(shard_manifest(parsed, shard_name("default", place), place))
-    return parsed, pod_manifest(parsed, shard, ("192.0.2.1",), host)
+    return parsed, pod_manifest(parsed, shard, ("192.0.2.1",), host, POLICY)
 
 
 @pytest.mark.parametrize("datapath", ["auto", "ebpf", "native", "python", "null"])
@@ -48,7 +51,7 @@ def test_a_pod_is_valid_and_gets_exactly_what_its_datapath_needs(datapath: str) 
 def test_ports_are_declared_so_that_the_scheduler_refuses_a_clash() -> None:
     _, pod = made()
     ports = {(p["hostPort"], p["protocol"]) for p in pod["spec"]["containers"][0]["ports"]}
-    assert ports == {(9300, "TCP"), (9301, "TCP"), (30000, "UDP")}
+    assert ports == {(9300, "TCP"), (9301, "TCP"), (29984, "UDP"), (30016, "UDP"), (30048, "UDP")}
     assert all(p["hostPort"] == p["containerPort"] for p in pod["spec"]["containers"][0]["ports"])
 
 
@@ -103,14 +106,16 @@ def test_only_the_template_makes_another_digest() -> None:
     parsed, _ = made()
     scaled, _ = made(replicas=9, nodeLostAfterSeconds=5)
     other, _ = made("native")
-    assert template_digest(parsed) == template_digest(scaled) != template_digest(other)
+    assert template_digest(parsed, POLICY) == template_digest(scaled, POLICY) != template_digest(other, POLICY)
+    assert template_digest(parsed, POLICY) != template_digest(parsed, Policy(images=("relay",), service_account="x"))
 
 
 def test_what_is_rendered_is_read_back() -> None:
     parsed, pod = made()
     seen = Pod.from_manifest(copy.deepcopy(pod))
     assert (seen.ports, seen.control, seen.node) == (Block(30000, 30079), Block(9300, 9301), "node-1")
-    assert seen.template == template_digest(parsed)
+    assert seen.template == template_digest(parsed, POLICY)
+    assert seen.advertise == "192.0.2.1"
 
 
 def test_names_fit_and_differ() -> None:
@@ -125,3 +130,10 @@ def test_the_budget_is_valid_and_does_not_let_draining_relays_go() -> None:
     budget = budget_manifest(parsed)
     kubernetes_validate.validate(budget, "1.31", strict=True)
     assert budget["spec"]["unhealthyPodEvictionPolicy"] == "IfHealthyBudget"
+
+
+def test_what_the_operator_tells_a_relay_is_not_for_a_pool_to_say() -> None:
+    more = {"grpcKey": {"name": "pbx-secrets", "key": "grpc-key"}, "redisPassword": {"name": "pbx-secrets", "key": "p"}}
+    _, pod = made(template={"image": "relay:1", "redis": {"name": "pbx-redis"}, **more})
+    told = {entry["name"].removesuffix("_FILE") for entry in pod["spec"]["containers"][0]["env"]}
+    assert told <= OWN_VARIABLES | {"PBX_RELAY_SHARD"}

@@ -64,3 +64,28 @@ def test_draining_is_not_ready(status: int, expected: int) -> None:
         assert probe.main([f"127.0.0.1:{port}", f"127.0.0.1:{server.server_port}"]) == expected
         thread.join()
         answering.join()
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, ["127.0.0.1:5060", "127.0.0.1:9112"]),
+        (
+            {"PBX_SIP_LISTEN": "0.0.0.0:5070,[::]:5070", "PBX_HTTP_LISTEN": "[10.1.2.3]:9112"},
+            ["127.0.0.1:5070", "10.1.2.3:9112"],
+        ),
+        (
+            {"PBX_SIP_LISTEN": "[::]:5060", "PBX_HTTP_LISTEN": "[2001:db8::3]:9112"},
+            ["[::1]:5060", "[2001:db8::3]:9112"],
+        ),
+        ({"PBX_SIP_LISTEN": "192.0.2.1:5060", "PBX_HTTP_LISTEN": "0.0.0.0:1"}, ["192.0.2.1:5060", "127.0.0.1:1"]),
+    ],
+)
+def test_without_arguments_it_asks_where_the_process_listens(environment: dict[str, str], expected: list[str]) -> None:
+    assert probe.of_environment(environment) == expected
+
+
+def test_what_is_no_address_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PBX_HTTP_LISTEN", "$(PBX_POD_IP)")
+    assert probe.main([]) == 1
+    assert "not HOST:PORT" in capsys.readouterr().err

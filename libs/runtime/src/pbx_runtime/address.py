@@ -43,13 +43,16 @@ class Listen:
 
     @classmethod
     def parse(cls, text: str) -> Listen:
-        """Read `host:port` or `[ipv6]:port`. Raises ValueError that shows the form wanted."""
+        """Read `host:port` or `[address]:port`. Raises ValueError that shows the form wanted.
+
+        Brackets are for either family: in a pod `[$(PBX_POD_IP)]:9102` is written before the family is known.
+        """
         host, colon, port = text.strip().rpartition(":")
         if not colon or not port.isascii() or not port.isdigit() or int(port) > PORT_MAX:
             raise ValueError(f"{text!r} is not host:port (for example 127.0.0.1:8080 or [::1]:8080)")
         if host.startswith("[") and host.endswith("]"):
-            return cls(str(ipaddress.IPv6Address(host[1:-1])), int(port))
-        if not host or ":" in host:
+            return cls(str(ipaddress.ip_address(host[1:-1])), int(port))
+        if not host or set(host) & set(":[]"):
             raise ValueError(f"{text!r} is not host:port; an IPv6 address needs brackets: [::1]:8080")
         return cls(host, int(port))
 

@@ -12,7 +12,7 @@ to lie in one slot, and with them every call of the installation (docs/adr/0010)
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 DEFAULT_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379
@@ -54,6 +54,15 @@ def parse_redis_url(url: str) -> RedisUrl:
         return _sentinel(parts) if parts.scheme == "redis+sentinel" else _plain(parts)
     except _NoNumber:
         raise ValueError("the Redis URL has a port or a database that is no number") from None
+
+
+def with_password(url: str, password: str) -> str:
+    """A URL of whatever scheme with this password in place of its own; the password may hold any character."""
+    scheme, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    login, _, hosts = authority.rpartition("@")
+    user = login.partition(":")[0]
+    return f"{scheme}{separator}{user}:{quote(password, safe='')}@{hosts}{slash}{path}"
 
 
 class _NoNumber(Exception):  # never leaves this module

@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pbx_runtime.address import Listen, Place
+from pbx_runtime.redis_url import with_password
 
 ENV_PREFIX = "PBX_"
 EXIT_BAD_SETTINGS = 2
@@ -89,8 +90,12 @@ class ServiceSettings(BaseSettings):
     """redis://host:port/db, rediss:// for TLS, unix:///path, redis+sentinel://hosts/name/db.
 
     May hold a password: never logged."""
+    redis_password: str = Field(default="", repr=False)
+    """Password of Redis as it is, in any characters; it comes before the one in the URL."""
     database_url: str | None = Field(default=None, validation_alias="DATABASE_URL")
     """SQLAlchemy URL; None for a SQLite file in `data`. May hold a password: never logged."""
+    database_password: str = Field(default="", validation_alias="DATABASE_PASSWORD", repr=False)
+    """Password of the database as it is, in any characters; it comes before the one in the URL."""
     data: Path = Path("var")
     """Directory of everything that this process keeps on disk."""
     instance_id: str = Field(default_factory=lambda: secrets.token_hex(4), pattern=r"^[a-z0-9]{1,16}$")
@@ -141,6 +146,7 @@ class ServiceSettings(BaseSettings):
                 "unix:/path, or say PBX_GRPC_INSECURE=1 where the network itself keeps strangers out"
             )
         return self
+from pbx_runtime.redis_url import with_password
 
     @classmethod
     def load(cls) -> Self:

@@ -12,7 +12,8 @@ from pbx_events.api.request_id import RequestIds
 from pbx_events.api.values import Ports
 from pbx_events.clients import Bindings, Calls
 from pbx_events.dispatch import Dispatch
-from pbx_events.observe import EventsCollector
+from pbx_events.instances import Given, Leases
+from pbx_events.observe import EventsCollector, RedisMemory
 from pbx_events.reaper import Reaper
 from pbx_events.retention import Days, Retention
 from pbx_events.sink.base import Sink
@@ -22,7 +23,7 @@ from pbx_events.sink.jsonl import JsonLines
 from pbx_events.storage.store import Store
 from pbx_events.webhook.delivery import Deliveries
 from pbx_runtime import logs
-from pbx_runtime.errors import Unavailable
+from pbx_runtime.errors import ServiceError, Unavailable
 from pbx_runtime.grpc_credentials import credentials_of
 from pbx_runtime.grpc_server import serve_grpc
 from pbx_runtime.http import serve_http
@@ -90,8 +91,8 @@ async def main(lifecycle: Lifecycle, settings: EventsSettings) -> None:
     deliveries.on_gone = hooks_changed
     await hooks_changed()
     credentials = credentials_of(settings)
-    bindings = Bindings(settings.registrar_address, credentials)
-    calls = Calls(settings.signaling_addresses, credentials)
+    instances = Given(settings.signaling_addresses) if settings.signaling_addresses else Leases(client)
+    bindings, calls = Bindings(settings.registrar_address, credentials), Calls(instances, credentials)
     lifecycle.on_stop(bindings.close, "bindings")
     lifecycle.on_stop(calls.close, "calls")
     reaper = Reaper(client, store, dispatch.take, lambda: dispatch.is_current)
@@ -100,9 +101,16 @@ async def main(lifecycle: Lifecycle, settings: EventsSettings) -> None:
     collector = EventsCollector(dispatch, deliveries, reaper, exporters, retention)
     lifecycle.registry.register(collector)
 
+    async def look_at_redis() -> None:
+        try:
+            collector.redis_memory = RedisMemory.of_info(await client.submit("INFO", "memory"))
+        except ServiceError:
+            collector.redis_memory = None  # away, which others tell, or a server that does not let us ask
+
     async def survey() -> None:
         """Counts backlogs, and hears of subscriptions that other replicas made."""
         while True:
+            await look_at_redis()
             try:
                 collector.backlog = await store.waiting()
                 for exporter in exporters:

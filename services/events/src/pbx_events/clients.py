@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Any, Final
 
 from pbx.registrar.v1 import registrar_pb2, registrar_pb2_grpc
 from pbx.signaling.v1 import signaling_pb2, signaling_pb2_grpc
 from pbx_events.cdr.builder import iso
-from pbx_runtime.errors import NotFound, Unavailable
+from pbx_events.instances import Instances
+from pbx_runtime.errors import DeadlineExceeded, NotFound, Unavailable
 from pbx_runtime.grpc_channel import map_rpc_errors, open_channel
 from pbx_runtime.grpc_credentials import GrpcCredentials
 
 DEADLINE_S = 3.0
+CALLS_S: Final = 1.0
+"""What one signaling instance may take; it answers from memory, in milliseconds."""
 STATES = {number: name.removeprefix("CALL_STATE_").lower() for name, number in signaling_pb2.CallState.items()}
 TRANSPORTS = {number: name.removeprefix("TRANSPORT_").lower() for name, number in registrar_pb2.Transport.items()}
 
@@ -36,30 +40,36 @@ class Bindings:
 
 
 class Calls:
-    """The live calls of all signaling instances."""
+    """The live calls of all signaling instances.
 
-    def __init__(self, addresses: tuple[str, ...], credentials: GrpcCredentials | None = None) -> None:
-        self._channels = [open_channel(address, credentials) for address in addresses]
-        self._stubs: list[Any] = [signaling_pb2_grpc.SignalingServiceStub(channel) for channel in self._channels]
+    Each instance is asked for itself, all at once: one that is slow or gone costs its own calls and CALLS_S, no more.
+    """
+
+    def __init__(
+        self, instances: Instances, credentials: GrpcCredentials | None = None, deadline_s: float = CALLS_S
+    ) -> None:
+        self._instances = instances
+        self._credentials = credentials
+        self._deadline_s = deadline_s
+        self._channels: dict[str, Any] = {}
 
     async def close(self) -> None:
         """Closes the channels."""
-        for channel in self._channels:
-            await channel.close(None)
+        await self._keep(set())
 
-    async def page(self, user: str, limit: int, cursor: str) -> tuple[list[dict[str, Any]], str]:
-        """One page of calls, oldest first, over all instances."""
-        found: list[Any] = []
-        more = False
+    async def page(self, user: str, limit: int, cursor: str) -> tuple[list[dict[str, Any]], str, list[str]]:
+        """One page of calls, oldest first, over all instances; then those that did not answer.
+
+        Raises Unavailable where none answered.
+        """
         request = signaling_pb2.ListCallsRequest(user=user, page_size=limit, page_token=cursor)
-        for stub in self._stubs:
-            with map_rpc_errors():
-                reply = await stub.ListCalls(request, timeout=DEADLINE_S)
-            found += reply.calls
-            more = more or bool(reply.next_page_token)
-        found.sort(key=lambda call: call.call_id)
+        replies, silent = await self._ask("ListCalls", request)
+        if silent and not replies:
+            raise Unavailable(f"no signaling instance answers: {', '.join(sorted(silent))}")
+        found = sorted((call for reply in replies for call in reply.calls), key=lambda call: call.call_id)
         page = found[:limit]
-        return [_call(call) for call in page], page[-1].call_id if more or len(found) > limit else ""
+        more = len(found) > limit or any(reply.next_page_token for reply in replies)
+        return [_call(call) for call in page], page[-1].call_id if more and page else "", sorted(silent)
 
     async def one(self, call_id: str) -> dict[str, Any]:
         """A live call, wherever it lives. Raises NotFound."""
@@ -78,17 +88,49 @@ class Calls:
             raise away  # it may live there
         raise NotFound(f"no live call {call_id}; /v1/cdrs/{call_id} tells of one that is over")
 
+    async def one(self, call_id: str) -> dict[str, Any]:
+        """A live call, wherever it lives. Raises NotFound, or Unavailable where it may live on a silent instance."""
+        missing = f"no live call {call_id}; /v1/cdrs/{call_id} tells of one that is over"
+        return _call((await self._one("GetCall", signaling_pb2.GetCallRequest(call_id=call_id), missing)).call)
+
     async def hang_up(self, call_id: str, reason: str) -> None:
-        """Ends a call wherever it lives. Raises NotFound."""
-        for stub in self._stubs:
-            try:
-                with map_rpc_errors():
-                    request = signaling_pb2.HangUpRequest(call_id=call_id, reason=reason)
-                    await stub.HangUp(request, timeout=DEADLINE_S)
-                return
-            except NotFound:
-                continue
-        raise NotFound(f"no live call {call_id}")
+        """Ends a call wherever it lives. Raises NotFound, or Unavailable where it may live on a silent instance."""
+        request = signaling_pb2.HangUpRequest(call_id=call_id, reason=reason)
+        await self._one("HangUp", request, f"no live call {call_id}")
+
+    async def _one(self, verb: str, request: Any, missing: str) -> Any:
+        """The answer of the instance that has the call."""
+        replies, silent = await self._ask(verb, request)
+        if replies:
+            return replies[0]
+        if silent:
+            raise Unavailable(f"signaling instances that do not answer: {', '.join(sorted(silent))}")
+        raise NotFound(missing)
+
+    async def _ask(self, verb: str, request: Any) -> tuple[list[Any], list[str]]:
+        """The answers of those that have one, and the names of those that gave none."""
+        alive = await self._instances.alive()
+        await self._keep(set(alive.values()))
+        answers = await asyncio.gather(*(self._answer(address, verb, request) for address in alive.values()))
+        silent = [name for name, (_, is_silent) in zip(alive, answers, strict=True) if is_silent]
+        return [reply for reply, _ in answers if reply is not None], silent
+
+    async def _answer(self, address: str, verb: str, request: Any) -> tuple[Any, bool]:
+        channel = self._channels.get(address)
+        if channel is None:
+            channel = self._channels[address] = open_channel(address, self._credentials)
+        stub: Any = signaling_pb2_grpc.SignalingServiceStub(channel)
+        try:
+            with map_rpc_errors():
+                return await getattr(stub, verb)(request, timeout=self._deadline_s), False
+        except NotFound:
+            return None, False
+        except (Unavailable, DeadlineExceeded):
+            return None, True
+
+    async def _keep(self, addresses: set[str]) -> None:
+        for address in [known for known in self._channels if known not in addresses]:
+            await self._channels.pop(address).close(None)
 
 
 def _binding(binding: registrar_pb2.Binding) -> dict[str, Any]:

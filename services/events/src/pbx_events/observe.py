@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -12,6 +13,26 @@ from pbx_events.reaper import Reaper
 from pbx_events.retention import Retention
 from pbx_events.sink.exporter import Exporter
 from pbx_events.webhook.delivery import Deliveries
+
+
+@dataclass(frozen=True, slots=True)
+class RedisMemory:
+    """What Redis says of its memory."""
+
+    used_bytes: int
+    max_bytes: int
+    """At so many it refuses writes; 0: at none."""
+
+    @classmethod
+    def of_info(cls, text: bytes) -> RedisMemory:
+        """From the answer to INFO memory."""
+        lines = (line.partition(":") for line in text.decode("utf-8", "replace").splitlines())
+        fields = {name: value for name, _, value in lines}
+        return cls(_octets(fields.get("used_memory", "")), _octets(fields.get("maxmemory", "")))
+
+
+def _octets(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 class EventsCollector(Collector):
@@ -32,6 +53,8 @@ class EventsCollector(Collector):
         self._retention = retention
         self.backlog: dict[str, int] = {}
         """As counted last."""
+        self.redis_memory: RedisMemory | None = None
+        """As asked last."""
 
     def collect(self) -> Iterator[Metric]:
         """All of them."""
@@ -54,6 +77,10 @@ class EventsCollector(Collector):
         for hook_id, count in self.backlog.items():
             backlog.add_metric([hook_id], count)
         yield backlog
+        if self.redis_memory is not None:
+            used, most = self.redis_memory.used_bytes, self.redis_memory.max_bytes
+            yield GaugeMetricFamily("pbx_events_redis_memory_bytes", "Memory that Redis uses", used)
+            yield GaugeMetricFamily("pbx_events_redis_memory_max_bytes", "Where Redis refuses writes, 0: never", most)
         yield from self._sinks()
 
     def _sinks(self) -> Iterator[Metric]:

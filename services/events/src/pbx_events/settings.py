@@ -21,7 +21,8 @@ class EventsSettings(ServiceSettings):
     http_listen: Listen = Listen("127.0.0.1", 8080)
     grpc_listen: Place = Listen("127.0.0.1", 9104)
     registrar_address: str = "127.0.0.1:9101"
-    signaling_addresses: CommaList = ("127.0.0.1:9102",)
+    signaling_addresses: CommaList = ()
+    """gRPC addresses of signaling instances; empty: found by their leases in Redis."""
     api_token: str = Field(default="", repr=False)
     """Bearer token that may do everything; empty, and the one below too: only this machine may ask."""
     api_read_token: str = Field(default="", repr=False)

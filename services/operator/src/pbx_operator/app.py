@@ -6,16 +6,14 @@ import asyncio
 import contextlib
 from datetime import UTC, datetime
 
-import kopf
-
 from pbx_operator import credentials
 from pbx_operator.apply import ApiServer
 from pbx_operator.clients.relay import GrpcRelayControl
-from pbx_operator.handlers import wake
 from pbx_operator.lease import Elector
 from pbx_operator.observe import Observer
-from pbx_operator.reconcile import Reconciler
+from pbx_operator.reconcile import Reconciler, Scope
 from pbx_operator.settings import OperatorSettings
+from pbx_operator.watch import Watches, hush
 from pbx_runtime import logs
 from pbx_runtime.grpc_credentials import credentials_of
 from pbx_runtime.http import serve_http, system_app
@@ -43,12 +41,11 @@ class App:
         clock = asyncio.get_running_loop().time
         namespace, identity = settings.operator_namespace, f"pbx-operator-{settings.instance_id}"
         self.elector = Elector(kube, namespace, identity, observer, clock, utc_now)
+        scope = Scope(settings.watch_namespace, namespace)
         self.reconciler = Reconciler(
-            kube, self.relays, observer, utc_now, lambda: self.elector.is_leader, settings.watch_namespace
+            kube, self.relays, observer, utc_now, settings.policy(), lambda: self.elector.is_leader, scope
         )
-        self.registry = kopf.OperatorRegistry()
-        credentials.register(self.registry)
-        wake.register(self.registry, self._dirty.set)
+        self.watches = Watches(settings.watch_namespace, self._dirty.set)
 
     async def passes(self) -> None:
         """A pass whenever something happened, and at the interval."""
@@ -63,20 +60,10 @@ class App:
                 clean = await self.reconciler.run_once()
                 health.set("kubernetes", True, "" if clean else "the last pass failed in part; the next one repeats it")
 
-    async def watch(self) -> None:
-        """kopf, without its own election: ours decides who acts."""
-        namespace = self._settings.watch_namespace
-        scope = {"namespaces": [namespace]} if namespace else {"clusterwide": True}
-        await kopf.operator(
-            registry=self.registry,
-            standalone=True,
-            stop_flag=self._lifecycle.stopping,
-            **scope,
-        )
-
 
 async def service_main(lifecycle: Lifecycle, settings: OperatorSettings) -> None:
     """Start everything."""
+    hush(settings.log_level == "debug")
     access = credentials.find_access()
     stack = contextlib.AsyncExitStack()
     kube = await stack.enter_async_context(ApiServer(access.url, access.headers, access.ssl))
@@ -87,5 +74,5 @@ async def service_main(lifecycle: Lifecycle, settings: OperatorSettings) -> None
     await serve_http(lifecycle, system_app(lifecycle.health, lifecycle.registry), settings.http_listen)
     lifecycle.start(app.elector.run(), "lease")
     lifecycle.start(app.passes(), "passes")
-    lifecycle.start(app.watch(), "watch")
+    lifecycle.start(app.watches.run(), "watches")
     _log.info("operator up", server=access.url, namespace=settings.watch_namespace or "every namespace")

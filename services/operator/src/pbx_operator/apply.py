@@ -111,8 +111,8 @@ class ApiServer:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise KubeError(0, f"{method} {path}: {type(error).__name__}: {error}") from error
         if response.status >= 400:
-            message = f"{method} {path}: {answer.get('message', response.reason)}"
-            raise _ERRORS.get(response.status, KubeError)(response.status, message)
+            words = str(answer.get("message") or response.reason)
+            raise _ERRORS.get(response.status, KubeError)(response.status, f"{method} {path}: {words}", words)
         return answer
 
 

@@ -1,10 +1,15 @@
-"""Where the API server is, and how to be let in: the pod's service account, or KUBECONFIG."""
+"""Where the API server is, and how to be let in: the pod's service account, or KUBECONFIG.
+
+In a pod the address is the one that the kubelet gives (KUBERNETES_SERVICE_HOST), as for every other client: the name
+kubernetes.default.svc needs a DNS that works.
+"""
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,7 +34,7 @@ class Access:
 def find_access() -> Access:
     """Look in the usual places. Raises NoClusterError that says where."""
     settings = kopf.OperatorSettings()
-    account = kopf.login_with_service_account(settings=settings)
+    account = in_pod(os.environ, settings=settings)
     if account is not None:
         return Access(account.server, _token_header, account.as_ssl_context())
     config = kopf.login_with_kubeconfig(settings=settings)
@@ -45,7 +50,16 @@ def register(registry: kopf.OperatorRegistry) -> None:
 
     @kopf.on.login(registry=registry)
     def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+        return in_pod(os.environ, **kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+
+def in_pod(environment: Mapping[str, str], **kwargs: Any) -> kopf.ConnectionInfo | None:
+    """The pod's service account; None: not in a pod."""
+    found = kopf.login_with_service_account(**kwargs)
+    host, port = environment.get("KUBERNETES_SERVICE_HOST", ""), environment.get("KUBERNETES_SERVICE_PORT", "443")
+    if found is None or not host:
+        return found
+    return replace(found, server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}")
 
 
 def _token_header() -> Mapping[str, str]:

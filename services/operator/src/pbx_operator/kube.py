@@ -39,12 +39,14 @@ class Kinds(enum.Enum):
 class KubeError(Exception):
     """The API server refused, or was out of reach. `status` is the HTTP status, 0 where there was none.
 
-    NotFoundError (404) and ConflictError (409) are its kinds that mean something.
+    `words` are the API server's own, for a person. NotFoundError (404) and ConflictError (409) are its kinds that mean
+    something.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, words: str = "") -> None:
         super().__init__(f"{status} {message}" if status else message)
         self.status = status
+        self.words = words or message
 
 
 class NotFoundError(KubeError):

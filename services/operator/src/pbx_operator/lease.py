@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from pbx_operator.kube import ConflictError, Kinds, Kube, KubeError, NotFoundError
@@ -21,6 +21,17 @@ RENEW_S: Final = 4.0
 HOLD_S: Final = 10.0
 """LEASE_S less the time that a request under way may still take."""
 NAME: Final = "pbx-operator"
+HELD_S: Final = 60
+"""How old the last renewal of another operator's lease may be: LEASE_S, and clocks that differ."""
+
+
+def is_held(lease: Manifest, now: datetime) -> bool:
+    """Whether somebody acts under a lease, as far as the clocks can be compared."""
+    spec = lease.get("spec") or {}
+    renewed = spec.get("renewTime")
+    if not spec.get("holderIdentity") or not renewed:
+        return False
+    return now - datetime.fromisoformat(renewed) < timedelta(seconds=HELD_S)
 
 
 class Elector:
@@ -43,6 +54,8 @@ class Elector:
         self._wall = wall
         self._held_until = float("-inf")
         self._seen: tuple[str, float] | None = None
+        self._has_ended = False
+        self._turn = asyncio.Lock()
 
     @property
     def is_leader(self) -> bool:
@@ -57,6 +70,11 @@ class Elector:
 
     async def step(self) -> None:
         """Look at the lease once, and take or renew it where that is due."""
+        async with self._turn:
+            if not self._has_ended:
+                await self._step()
+
+    async def _step(self) -> None:
         begun = self._now()
         try:
             if await self._hold():
@@ -68,10 +86,15 @@ class Elector:
         self._observer.leader.set(int(self.is_leader))
 
     async def give_up(self) -> None:
-        """Let another one take over at once, because this process ends."""
-        if not self.is_leader:
-            return
-        self._held_until = float("-inf")
+        """Let another one take over at once, because this process ends. It does not take the lease again."""
+        held, self._held_until = self.is_leader, float("-inf")  # nothing is written from here on
+        async with self._turn:  # a renewal under way would take the lease back, or make ours a conflict
+            self._has_ended = True
+            held, self._held_until = held or self.is_leader, float("-inf")
+            if held:
+                await self._hand_over()
+
+    async def _hand_over(self) -> None:
         try:
             body = await self._kube.get(Kinds.LEASE, self._namespace, NAME)
             body["spec"]["holderIdentity"] = ""

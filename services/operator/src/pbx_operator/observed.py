@@ -19,12 +19,17 @@ LABEL_POOL: Final = "pbx.io/pool"
 LABEL_SHARD: Final = "pbx.io/shard"
 LABEL_SESSIONS: Final = "pbx.io/sessions"
 LABEL_COMPONENT: Final = "app.kubernetes.io/component"
+LABEL_WANTED: Final = "pbx.io/wanted-by"
+"""On the pod that stands for a relay without a place; its value is the pool's name."""
 COMPONENT: Final = "media-relay"
 ANNOTATION_TEMPLATE: Final = "pbx.io/template"
 ANNOTATION_PORTS: Final = "pbx.io/ports"
 ANNOTATION_CONTROL_PORTS: Final = "pbx.io/control-ports"
+ANNOTATION_ADVERTISE: Final = "pbx.io/advertise"
 SESSIONS_ACTIVE: Final = "active"
 SESSIONS_IDLE: Final = "idle"
+REFUSED_AFTER_S: Final = 30
+"""How long the scheduler may refuse a relay's pod before another place is looked for: what is only busy has passed."""
 
 
 def timestamp(text: str | None) -> datetime | None:
@@ -142,8 +147,18 @@ class Pod:
     has_started: bool = False
     """A container of it runs or ran: it may hold calls."""
     is_terminating: bool = False
+    ends_at: datetime | None = None
+    """When a terminating one is killed."""
+    grace_s: int | None = None
+    """Seconds that a terminating one was given."""
     message: str = ""
     """Why it does not run, in the scheduler's or the kubelet's words."""
+    advertise: str = ""
+    """The addresses that it announces; empty: made by an operator that did not note them."""
+    refused_since: datetime | None = None
+    """Since when the scheduler has refused it."""
+    wanted_by: str = ""
+    """The pool for which it stands for a relay without a place; it is none itself."""
 
     @classmethod
     def from_manifest(cls, body: Manifest) -> Pod:
@@ -165,7 +180,12 @@ class Pod:
             is_ready=any(c["type"] == "Ready" and c["status"] == "True" for c in status.get("conditions") or ()),
             has_started=any(_has_started(c) for c in status.get("containerStatuses") or ()),
             is_terminating="deletionTimestamp" in meta,
+            ends_at=timestamp(meta.get("deletionTimestamp")),
+            grace_s=meta.get("deletionGracePeriodSeconds"),
             message=_trouble(status),
+            advertise=annotations.get(ANNOTATION_ADVERTISE, ""),
+            refused_since=_refused_since(status),
+            wanted_by=labels.get(LABEL_WANTED, ""),
         )
 
     @property
@@ -184,6 +204,15 @@ def _block(text: str | None) -> Block | None:
 def _has_started(container: Manifest) -> bool:
     state = container.get("state") or {}
     return "running" in state or "terminated" in state or bool(container.get("restartCount"))
+
+
+def _refused_since(status: Manifest) -> datetime | None:
+    for condition in status.get("conditions") or ():
+        if (condition.get("type"), condition.get("status")) == ("PodScheduled", "False"):
+            return (
+                timestamp(condition.get("lastTransitionTime")) if condition.get("reason") == "Unschedulable" else None
+            )
+    return None
 
 
 def _trouble(status: Manifest) -> str:
@@ -220,6 +249,8 @@ class Pool:
     surplus_since: datetime | None = None
     status: Manifest = field(default_factory=dict)
     is_deleting: bool = False
+    refused_until: Mapping[str, datetime] = field(default_factory=dict)
+    """Nodes that the scheduler refused, and until when no relay is placed there."""
 
     @classmethod
     def from_manifest(cls, body: Manifest) -> Pool:
@@ -234,6 +265,9 @@ class Pool:
             surplus_since=timestamp(status.get("surplusSince")),
             status=status,
             is_deleting="deletionTimestamp" in meta,
+            refused_until={
+                entry["node"]: datetime.fromisoformat(entry["until"]) for entry in status.get("refusedNodes") or ()
+            },
         )
 
 
@@ -245,7 +279,7 @@ class World:
     now: datetime
     nodes: Mapping[str, Node]
     shards: tuple[Shard, ...]
-    """Of all pools: two pools may share a node."""
+    """Of all pools and, where that may be read, of all namespaces: installations may share a node."""
     pods: tuple[Pod, ...]
     """Of all pools."""
     reports: Mapping[str, RelayReport]
@@ -275,6 +309,30 @@ class World:
             return False
         return (self.now - node.not_ready_since).total_seconds() >= self.pool.spec.node_lost_after_seconds
 
+    @property
+    def wanted_pods(self) -> tuple[Pod, ...]:
+        """Pods that stand for relays of the pool without a place, by name."""
+        pool = self.pool
+        own = (p for p in self.pods if p.wanted_by == pool.name and p.namespace == pool.namespace)
+        return tuple(sorted(own, key=lambda pod: pod.name))
+
+    def is_refused(self, shard: Shard) -> bool:
+        """Whether the scheduler has refused the shard's pod for so long that another place is better."""
+        pod = self.pod_of(shard)
+        if pod is None or pod.has_started or pod.is_terminating or pod.refused_since is None:
+            return False
+        return (self.now - pod.refused_since).total_seconds() >= REFUSED_AFTER_S
+
+    def clash_of(self, shard: Shard) -> Shard | None:
+        """Another shard that holds some of the shard's ports: two operators chose at the same moment."""
+        return next((other for other in self.shards if _clash(shard, other)), None)
+
+    def refused_nodes(self) -> frozenset[str]:
+        """Nodes on which the scheduler refuses relays now, or did so lately; not for the ports of another relay."""
+        remembered = {node for node, until in self.pool.refused_until.items() if until > self.now}
+        now = {s.spec.node for s in self.own_shards if self.is_refused(s) and self.clash_of(s) is None}
+        return frozenset(remembered | now)
+
     def taken(self, node: str) -> tuple[list[Block], list[Block]]:
         """Media and control blocks held on a node by any shard, or by a pod that is still there without one."""
         media = [s.ports for s in self.shards if s.spec.node == node]
@@ -283,3 +341,9 @@ class World:
         media += [p.ports for p in here if p.ports]
         control += [p.control for p in here if p.control]
         return media, control
+
+
+def _clash(one: Shard, other: Shard) -> bool:
+    if (one.namespace, one.name) == (other.namespace, other.name) or one.spec.node != other.spec.node:
+        return False
+    return one.ports.overlaps(other.ports) or one.control.overlaps(other.control)

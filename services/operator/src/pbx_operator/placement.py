@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pbx_operator.crd.pool import Placement, Toleration
 from pbx_operator.observed import Node, Taint, World
-from pbx_operator.ports import CONTROL_PORTS, PORTS_PER_SLOT, Block, free_block
+from pbx_operator.ports import CONTROL_PORTS, GRID, PORTS_PER_SLOT, Block, cells, free_block
 
 NODE_PART_MAX = 18
 """30 of the pool, 18, 6 of the digest, 5 of the port and three dashes: 62."""
@@ -89,11 +89,13 @@ def place(world: World, taken_now: tuple[Place, ...] = ()) -> Place | None:
 
 def why_no_place(world: World) -> str:
     """What keeps relays from being placed, for a person."""
-    placement = world.pool.spec.placement
+    placement, refused = world.pool.spec.placement, world.refused_nodes()
     reasons: Counter[str] = Counter()
     for node in world.nodes.values():
         if not node.is_ready:
             reasons["not ready"] += 1
+        elif node.name in refused:
+            reasons["refused by the scheduler"] += 1
         else:
             reasons[unfit(node, placement) or "out of ports, or holding relaysPerNodeMax relays"] += 1
     listed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
@@ -101,11 +103,14 @@ def why_no_place(world: World) -> str:
 
 
 def _candidates(world: World, counts: Counter[str]) -> list[Node]:
-    placement = world.pool.spec.placement
+    placement, refused = world.pool.spec.placement, world.refused_nodes()
     return [
         node
         for node in world.nodes.values()
-        if node.is_ready and not unfit(node, placement) and counts[node.name] < placement.relays_per_node_max
+        if node.is_ready
+        and node.name not in refused
+        and not unfit(node, placement)
+        and counts[node.name] < placement.relays_per_node_max
     ]
 
 
@@ -128,7 +133,7 @@ def _room(world: World, node: str, taken_now: tuple[Place, ...]) -> Place | None
     media, control = world.taken(node)
     media += [place.ports for place in taken_now if place.node == node]
     control += [place.control for place in taken_now if place.node == node]
-    ports = free_block(spec.ports.block, spec.block_size, PORTS_PER_SLOT, media)
+    ports = free_block(spec.ports.block, spec.block_size, PORTS_PER_SLOT, map(cells, media), GRID)
     pair = free_block(spec.control_ports.block, CONTROL_PORTS, CONTROL_PORTS, control)
     return Place(node, ports, pair) if ports and pair else None
 

@@ -22,6 +22,10 @@ from pbx_operator.placement import Place
 
 CREATES_PER_PASS: Final = 50
 """Shards made in one pass: a typing error in `replicas` must not flood the API server."""
+WANTED_MAX: Final = 20
+"""Pods that stand for relays without a place, at once: a cluster autoscaler answers them with machines, which cost."""
+END_SPARE_S: Final = 3
+"""What a relay that is to be killed gets after it has dropped its calls: time to tell signaling which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ class SetDrain:
 
     shard: Shard
     drain: ShardDrain | None
+    note: str = ""
+    """What has changed, for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,8 @@ class TellDrain:
     shard: Shard
     pod: Pod
     deadline_s: int
+    calls: int = 0
+    """Calls that it drops then, because somebody deleted its pod with little grace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +102,18 @@ class SetReplicas:
     reason: str
 
 
-Action = CreateShard | CreatePod | SetDrain | TellDrain | DeletePod | DeleteShard | LabelPod | SetReplicas
+@dataclass(frozen=True, slots=True)
+class CreateWanted:
+    """A pod that stands for a relay without a place: it stays pending, and a cluster autoscaler adds a node for it."""
+
+    name: str
+    elsewhere: tuple[str, ...]
+    """Nodes where it must not go: the operator knows that they have no room for a relay."""
+
+
+Action = (
+    CreateShard | CreatePod | SetDrain | TellDrain | DeletePod | DeleteShard | LabelPod | SetReplicas | CreateWanted
+)
 
 
 def plan(world: World, template: str) -> list[Action]:
@@ -104,7 +123,9 @@ def plan(world: World, template: str) -> list[Action]:
     actions: list[Action] = []
     actions += _forget_lost(world)
     actions += _leave_nodes(world)
+    actions += _leave_refusals(world)
     actions += _scale(world, actions)
+    actions += _ask_for_nodes(world, actions)
     actions += _upgrade(world, template, actions)
     for shard in world.own_shards:
         actions += _advance(world, _after(shard, actions), actions)
@@ -162,6 +183,59 @@ def _leave_nodes(world: World) -> list[Action]:
     return actions
 
 
+def _leave_refusals(world: World) -> list[Action]:
+    """Relays that the scheduler refuses, or whose ports another one holds, where there is another place for them."""
+    actions: list[Action] = []
+    places: list[Place] = []
+    for shard in world.own_shards:
+        if shard.drain is not None or shard.is_deleting or _is_gone(shard, world):
+            continue
+        clash = _lost_clash(world, shard)
+        if clash is None and not world.is_refused(shard):
+            continue
+        found = placement.place(world, tuple(places))
+        if found is not None:
+            places.append(found)
+            pod = world.pod_of(shard)
+            note = f"its ports are {clash.namespace}/{clash.name}'s" if clash else pod.message if pod else ""
+            actions.append(replace(_begin(shard, DrainReason.REFUSED, world), note=note))
+    return actions
+
+
+def _lost_clash(world: World, shard: Shard) -> Shard | None:
+    """The shard of another installation that holds the ports of this one, which is younger and does not run yet."""
+    pod, other = world.pod_of(shard), world.clash_of(shard)
+    if other is None or (pod is not None and pod.has_started):
+        return None
+    return other if _seniority(other) < _seniority(shard) else None
+
+
+def _seniority(shard: Shard) -> tuple[bool, float, str, str]:
+    """Sorts shards by who may keep what two of them hold: who runs, who was first, and then by name."""
+    runs = shard.status.get("phase") not in (None, "", "Pending")
+    born = shard.created_at.timestamp() if shard.created_at else 0.0
+    return not runs, born, shard.namespace, shard.name
+
+
+def _ask_for_nodes(world: World, before: list[Action]) -> list[Action]:
+    """Pods that stand for relays without a place: as many as there are such relays, none on a node that is known."""
+    moved = {action.shard.name for action in before if isinstance(action, SetDrain)}
+    coming = sum(isinstance(action, CreateShard) for action in before)
+    here = [shard for shard in staying(world) if shard.name not in moved]
+    stuck = sum(world.is_refused(shard) for shard in here)
+    lacking = 0 if coming >= CREATES_PER_PASS else max(0, world.pool.spec.replicas - len(here) - coming) + stuck
+    wanted = [f"{world.pool.name}-wanted-{number}" for number in range(min(lacking, WANTED_MAX))]
+    present = {pod.name: pod for pod in world.wanted_pods}
+    surplus = [pod for name, pod in present.items() if name not in wanted or pod.node or pod.is_over]
+    actions: list[Action] = [
+        DeletePod(pod, 0, "a relay has a place" if pod.name not in wanted else "it is to be pending")
+        for pod in surplus
+        if not pod.is_terminating
+    ]
+    known = tuple(sorted(world.nodes))
+    return [*actions, *(CreateWanted(name, known) for name in wanted if name not in present)]
+
+
 def staying(world: World) -> list[Shard]:
     """Shards that count as relays: not on their way out, their node not lost."""
     return [s for s in world.own_shards if not s.is_leaving and not world.is_lost(s.spec.node)]
@@ -186,26 +260,56 @@ def _create(world: World, count: int) -> list[Action]:
     return [CreateShard(placement.shard_name(world.pool.name, found), found) for found in places]
 
 
-def is_outdated(pod: Pod | None, template: str) -> bool:
-    """Whether a pod is of another template than the pool's."""
-    return pod is not None and pod.template != template
+def outdated(world: World, shard: Shard, template: str) -> str:
+    """In what a relay differs from what the pool asks for, for a person; empty: in nothing."""
+    if is_misplaced(shard, world):
+        return f"ports {shard.ports}, control {shard.control}: not what the pool has now"
+    pod, node = world.pod_of(shard), world.nodes.get(shard.spec.node)
+    if pod is None:
+        return ""
+    if pod.template != template:
+        return "made of an earlier template"
+    wanted = ",".join(addressing.advertised(node, world.pool.spec.addressing)) if node else ""
+    if wanted and pod.advertise and pod.advertise != wanted:
+        return f"announces {pod.advertise}, now {wanted}"
+    return ""
+
+
+def is_misplaced(shard: Shard, world: World) -> bool:
+    """Whether a shard's ports are not what the pool gives relays now. They never change: another shard must come."""
+    spec = world.pool.spec
+    has_size = len(shard.ports) == spec.block_size
+    return not (
+        has_size and spec.ports.block.contains(shard.ports) and spec.control_ports.block.contains(shard.control)
+    )
 
 
 def _upgrade(world: World, template: str, before: list[Action]) -> list[Action]:
-    """The next relay to be replaced on its place: one at a time, broken ones first, then the emptiest."""
+    """The next relay to be replaced: one at a time, broken ones first, then the emptiest.
+
+    It comes back on its place, or where its ports are of yesterday it goes, and another one comes.
+    """
     leaving = {action.shard.name for action in before if isinstance(action, SetDrain)}
     shards = [shard for shard in staying(world) if shard.name not in leaving]
     if any(_is_upgrading(shard) and not _is_gone(shard, world) for shard in world.own_shards):
         return []
-    outdated = [shard for shard in shards if is_outdated(world.pod_of(shard), template)]
-    broken = [shard for shard in outdated if not _is_ready(shard, world)]
-    others_ready = all(_is_ready(shard, world) for shard in shards if shard not in outdated)
-    eligible = broken or (outdated if others_ready else [])
-    return [_begin(shard, DrainReason.UPGRADE, world) for shard in drain.victims(eligible, 1, world)]
+    notes = {shard.name: outdated(world, shard, template) for shard in shards}
+    behind = [shard for shard in shards if notes[shard.name]]
+    broken = [shard for shard in behind if not _is_ready(shard, world)]
+    others_ready = all(_is_ready(shard, world) for shard in shards if shard not in behind)
+    eligible = broken or (behind if others_ready else [])
+    return [
+        replace(_begin(shard, _reason_to_replace(shard, world), world), note=notes[shard.name])
+        for shard in drain.victims(eligible, 1, world)
+    ]
+
+
+def _reason_to_replace(shard: Shard, world: World) -> DrainReason:
+    return DrainReason.MOVE if is_misplaced(shard, world) else DrainReason.UPGRADE
 
 
 def _is_upgrading(shard: Shard) -> bool:
-    return shard.drain is not None and shard.drain.reason is DrainReason.UPGRADE
+    return shard.drain is not None and shard.drain.reason in (DrainReason.UPGRADE, DrainReason.MOVE)
 
 
 def _is_ready(shard: Shard, world: World) -> bool:
@@ -221,7 +325,7 @@ def _advance(world: World, shard: Shard, before: list[Action]) -> list[Action]:
     if pod is None:
         return _without_pod(world, shard)
     if pod.is_terminating:
-        return []  # its ports are held until it is gone
+        return _hurry(world, shard, pod)  # its ports are held until it is gone
     if shard.drain is None:
         return [DeletePod(pod, EMPTY, "it ended")] if pod.is_over else []
     return _drain_step(world, shard, pod)
@@ -243,6 +347,15 @@ def _without_pod(world: World, shard: Shard) -> list[Action]:
     if not node.is_ready or not advertise or not host:
         return []  # said in the conditions
     return [CreatePod(shard, advertise, host)]
+
+
+def _hurry(world: World, shard: Shard, pod: Pod) -> list[Action]:
+    """Tells a relay that somebody deleted with less grace than its pod has, so that it drops its calls in order."""
+    report, own = world.report_of(shard), world.pool.spec.drain.deadline_seconds
+    if report is None or not report.calls or pod.ends_at is None or pod.grace_s is None or pod.grace_s >= own:
+        return []
+    left_s = int((pod.ends_at - world.now).total_seconds()) - END_SPARE_S
+    return [TellDrain(shard, pod, max(1, left_s), report.calls)]
 
 
 def _drain_step(world: World, shard: Shard, pod: Pod) -> list[Action]:

@@ -2,7 +2,8 @@
 
 A relay's block is assigned once and kept for life; this module only ever chooses a new one. Blocks begin at a
 multiple of 8 (a call's slot), lie inside the pool's range, and never overlap another block on the same node, of
-whatever pool and size that one is.
+whatever pool and size that one is. An operator that does not see the other block is stopped by the scheduler: each
+pod declares a hostPort for every cell of GRID ports that its block touches, and blocks that overlap touch one cell.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ PORTS_PER_SLOT: Final = 8
 """Leg A audio and video, leg B audio and video, RTP and RTCP each (DESIGN section 3)."""
 CONTROL_PORTS: Final = 2
 """gRPC and HTTP: relays share the node's network, so each needs its own."""
-MARKER_STEP: Final = 256
-"""A hostPort is declared for the first port of a block and for each multiple of this inside: enough for the
-scheduler to refuse a clash of blocks on one grid, without thousands of entries in a pod."""
+GRID: Final = 32
+"""Ports of a cell. Four calls: a block of 500 calls has 125 entries in its pod, where a port each would be 4000."""
 PORT_MAX: Final = 65535
 
 
@@ -61,29 +61,39 @@ def align(port: int, step: int) -> int:
     return -(-port // step) * step
 
 
-def free_block(within: Block, size: int, step: int, taken: Iterable[Block]) -> Block | None:
+def cells(block: Block) -> Block:
+    """The whole cells that a block touches; no other block of the node may touch them."""
+    return Block(max(1, block.first // GRID * GRID), min(PORT_MAX, align(block.last + 1, GRID) - 1))
+
+
+def free_block(within: Block, size: int, step: int, taken: Iterable[Block], grid: int = 1) -> Block | None:
     """The lowest free block of `size` ports inside a range that begins at a multiple of `step`; None: full.
 
     Blocks lie one behind the other from the aligned beginning of the range; one that is taken, even in part, by a
-    block of another size is stepped over.
+    block of another size is stepped over. With a `grid` the blocks taken are given in whole cells (`cells`), and no
+    cell is touched twice.
     """
-    busy = sorted(block for block in taken if block.overlaps(within))
     first = align(within.first, step)
-    for block in busy:
-        if first + size - 1 < block.first:
+    for block in sorted(block for block in taken if block.last >= within.first // grid * grid):
+        last_touched = align(first + size, grid) - 1
+        if last_touched < block.first:
             break
-        first = max(first, align(block.last + 1, step))
+        first = max(first, align(block.last + 1, max(step, grid)))
     last = first + size - 1
     return Block(first, last) if last <= within.last else None
 
 
-def capacity(within: Block, size: int, step: int) -> int:
+def capacity(within: Block, size: int, step: int, grid: int = 1) -> int:
     """How many blocks of `size` ports a whole range holds."""
-    usable = within.last - align(within.first, step) + 1
-    return max(0, usable // align(size, step))
+    first = align(within.first, step)
+    if first + size - 1 > within.last:
+        return 0
+    stride = align(size, max(step, grid))
+    usable = within.last + 1 - size - align(first + size, max(step, grid))
+    return 1 + (usable // stride + 1 if usable >= 0 else 0)
 
 
 def markers(block: Block) -> tuple[int, ...]:
-    """The ports of a block that its pod declares as hostPorts."""
-    multiples = range(align(block.first, MARKER_STEP), block.last + 1, MARKER_STEP)
-    return tuple(sorted({block.first, *multiples}))
+    """The ports that a block's pod declares as hostPorts: the first of each cell that the block touches."""
+    touched = cells(block)
+    return tuple(range(touched.first, touched.last + 1, GRID))

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from pbx_operator.policy import DATAPATHS, Policy
 from pbx_runtime.address import Listen
-from pbx_runtime.settings import ServiceSettings
+from pbx_runtime.settings import CommaList, ServiceSettings
 
 
 class OperatorSettings(ServiceSettings):
@@ -20,5 +21,17 @@ class OperatorSettings(ServiceSettings):
     """Namespace of the lease by which replicas choose who acts."""
     watch_namespace: str = Field(default="", max_length=63)
     """Namespace of the pools; empty: every one."""
+    relay_image: str = Field(default="", max_length=1024)
+    """Image of relays whose pool names none."""
+    relay_images: CommaList = ()
+    """Images that pools may name beside it: IMAGE:TAG, or IMAGE for every tag of it."""
+    relay_datapaths: CommaList = tuple(sorted(DATAPATHS))
+    """Datapaths that pools may ask for; `ebpf` runs as root."""
+    relay_service_account: str = Field(default="", max_length=253)
+    """Service account of relays; empty: the default one of the pool's namespace."""
     operator_interval_s: float = Field(default=5.0, gt=0, le=300)
     """Seconds between two passes where nothing happens; calls are counted as often."""
+
+    def policy(self) -> Policy:
+        """What pools may ask for."""
+        return Policy(self.relay_image, self.relay_images, frozenset(self.relay_datapaths), self.relay_service_account)

@@ -5,15 +5,41 @@ A message says what is waited for and, where a person has to act, what would hel
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pbx_operator import addressing, autoscale, placement
 from pbx_operator.observed import LABEL_POOL, Manifest, Pod, Pool, Shard, World
-from pbx_operator.plan import is_outdated, staying
+from pbx_operator.plan import outdated, staying
 
 LISTED_MAX: Final = 3
 """Names in one message; more are counted."""
+WORDS_MAX: Final = 600
+"""Characters of the API server's words in a message; Pod Security lists each rule that a pod breaks."""
+REFUSAL_S: Final = 600
+"""How long a node that the scheduler refused is left alone: long enough not to go to and fro, short enough to notice
+that somebody made room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A write that the API server did not take."""
+
+    what: str
+    """What was to be done, on which object."""
+    shard: str
+    """The relay that it was for; empty: none."""
+    words: str
+    """Why, in the API server's words."""
+    status: int
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.words[:WORDS_MAX]}"
+
+
+NOTHING_REFUSED: Final[tuple[Refusal, ...]] = ()
 
 
 def time_text(moment: datetime) -> str:
@@ -21,18 +47,26 @@ def time_text(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def shard_status(shard: Shard, world: World) -> Manifest:
+def shard_status(shard: Shard, world: World, refusals: tuple[Refusal, ...] = NOTHING_REFUSED) -> Manifest:
     """The status of a RelayShard."""
-    report, node = world.report_of(shard), world.nodes.get(shard.spec.node)
+    report, pod = world.report_of(shard), world.pod_of(shard)
     phase, message = _phase(shard, world)
-    advertise = addressing.advertised(node, world.pool.spec.addressing) if node else ()
+    refused = next((refusal for refusal in refusals if refusal.shard == shard.name), None)
+    if refused is not None:
+        message = str(refused)
     return {
         "phase": phase,
         "message": message,
         "calls": report.calls if report else None,
         "freeSlots": report.slots_free if report else None,
-        "advertise": ",".join(advertise),
+        "advertise": pod.advertise if pod else "",
+        "startedPod": pod.uid if pod and pod.is_ready else shard.status.get("startedPod", ""),
     }
+
+
+def has_started_anew(shard: Shard, status: Manifest) -> bool:
+    """Whether the status tells of a relay's start that was not told before."""
+    return bool(status["startedPod"]) and status["startedPod"] != shard.status.get("startedPod", "")
 
 
 def _phase(shard: Shard, world: World) -> tuple[str, str]:
@@ -74,25 +108,54 @@ def drain_message(shard: Shard, world: World) -> str:
     return text
 
 
-def pool_status(world: World, template: str) -> Manifest:
+def pool_status(world: World, template: str, refusals: tuple[Refusal, ...] = NOTHING_REFUSED) -> Manifest:
     """The status of a MediaRelayPool."""
     pool, now = world.pool, world.now
     here = staying(world)
     reports = [report for shard in world.own_shards if (report := world.report_of(shard))]
     wish = autoscale.wish(world)
-    conditions = [_available(world), _progressing(world, template), _addressed(world), _placeable(world)]
+    conditions = [
+        _available(world), _progressing(world, template), _addressed(world), _placeable(world), _reconciled(refusals),
+    ]  # fmt: skip
     return {
         "observedGeneration": pool.generation,
         "replicas": len(here),
         "readyReplicas": sum(1 for shard in here if _takes_calls(shard, world)),
         "drainingReplicas": sum(1 for shard in world.own_shards if shard.drain is not None),
-        "updatedReplicas": sum(1 for s in here if world.pod_of(s) and not is_outdated(world.pod_of(s), template)),
+        "updatedReplicas": sum(1 for s in here if world.pod_of(s) and not outdated(world, s, template)),
         "selector": f"{LABEL_POOL}={pool.name}",
         "calls": sum(report.calls for report in reports),
         "freeSlots": sum(report.slots_free for report in reports if not report.is_draining),
         "surplusSince": time_text(wish.surplus_since) if wish and wish.surplus_since else None,
+        "refusedNodes": _refused_nodes(world),
         "conditions": [_dated(condition, pool, now) for condition in conditions],
     }
+
+
+def _refused_nodes(world: World) -> list[Manifest]:
+    """Nodes to be left alone; the time of each is set once, so that a status that says nothing new is not written."""
+    known: Mapping[str, datetime] = world.pool.refused_until
+    until = {
+        node: known[node] if node in known and known[node] > world.now else world.now + timedelta(seconds=REFUSAL_S)
+        for node in world.refused_nodes()
+    }
+    return [{"node": node, "until": time_text(moment)} for node, moment in sorted(until.items())]
+
+
+def _reconciled(refusals: tuple[Refusal, ...]) -> dict[str, Any]:
+    if not refusals:
+        return _condition("Reconciled", True, "Done", "")
+    reason = "Refused" if any(400 <= refusal.status < 500 for refusal in refusals) else "Failed"
+    return _condition("Reconciled", False, reason, _listed([str(refusal) for refusal in refusals]))
+
+
+def newly_refused(body: Manifest, status: Manifest) -> str:
+    """The message of the condition that says what was refused, where it has not been told; empty: nothing new."""
+    now = next((c for c in status.get("conditions") or () if c["type"] in ("Reconciled", "Valid")), None)
+    if now is None or now["status"] == "True":
+        return ""
+    earlier = (c for c in (body.get("status") or {}).get("conditions") or () if c["type"] == now["type"])
+    return "" if any(c["message"] == now["message"] for c in earlier) else str(now["message"])
 
 
 def invalid_status(body: Manifest, problem: str, now: datetime) -> Manifest:
@@ -123,12 +186,12 @@ def _available(world: World) -> dict[str, Any]:
 
 def _progressing(world: World, template: str) -> dict[str, Any]:
     draining = [shard for shard in world.own_shards if shard.drain is not None]
-    outdated = [shard for shard in staying(world) if is_outdated(world.pod_of(shard), template)]
+    behind = [f"{s.name}: {text}" for s in staying(world) if (text := outdated(world, s, template))]
     if draining:
         texts = [f"{shard.name}: {drain_message(shard, world)}" for shard in draining]
         return _condition("Progressing", True, "Draining", _listed(texts))
-    if outdated:
-        return _condition("Progressing", True, "Upgrading", f"{len(outdated)} relays of an earlier template left")
+    if behind:
+        return _condition("Progressing", True, "Upgrading", f"{len(behind)} relays to be replaced: {_listed(behind)}")
     return _condition("Progressing", False, "Settled", "nothing to do")
 
 
@@ -142,10 +205,14 @@ def _addressed(world: World) -> dict[str, Any]:
 
 
 def _placeable(world: World) -> dict[str, Any]:
-    missing = world.pool.spec.replicas - len(staying(world))
-    if missing <= 0 or placement.place(world) is not None:
+    missing = max(0, world.pool.spec.replicas - len(staying(world)))
+    refused = [shard for shard in staying(world) if world.is_refused(shard)]
+    if (not missing and not refused) or placement.place(world) is not None:
         return _condition("Placed", True, "Placed", "")
-    return _condition("Placed", False, "NoRoom", f"{missing} relays missing: {placement.why_no_place(world)}")
+    if missing:
+        return _condition("Placed", False, "NoRoom", f"{missing} relays missing: {placement.why_no_place(world)}")
+    texts = [f"{shard.name}: {pod.message}" for shard in refused if (pod := world.pod_of(shard))]
+    return _condition("Placed", False, "Unschedulable", f"{_listed(texts)}; {placement.why_no_place(world)}")
 
 
 def _listed(texts: list[str]) -> str:

@@ -1,7 +1,9 @@
 """Readiness of signaling: an OPTIONS over UDP that has to be answered, and /readyz (red while draining).
 
-`python -m pbx_signaling.probe HOST:PORT [HTTP_HOST:PORT]`, exit code 0 or 1 with a reason. Standard library alone: a
-probe runs every few seconds and must cost next to nothing.
+`python -m pbx_signaling.probe [HOST:PORT [HTTP_HOST:PORT]]`, exit code 0 or 1 with a reason. Without arguments both are
+read from what the process itself reads, PBX_SIP_LISTEN and PBX_HTTP_LISTEN: an exec probe runs with the container's
+environment, but the kubelet expands no variable in its command that has a `valueFrom`. Standard library alone: a probe
+runs every few seconds and must cost next to nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import http.client
 import os
 import socket
 import sys
+from collections.abc import Mapping
 
 TIMEOUT_S = 1.5
 """Of each part; both fit into the probe's own timeout."""
@@ -59,9 +62,28 @@ def _split(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def reachable(listen: str) -> str:
+    """Where this machine reaches what a setting lets listen: loopback in place of every address."""
+    host, port = _split(listen)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 -- compared, not bound
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def of_environment(environment: Mapping[str, str]) -> list[str]:
+    """The arguments that a process with these settings is probed with. Raises ValueError where they are missing."""
+    sip = environment.get("PBX_SIP_LISTEN", "0.0.0.0:5060").split(",")[0].strip()
+    http = environment.get("PBX_HTTP_LISTEN", "127.0.0.1:9112")
+    return [reachable(sip), reachable(http)]
+
+
 def main(arguments: list[str]) -> int:
     """Probe; the exit code says how it went, stderr why."""
-    problems = [options(*_split(arguments[0]), os.urandom(8).hex())]
+    try:
+        arguments = arguments or of_environment(os.environ)
+        problems = [options(*_split(arguments[0]), os.urandom(8).hex())]
+    except ValueError as error:
+        sys.stderr.write(f"not HOST:PORT: {error}\n")
+        return 1
     if len(arguments) > 1:
         problems.append(readyz(*_split(arguments[1])))
     for problem in filter(None, problems):

@@ -135,9 +135,6 @@ def _relay(options: UpOptions, machine: Machine) -> ProcessPlan:
 def _events(options: UpOptions, machine: Machine) -> ProcessPlan:
     own = {
         "PBX_REGISTRAR_ADDRESS": str(machine.grpc("registrar")),
-        "PBX_SIGNALING_ADDRESSES": ",".join(
-            str(machine.grpc(_signaling_name(options, index))) for index in range(options.replicas)
-        ),
         "PBX_DOMAIN": options.domain,
         # Started again it goes on with what it had read and not stored; under a new name that waits for half a minute.
         "PBX_INSTANCE_ID": "events",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
@@ -59,6 +60,9 @@ class Api:
         wanted, cursor, left = dict(query or {}) | {"limit": page_size}, None, limit
         for _ in range(PAGES_MAX):
             page = self.get(path, wanted | {"cursor": cursor})
+            if page.get("unreachable") and cursor is None:
+                silent = ", ".join(page["unreachable"])
+                sys.stderr.write(f"not complete, these do not answer: {silent}\n")
             for item in page["items"]:
                 if left == 0:
                     return

@@ -27,6 +27,7 @@ from pbx_events.api.tokens import token_routes
 from pbx_events.api.values import (
     NO_NUL,
     Accept,
+    CallsPage,
     Cursor,
     EventTypes,
     Id,
@@ -204,9 +205,9 @@ def _calls(ports: Ports) -> APIRouter:
 
     @router.get("/v1/calls", response_model=None, responses=answers(CallPage))
     async def list_calls(limit: Limit = 50, cursor: Cursor = None, user: Word = None) -> Page:
-        """Live calls, oldest first."""
-        items, next_cursor = await ports.calls.page(user or "", limit, cursor or "")
-        return Page(items=items, next=next_cursor or None)
+        """Live calls, oldest first, of the signaling instances that answer in a second."""
+        items, next_cursor, unreachable = await ports.calls.page(user or "", limit, cursor or "")
+        return CallsPage(items, next_cursor or None, unreachable)
 
     @router.get("/v1/calls/{call_id}", response_model=None, responses=answers(LiveCall))
     async def get_call(call_id: Id) -> dict[str, Any]:

@@ -291,6 +291,9 @@ class CallPage(PageOf):
     """Live calls."""
 
     items: list[LiveCall]
+    unreachable: list[str] = Field(
+        examples=[[]], description="Signaling instances that did not answer: their calls are missing here"
+    )
 
 
 class RegistrationPage(PageOf):

@@ -112,6 +112,13 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
+class CallsPage(Page):
+    """A page of live calls, and whose calls are not in it."""
+
+    unreachable: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Ports:
     """What the API serves from."""
 

@@ -10,7 +10,8 @@ from pbx_operator.crd.schema import openapi
 
 
 def _column(name: str, path: str, kind: str = "integer", priority: int = 0) -> dict[str, Any]:
-    return {"name": name, "type": kind, "jsonPath": path, "priority": priority}
+    # The API server drops what is its default; server-side apply would call the difference a conflict.
+    return {"name": name, "type": kind, "jsonPath": path, **({"priority": priority} if priority else {})}
 
 
 POOL_NAME_MAX = 30

@@ -7,11 +7,27 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from pbx_operator.crd.base import Spec, cel
-from pbx_operator.ports import CONTROL_PORTS, PORTS_PER_SLOT, Block, capacity
+from pbx_operator.crd.value import (
+    ADDRESS_RULES,
+    ANNOTATIONS_RULE,
+    ENTRIES_MAX,
+    KEY,
+    KEYS_RULE,
+    NAME,
+    Address,
+    Amount,
+    Annotations,
+    Labels,
+)
+from pbx_operator.ports import CONTROL_PORTS, GRID, PORTS_PER_SLOT, Block, capacity
 
 REPLICAS_MAX = 1000
 Port = Annotated[int, Field(ge=1024, le=65535)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,251}[A-Za-z0-9])?$", max_length=253)]
+Name = Annotated[str, Field(pattern=NAME, max_length=253)]
+MaybeName = Annotated[str, Field(pattern=rf"^$|{NAME}", max_length=253)]
+MaybeKey = Annotated[str, Field(pattern=rf"^$|{KEY}", max_length=317)]
+VARIABLE = r"^PBX_[A-Z0-9_]+$"
+"""More environment of a relay: settings of it, and nothing that a loader or an interpreter reads."""
 
 
 class PortRange(Spec):
@@ -40,11 +56,11 @@ class Toleration(Spec):
 class Placement(Spec):
     """On which nodes relays may run."""
 
-    node_selector: dict[str, str] = Field(default_factory=dict, description="Labels that a node must have.")
+    node_selector: Labels = Field(default_factory=dict, description="Labels that a node must have.")
     tolerations: Annotated[tuple[Toleration, ...], Field(max_length=64)] = Field(
         default=(), description="Taints that relays put up with."
     )
-    zone_label: str = Field(
+    zone_label: MaybeKey = Field(
         default="topology.kubernetes.io/zone", description="Label by whose values relays are spread; empty: not spread."
     )
     relays_per_node_max: int = Field(default=4, ge=1, le=64, description="Relays of this pool on one node.")
@@ -53,10 +69,10 @@ class Placement(Spec):
 class Addressing(Spec):
     """Which address relays announce to phones: the first of these that is known. Never guessed."""
 
-    advertise: Annotated[tuple[str, ...], Field(max_length=2)] = Field(
+    advertise: Annotated[tuple[Address, ...], Field(max_length=2)] = Field(
         default=(), description="Given: announced by every relay (one node, or a NAT in front of all)."
     )
-    annotation: str = Field(
+    annotation: MaybeKey = Field(
         default="pbx.io/advertise", description="Node annotation that holds the addresses, comma-separated."
     )
     external_ip: bool = Field(default=True, description="Whether the node's ExternalIP is taken.")
@@ -87,46 +103,58 @@ class Autoscale(Spec):
 class SecretKey(Spec):
     """A key of a Secret in the pool's namespace."""
 
-    name: str = Field(min_length=1, max_length=253, description="Name of the Secret.")
-    key: str = Field(default="url", min_length=1, max_length=253, description="Key inside.")
+    name: Name = Field(description="Name of the Secret.")
+    key: str = Field(default="url", pattern=r"^[-._a-zA-Z0-9]+$", max_length=253, description="Key inside.")
 
 
 class Resources(Spec):
     """As in a container."""
 
-    requests: dict[str, str] = Field(default_factory=dict, description="What the scheduler sets aside.")
-    limits: dict[str, str] = Field(default_factory=dict, description="What the kernel enforces.")
+    requests: dict[str, Amount] = Field(default_factory=dict, description="What the scheduler sets aside.")
+    limits: dict[str, Amount] = Field(default_factory=dict, description="What the kernel enforces.")
 
 
 class EnvVar(Spec):
     """One more environment variable."""
 
-    name: str = Field(min_length=1, max_length=253, description="Name.")
+    name: str = Field(pattern=VARIABLE, max_length=64, description="Name of a setting of the relay (PBX_...).")
     value: str = Field(default="", description="Value.")
 
 
 class RelayTemplate(Spec):
     """The relay's pod. A change drains and replaces one relay after the other, each on its node and ports."""
 
-    image: str = Field(min_length=1, max_length=1024, description="Image of the relay.")
+    image: str = Field(
+        default="",
+        pattern=r"^\S*$",
+        max_length=1024,
+        description="Image of the relay; empty: the operator's. It must be one of those that the operator may run.",
+    )
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = Field(
         default="IfNotPresent", description="As in a container."
     )
-    image_pull_secrets: tuple[str, ...] = Field(default=(), description="Names of Secrets.")
+    image_pull_secrets: Annotated[tuple[Name, ...], Field(max_length=ENTRIES_MAX)] = Field(
+        default=(), description="Names of Secrets."
+    )
     datapath: Literal["auto", "ebpf", "native", "python", "null"] = Field(
         default="auto",
-        description="ebpf gets CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, others nothing; auto is native, else python.",
+        description="ebpf gets CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, others nothing; auto is native, else python. "
+        "It must be one of those that the operator may run.",
     )
     redis: SecretKey = Field(description="Where the Redis URL is.")
     grpc_key: SecretKey | None = Field(
         default=None, description="Where the key is that all services share; without it a relay does not start."
     )
+    redis_password: SecretKey | None = Field(
+        default=None, description="Where the password of Redis is, as it is; it comes before one in the URL."
+    )
     resources: Resources = Field(default_factory=Resources, description="Of the relay's container.")
-    env: tuple[EnvVar, ...] = Field(default=(), description="More environment variables.")
-    labels: dict[str, str] = Field(default_factory=dict, description="More labels of the pod.")
-    annotations: dict[str, str] = Field(default_factory=dict, description="More annotations of the pod.")
-    priority_class_name: str = Field(default="", description="As in a pod.")
-    service_account_name: str = Field(default="", description="As in a pod; relays never call the API.")
+    env: Annotated[tuple[EnvVar, ...], Field(max_length=ENTRIES_MAX)] = Field(
+        default=(), description="More settings of the relay."
+    )
+    labels: Labels = Field(default_factory=dict, description="More labels of the pod.")
+    annotations: Annotations = Field(default_factory=dict, description="More annotations of the pod.")
+    priority_class_name: MaybeName = Field(default="", description="As in a pod.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Of the relay.")
 
 
@@ -136,7 +164,7 @@ class MediaRelayPoolSpec(Spec):
     replicas: int = Field(default=2, ge=0, le=REPLICAS_MAX, description="Relays that take calls.")
     slots_per_shard: int = Field(default=500, ge=1, le=8000, description="Calls that one relay can hold; 8 ports each.")
     ports: PortRange = Field(
-        default=PortRange(first=30000, last=39999), description="Media ports that relays may hold on each node (UDP)."
+        default=PortRange(first=20000, last=29999), description="Media ports that relays may hold on each node (UDP)."
     )
     control_ports: PortRange = Field(
         default=PortRange(first=9300, last=9427),
@@ -156,7 +184,7 @@ class MediaRelayPoolSpec(Spec):
 
     @model_validator(mode="after")
     def _holds_a_shard(self) -> MediaRelayPoolSpec:
-        if capacity(self.ports.block, self.block_size, PORTS_PER_SLOT) < 1:
+        if capacity(self.ports.block, self.block_size, PORTS_PER_SLOT, GRID) < 1:
             raise ValueError(f"ports {self.ports.block} hold no shard of {self.block_size} ports")
         if capacity(self.control_ports.block, CONTROL_PORTS, CONTROL_PORTS) < 1:
             raise ValueError("controlPorts hold no pair of ports")
@@ -188,6 +216,10 @@ RULES: dict[str, list[dict[str, str]]] = {
             "autoscale.minReplicas must not exceed autoscale.maxReplicas",
         ),
     ],
+    "placement.nodeSelector": [KEYS_RULE],
+    "addressing.advertise": ADDRESS_RULES,
+    "template.labels": [KEYS_RULE],
+    "template.annotations": [KEYS_RULE, ANNOTATIONS_RULE],
 }
 """CEL rules by path (dots between keys; empty: the spec itself)."""
 
@@ -208,6 +240,15 @@ STATUS_SCHEMA: dict[str, Any] = {
             "format": "date-time",
             "nullable": True,
             "description": "Since when a relay has been superfluous (autoscale).",
+        },
+        "refusedNodes": {
+            "type": "array",
+            "description": "Nodes on which the scheduler refused relays lately; none is placed there meanwhile.",
+            "items": {
+                "type": "object",
+                "required": ["node", "until"],
+                "properties": {"node": {"type": "string"}, "until": {"type": "string", "format": "date-time"}},
+            },
         },
         "conditions": {
             "type": "array",

@@ -9,6 +9,8 @@ from pydantic import BaseModel
 
 DROPPED: Final = frozenset({"title", "additionalProperties", "$defs"})
 """What pydantic writes and a structural schema refuses."""
+INT_OR_STRING: Final = "x-kubernetes-int-or-string"
+"""Marks the one kind of value that may have two types."""
 
 
 def openapi(model: type[BaseModel], rules: dict[str, list[dict[str, str]]]) -> dict[str, Any]:
@@ -46,7 +48,7 @@ def _structural(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
 
 def _resolved(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     """A node without $ref, and with `X | None` as X, nullable and without a default."""
-    if "anyOf" in node:
+    if "anyOf" in node and INT_OR_STRING not in node:
         options = [option for option in node["anyOf"] if option.get("type") != "null"]
         rest = {key: value for key, value in node.items() if key not in ("anyOf", "default")}
         return {**_resolved(options[0], definitions), **rest, "nullable": True}

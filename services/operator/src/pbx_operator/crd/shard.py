@@ -21,6 +21,10 @@ class DrainReason(enum.StrEnum):
     """It goes for good."""
     NODE_DRAIN = "NodeDrain"
     """Its node is cordoned or no longer fits: it goes, another one comes elsewhere."""
+    MOVE = "Move"
+    """The pool's ports have changed: it goes, another one comes with ports of today."""
+    REFUSED = "Refused"
+    """The scheduler refuses its pod there, or another relay holds its ports: it goes, another one comes elsewhere."""
 
 
 class ShardDrain(Spec):
@@ -59,6 +63,7 @@ STATUS_SCHEMA: dict[str, Any] = {
         "message": {"type": "string", "description": "What it waits for."},
         "calls": {"type": "integer", "nullable": True, "description": "Calls; absent where the relay did not answer."},
         "freeSlots": {"type": "integer", "nullable": True, "description": "Slots that can be taken now."},
-        "advertise": {"type": "string", "description": "Addresses that phones are told."},
+        "advertise": {"type": "string", "description": "Addresses that its pod announces to phones."},
+        "startedPod": {"type": "string", "description": "uid of the pod whose start was told."},
     },
 }

@@ -14,7 +14,7 @@ from pbx_operator.crd.base import GROUP, VERSION
 from pbx_operator.observed import COMPONENT, LABEL_COMPONENT
 
 
-def register(registry: kopf.OperatorRegistry, wake: Callable[[], None]) -> None:
+def register(registry: kopf.OperatorRegistry, wake: Callable[[], object]) -> None:
     """Add the watches to a registry of kopf."""
 
     async def on_event(**_: Any) -> None:

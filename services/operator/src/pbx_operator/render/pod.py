@@ -2,7 +2,7 @@
 
 It shares the node's network: media of thousands of ports cannot go through a Service. Everything else of the
 restricted Pod Security level holds, but for what the kernel datapath needs (CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and the
-directory of pinned maps), and it gets exactly that.
+directory of pinned maps), and it gets exactly that. Image and service account are the operator's (`policy`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from pbx_operator.crd.pool import RelayTemplate
 from pbx_operator.observed import (
+    ANNOTATION_ADVERTISE,
     ANNOTATION_CONTROL_PORTS,
     ANNOTATION_PORTS,
     ANNOTATION_TEMPLATE,
@@ -24,6 +25,7 @@ from pbx_operator.observed import (
     Pool,
     Shard,
 )
+from pbx_operator.policy import Policy
 from pbx_operator.ports import markers
 from pbx_operator.render.common import labels, owned_by_shard
 
@@ -43,15 +45,16 @@ CAP_PERFMON it refuses what compilers make of pointers on the stack)."""
 UNPRIVILEGED_UID: Final = 10001
 
 
-def template_digest(pool: Pool) -> str:
+def template_digest(pool: Pool, policy: Policy) -> str:
     """Tells pods of one template from those of another. What `kubectl scale` changes is not in it."""
     spec = pool.spec
     parts = [FORMAT, spec.template.model_dump(mode="json"), spec.drain.deadline_seconds]
+    parts += [policy.image_of(spec), policy.service_account]
     parts.append([t.model_dump(mode="json") for t in spec.placement.tolerations])
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def pod_manifest(pool: Pool, shard: Shard, advertise: tuple[str, ...], control_host: str) -> Manifest:
+def pod_manifest(pool: Pool, shard: Shard, advertise: tuple[str, ...], control_host: str, policy: Policy) -> Manifest:
     """The pod of a shard, on its node, with its ports and with the addresses it announces."""
     template = pool.spec.template
     spec: Manifest = {
@@ -62,21 +65,22 @@ def pod_manifest(pool: Pool, shard: Shard, advertise: tuple[str, ...], control_h
         "restartPolicy": "Always",
         "terminationGracePeriodSeconds": pool.spec.drain.deadline_seconds + GRACE_SPARE_S,
         "affinity": _on_node(shard.spec.node),
-        "tolerations": [_toleration(t.model_dump()) for t in pool.spec.placement.tolerations],
+        "tolerations": [toleration(t.model_dump()) for t in pool.spec.placement.tolerations],
         "securityContext": _pod_security(template),
-        "containers": [_container(pool, shard, advertise, control_host)],
+        "containers": [{**_container(pool, shard, advertise, control_host), "image": policy.image_of(pool.spec)}],
         "volumes": _volumes(template),
     }
     if template.priority_class_name:
         spec["priorityClassName"] = template.priority_class_name
-    if template.service_account_name:
-        spec["serviceAccountName"] = template.service_account_name
+    if policy.service_account:
+        spec["serviceAccountName"] = policy.service_account
     if template.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in template.image_pull_secrets]
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": _metadata(pool, shard), "spec": spec}
+    metadata = _metadata(pool, shard, advertise, template_digest(pool, policy))
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def _metadata(pool: Pool, shard: Shard) -> Manifest:
+def _metadata(pool: Pool, shard: Shard, advertise: tuple[str, ...], digest: str) -> Manifest:
     template = pool.spec.template
     return {
         "name": shard.name,
@@ -84,7 +88,8 @@ def _metadata(pool: Pool, shard: Shard) -> Manifest:
         "labels": {**template.labels, **labels(pool), LABEL_SHARD: shard.name, LABEL_SESSIONS: SESSIONS_IDLE},
         "annotations": {
             **template.annotations,
-            ANNOTATION_TEMPLATE: template_digest(pool),
+            ANNOTATION_TEMPLATE: digest,
+            ANNOTATION_ADVERTISE: ",".join(advertise),
             ANNOTATION_PORTS: str(shard.ports),
             ANNOTATION_CONTROL_PORTS: str(shard.control),
             "pbx.io/node": shard.spec.node,
@@ -100,7 +105,8 @@ def _on_node(node: str) -> Manifest:
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
 
 
-def _toleration(fields: Manifest) -> Manifest:
+def toleration(fields: Manifest) -> Manifest:
+    """A toleration of the pool as a pod has it: what is empty is left out."""
     return {key: value for key, value in fields.items() if value}
 
 
@@ -136,7 +142,6 @@ def _container(pool: Pool, shard: Shard, advertise: tuple[str, ...], control_hos
     resources = {key: value for key, value in template.resources.model_dump().items() if value}
     return {
         "name": "relay",
-        "image": template.image,
         "imagePullPolicy": template.image_pull_policy,
         "env": _environment(pool, shard, advertise, control_host),
         "ports": [
@@ -189,8 +194,16 @@ def _environment(pool: Pool, shard: Shard, advertise: tuple[str, ...], control_h
         *({"name": name, "value": value} for name, value in values.items()),
         {"name": "PBX_RELAY_NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
         {"name": "PBX_REDIS_URL", "valueFrom": {"secretKeyRef": secret}},
+        *_redis_password(template),
         *({"name": variable.name, "value": variable.value} for variable in template.env),
     ]
+
+
+def _redis_password(template: RelayTemplate) -> list[Manifest]:
+    if template.redis_password is None:
+        return []
+    secret = {"name": template.redis_password.name, "key": template.redis_password.key}
+    return [{"name": "PBX_REDIS_PASSWORD", "valueFrom": {"secretKeyRef": secret}}]
 
 
 def _volumes(template: RelayTemplate) -> list[Manifest]:

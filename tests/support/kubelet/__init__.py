@@ -1,0 +1,1 @@
+"""A stand-in for the kubelet: what it makes of a pod's text, and pods as real processes."""
