@@ -250,6 +250,8 @@ class FakeKube:
             )
 
     def _schedule(self, key: Key, pod: Manifest) -> None:
+        if "affinity" not in pod["spec"]:
+            return  # it stands for a relay without a place, and there is no node at all
         terms = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
         field = terms["nodeSelectorTerms"][0]["matchFields"][0]
         if field["operator"] == "NotIn":

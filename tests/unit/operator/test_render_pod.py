@@ -72,7 +72,8 @@ def test_a_relay_mounts_the_services_key_and_follows_it() -> None:
     body["spec"]["template"]["grpcKey"] = {"name": "pbx-secrets", "key": "grpc-key"}
     parsed = Pool.from_manifest(body)
     place = Place("node-1", Block(30000, 30079), Block(9300, 9301))
-    pod = pod_manifest(parsed, Shard.from_manifest(shard_manifest(parsed, "s", place)), ("192.0.2.1",), "10.0.0.1")
+    shard = Shard.from_manifest(shard_manifest(parsed, "s", place))
+    pod = pod_manifest(parsed, shard, ("192.0.2.1",), "10.0.0.1", POLICY)
     kubernetes_validate.validate(pod, "1.31", strict=True)
     (container,) = pod["spec"]["containers"]
     environment = {e["name"]: e.get("value") for e in container["env"]}
@@ -81,7 +82,7 @@ def test_a_relay_mounts_the_services_key_and_follows_it() -> None:
     (volume,) = [v["secret"] for v in pod["spec"]["volumes"] if v["name"] == mount["name"]]
     assert mount["readOnly"] is True
     assert (volume["secretName"], volume["items"]) == ("pbx-secrets", [{"key": "grpc-key", "path": file.name}])
-    assert template_digest(parsed) != template_digest(made()[0])
+    assert template_digest(parsed, POLICY) != template_digest(made()[0], POLICY)
 
 
 def test_an_ipv6_node_is_written_in_brackets() -> None:

@@ -146,7 +146,16 @@ class ServiceSettings(BaseSettings):
                 "unix:/path, or say PBX_GRPC_INSECURE=1 where the network itself keeps strangers out"
             )
         return self
-from pbx_runtime.redis_url import with_password
+
+    @model_validator(mode="before")
+    @classmethod
+    def _join_passwords(cls, values: dict[str, Any]) -> dict[str, Any]:
+        joined = dict(values)
+        for url, password in (("redis_url", "redis_password"), ("database_url", "database_password")):
+            address = values.get(url) or cls.model_fields[url].default
+            if address and values.get(password):
+                joined[url] = with_password(str(address), str(values[password]))
+        return joined
 
     @classmethod
     def load(cls) -> Self:

@@ -36,7 +36,7 @@ OWN_VARIABLES: Final = frozenset(
         "PBX_REDIS_PASSWORD",
     }
 )
-"""What the operator tells a relay itself, also as `<NAME>_FILE`: a variable of the pool would come after it, and win."""
+"""What the operator tells a relay itself, also as `<NAME>_FILE`: one of the pool would come after it, and win."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,11 +151,9 @@ def _reconciled(refusals: tuple[Refusal, ...]) -> dict[str, Any]:
 
 def newly_refused(body: Manifest, status: Manifest) -> str:
     """The message of the condition that says what was refused, where it has not been told; empty: nothing new."""
-    now = next((c for c in status.get("conditions") or () if c["type"] in ("Reconciled", "Valid")), None)
-    if now is None or now["status"] == "True":
-        return ""
-    earlier = (c for c in (body.get("status") or {}).get("conditions") or () if c["type"] == now["type"])
-    return "" if any(c["message"] == now["message"] for c in earlier) else str(now["message"])
+    told = {c["message"] for c in (body.get("status") or {}).get("conditions") or () if c["status"] == "False"}
+    now = [c for c in status.get("conditions") or () if c["type"] in ("Reconciled", "Valid") and c["status"] == "False"]
+    return next((str(c["message"]) for c in now if c["message"] not in told), "")
 
 
 def invalid_status(body: Manifest, problem: str, now: datetime) -> Manifest:

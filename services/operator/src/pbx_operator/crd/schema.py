@@ -18,7 +18,7 @@ def openapi(model: type[BaseModel], rules: dict[str, list[dict[str, str]]]) -> d
     raw = model.model_json_schema(by_alias=True)
     schema = _structural(raw, raw.get("$defs", {}))
     for path, entries in rules.items():
-        _at(schema, path)["x-kubernetes-validations"] = entries
+        _at(schema, path)["x-kubernetes-validations"] = copy.deepcopy(entries)
     return schema
 
 
