@@ -15,6 +15,7 @@ from pbx_events.api.http import make_app
 from pbx_events.api.request_id import RequestIds
 from pbx_events.api.values import Ports
 from pbx_events.clients import Bindings, Calls
+from pbx_events.instances import Given
 from pbx_events.storage.store import Store
 from pbx_events.storage.subscription import Webhook
 from pbx_events.webhook.sender import Answer
@@ -172,7 +173,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def api(store: Store) -> AsyncIterator[httpx.AsyncClient]:
-    bindings, calls = Bindings("127.0.0.1:9"), Calls(())
+    bindings, calls = Bindings("127.0.0.1:9"), Calls(Given(()))
     app = make_app(Ports(store, bindings, calls, _nothing, _post, lambda: None, asyncio.Event()), Health(), Registry())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(RequestIds(app)), base_url="http://x") as client:
         yield client

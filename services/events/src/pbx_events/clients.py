@@ -72,23 +72,6 @@ class Calls:
         return [_call(call) for call in page], page[-1].call_id if more and page else "", sorted(silent)
 
     async def one(self, call_id: str) -> dict[str, Any]:
-        """A live call, wherever it lives. Raises NotFound."""
-        away: Unavailable | None = None
-        for stub in self._stubs:
-            try:
-                with map_rpc_errors():
-                    reply = await stub.GetCall(signaling_pb2.GetCallRequest(call_id=call_id), timeout=DEADLINE_S)
-            except NotFound:
-                continue
-            except Unavailable as error:
-                away = error
-                continue
-            return _call(reply.call)
-        if away is not None:
-            raise away  # it may live there
-        raise NotFound(f"no live call {call_id}; /v1/cdrs/{call_id} tells of one that is over")
-
-    async def one(self, call_id: str) -> dict[str, Any]:
         """A live call, wherever it lives. Raises NotFound, or Unavailable where it may live on a silent instance."""
         missing = f"no live call {call_id}; /v1/cdrs/{call_id} tells of one that is over"
         return _call((await self._one("GetCall", signaling_pb2.GetCallRequest(call_id=call_id), missing)).call)
