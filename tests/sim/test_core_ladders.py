@@ -87,7 +87,7 @@ def test_the_200_that_crosses_the_cancel_is_acknowledged_and_ended():
 
 
 def test_refusals_of_the_callee_are_passed_on():
-    for status in (404, 480, 486, 488, 500, 503, 600, 603):
+    for status in (404, 480, 486, 488, 500, 600, 603):
         bench = Bench()
         invite(bench)
         bench.take(ALICE)

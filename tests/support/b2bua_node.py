@@ -229,7 +229,7 @@ class B2buaNode:
 
         def answer() -> None:
             if stage is Stage.TARGETS:
-                signal = self._found(attempt.aor)
+                signal = self._found(message.aor)
             else:
                 user = self._proven(attempt.authorization, "MESSAGE")
                 signal = e.Authenticated(user, "") if user else e.Refused(403)

@@ -37,8 +37,8 @@ from pbx_signaling.gate import Gate
 from pbx_signaling.identity import Identity
 from pbx_signaling.journal import Journal
 from pbx_signaling.observe import CoreCollector, Observer
-from pbx_signaling.outbox import event_of
-from pbx_signaling.pager import Pager, PagerMessage, Stage
+from pbx_signaling.outbox import event_of, message_event
+from pbx_signaling.pager import Pager, PagerMessage, Stage, Told
 from pbx_signaling.peering import Carriage, Peering, is_remote
 from pbx_signaling.quota import QuotaPolicy
 from pbx_signaling.registration import RegisterAsk, Registration
@@ -115,15 +115,14 @@ class Signaling:
         )
         loop = asyncio.get_running_loop()
         tokens = RandomTokens(instance, os.urandom)
-        identity = Identity(tokens, instance, lambda: time.time() - loop.time())
+        self._source = f"signaling/{instance}.{INCARNATION}"
+        identity = self._identity = Identity(tokens, instance, lambda: time.time() - loop.time())
         gate = Gate(config, NonceMinter(key, os.urandom))
         self.addressing = Addressing(instance)
         self.core = Core(config, self.addressing, identity, gate)
         self.redis = PipelinedRedis(settings.redis_url, on_state=partial(self._health_of, "redis"))
         self.observer = Observer(lifecycle.registry)
-        self.journal = Journal(
-            RedisOutbox(self.redis), self._transmit, partial(self._encode, f"signaling/{instance}.{INCARNATION}")
-        )
+        self.journal = Journal(RedisOutbox(self.redis), self._transmit, partial(self._encode, self._source))
         self.journal.on_ready = self._journal_ready
         self._credentials = credentials_of(settings)
         self.registrar = GrpcRegistrar(
@@ -134,7 +133,7 @@ class Signaling:
         self.driver = Driver(self.core, self.journal.perform, self.executor.ask)
         self.registration = Registration(self.core, gate, self._register, self._unregister)
         self.core.registration = self.registration
-        self.pager = Pager(self.core, gate, identity, self.addressing, self._page)
+        self.pager = Pager(self.core, gate, identity, self.addressing, self._page, self._tell_of_message)
         self.core.pager = self.pager
         self.peers = Peers(instance, self.redis, self._broken, self._start_link, self._credentials)
         self.peering = Peering(instance, self.peers)
@@ -284,7 +283,10 @@ class Signaling:
         if message.stage is Stage.AUTHENTICATION:
             self.registrar.authenticate(message.attempt, "MESSAGE", answer)
         else:
-            self.registrar.find(message.attempt.aor, answer)
+            self.registrar.find(message.aor, answer)
+
+    def _tell_of_message(self, told: Told) -> None:
+        self.journal.note(message_event(told, self._identity.wall_ms(told.at), self._source))
 
     def _journal_ready(self, ready: bool) -> None:
         self.driver.journal(ready)

@@ -30,7 +30,7 @@ from pbx_signaling.counters import Counters
 from pbx_signaling.gate import Gate
 from pbx_signaling.media.session import MediaSession
 from pbx_signaling.oversize import Oversize
-from pbx_signaling.pager import PagerMessage
+from pbx_signaling.pager import Delivery
 from pbx_signaling.quota import Quotas
 from pbx_signaling.step import Ask, Output, Step
 from pbx_signaling.waiting import WaitingRoom
@@ -305,7 +305,7 @@ class Core:
         if isinstance(sent, Sent):
             self._about(sent.leg)
             sent.leg.responded(sent, output.response)
-        elif isinstance(sent, PagerMessage) and self.pager is not None:
+        elif isinstance(sent, Delivery) and self.pager is not None:
             self.pager.responded(sent, output.response)
 
     def _stray_response(self, output: tx.StrayResponse) -> None:
@@ -325,7 +325,11 @@ class Core:
             owner.aborted()
         elif owner is self.waiting:
             self.waiting.lost(output.key)
-        elif isinstance(owner, PagerMessage) and self.pager is not None:
+        elif (
+            isinstance(owner, Delivery)
+            and self.pager is not None
+            and not self.oversize.sent_again(output.key, owner, self)
+        ):
             self.pager.failed(owner, output.cause is tx.FailureCause.TRANSPORT)
 
     def _about(self, leg: Leg) -> None:
@@ -518,8 +522,8 @@ class Core:
         """A fresh Call-ID."""
         return self._identity.sip_call_id()
 
-    def schedule(self, leg: Leg, at: float, what: int) -> object:
-        """Calls `leg.expired(what)` at `at`."""
+    def schedule(self, leg: Any, at: float, what: int) -> object:
+        """Calls `leg.expired(what)` at `at`; a leg, or whoever has that method."""
         return self._deadlines.schedule(at, leg, what)
 
     def unschedule(self, handle: Any) -> None:

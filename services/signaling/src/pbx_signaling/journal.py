@@ -127,6 +127,20 @@ class Journal:
         if self._timer is None and not held.written:
             self._timer = self._loop.call_at(held.since + PATIENCE_S, self._look)
 
+    def note(self, event: bytes) -> None:
+        """Writes an event of no call; nothing waits for it."""
+        batch: _Batch = ("", [event], b"")
+        if not self.ready:
+            self._keep(batch)
+            return
+
+        def done(stored: bool) -> None:
+            if not stored:
+                self._keep(batch)
+                self._lost("write refused")
+
+        self._outbox.write(*batch, done)
+
     def _written(self, held: _Held, stored: bool) -> None:
         if held.kept:
             return  # it stands in the backlog in its turn; written twice, its events are the same ones by their ids

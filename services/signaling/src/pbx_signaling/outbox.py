@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
 from pbx.events.v1 import events_pb2 as pb
 from pbx_runtime.trace import call_traceparent
 from pbx_signaling import ulid
 from pbx_signaling.call.commands import Emit, Record
 from pbx_signaling.call.events import Side
+from pbx_signaling.pager import MessageRecord
 from pbx_sip.message.text import utf8
 
 if TYPE_CHECKING:
     from pbx_signaling.call.entry import Entry
     from pbx_signaling.call.leg import Leg
+    from pbx_signaling.pager import Told
 
 TEXT_MAX: Final = 256
 """Characters kept of what a peer wrote: names, Call-IDs, tags, reasons. Threat: an account that fills outbox, CDRs and
@@ -22,6 +24,8 @@ webhooks with values of 8 KiB; a user has 128, a Call-ID some 60."""
 URI_MAX: Final = 1_024
 """Characters kept of a contact's URI: as many as the registrar takes."""
 MEDIA: Final = {1: "audio", 2: "video"}
+CONTENT_TYPE_MAX: Final = 128
+"""Characters of a message's media type. Threat: storage; registered types stay below 100."""
 
 
 def event_of(entry: Entry, emit: Emit, source: str) -> bytes:
@@ -159,6 +163,35 @@ def _ended(event: pb.Event, entry: Entry, emit: Emit) -> None:
             ],
         )
     )
+
+
+def message_event(told: Told, at_ms: int, source: str) -> bytes:
+    """The serialised event of a message outside of calls; nothing of what stands in it."""
+    event = pb.Event(id=ulid.new(at_ms), at_ms=at_ms, source=source)
+    head = {"message_id": told.message_id, "sender": utf8(told.sender), "recipient": utf8(told.recipient)}
+    lasted_ms = int(told.lasted_s * 1000)
+    match told.record:
+        case MessageRecord.SENT:
+            event.message_sent.CopyFrom(
+                pb.MessageSent(**head, content_type=utf8(told.content_type[:CONTENT_TYPE_MAX]), bytes=told.octets)
+            )
+        case MessageRecord.DELIVERED:
+            event.message_delivered.CopyFrom(
+                pb.MessageDelivered(**head, sip_status=told.status, bindings_tried=told.tried, duration_ms=lasted_ms)
+            )
+        case MessageRecord.FAILED:
+            event.message_failed.CopyFrom(
+                pb.MessageFailed(
+                    **head,
+                    sip_status=told.status,
+                    cause=told.cause,
+                    bindings_tried=told.tried,
+                    duration_ms=lasted_ms,
+                )
+            )
+        case _:
+            assert_never(told.record)
+    return event.SerializeToString()
 
 
 def _side(side: Side | None) -> pb.CallSide.ValueType:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pbx_signaling.addressing import Addressing
     from pbx_signaling.call.sent import Sent
     from pbx_signaling.core import Core
+    from pbx_signaling.pager import Delivery
     from pbx_sip.address import Flow, HostPort
 
 LARGE: Final = 1_300
@@ -34,7 +35,7 @@ class Oversize:
         self._waiting: dict[Any, tuple[Request, Flow]] = {}
         """Requests that went by TCP and have no response yet, as they would go over UDP. No more than transactions."""
 
-    def send(self, request: Request, flow: Flow, sent: Sent, core: Core) -> Any:
+    def send(self, request: Request, flow: Flow, sent: Sent | Delivery, core: Core) -> Any:
         """Sends a request that would go over UDP: by TCP where it is large and nothing is known against it."""
         layer, twin = core.layer, None
         is_refused = self._refused.get(flow.remote, core.now) > core.now
@@ -53,7 +54,7 @@ class Oversize:
         if self._waiting:
             self._waiting.pop(key, None)
 
-    def sent_again(self, key: Any, sent: Sent, core: Core) -> bool:
+    def sent_again(self, key: Any, sent: Sent | Delivery, core: Core) -> bool:
         """Sends a request over UDP all the same, where TCP did not reach the peer; False where it is none of these."""
         kept = self._waiting.pop(key, None) if self._waiting else None
         if kept is None or sent.leg.is_given_up:
@@ -63,7 +64,8 @@ class Oversize:
         if len(self._refused) >= PEERS_MAX:
             del self._refused[next(iter(self._refused))]
         self._refused[flow.remote] = core.now + REMEMBER_S
-        sent.leg.resent(sent, core.layer.request(request, flow, core.now, sent))
+        leg: Any = sent.leg
+        leg.resent(sent, core.layer.request(request, flow, core.now, sent))
         return True
 
 

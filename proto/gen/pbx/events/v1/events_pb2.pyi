@@ -161,6 +161,9 @@ class Event(_message.Message):
     CALL_ADOPTED_FIELD_NUMBER: _builtins.int
     CALL_DTMF_FIELD_NUMBER: _builtins.int
     RECORDING_STORED_FIELD_NUMBER: _builtins.int
+    MESSAGE_SENT_FIELD_NUMBER: _builtins.int
+    MESSAGE_DELIVERED_FIELD_NUMBER: _builtins.int
+    MESSAGE_FAILED_FIELD_NUMBER: _builtins.int
     REGISTRATION_ADDED_FIELD_NUMBER: _builtins.int
     REGISTRATION_REMOVED_FIELD_NUMBER: _builtins.int
     REGISTRATION_EXPIRED_FIELD_NUMBER: _builtins.int
@@ -233,6 +236,18 @@ class Event(_message.Message):
         """A recording was stored."""
 
     @_builtins.property
+    def message_sent(self) -> Global___MessageSent:
+        """A message outside of calls was taken on: its sender proved who it is."""
+
+    @_builtins.property
+    def message_delivered(self) -> Global___MessageDelivered:
+        """Its recipient took it; the last event of a message."""
+
+    @_builtins.property
+    def message_failed(self) -> Global___MessageFailed:
+        """Nobody took it; the last event of a message."""
+
+    @_builtins.property
     def registration_added(self) -> Global___RegistrationAdded:
         """A phone registered for the first time."""
 
@@ -275,17 +290,20 @@ class Event(_message.Message):
         call_adopted: Global___CallAdopted | None = ...,
         call_dtmf: Global___CallDtmf | None = ...,
         recording_stored: Global___RecordingStored | None = ...,
+        message_sent: Global___MessageSent | None = ...,
+        message_delivered: Global___MessageDelivered | None = ...,
+        message_failed: Global___MessageFailed | None = ...,
         registration_added: Global___RegistrationAdded | None = ...,
         registration_removed: Global___RegistrationRemoved | None = ...,
         registration_expired: Global___RegistrationExpired | None = ...,
         security_auth_failed: Global___SecurityAuthFailed | None = ...,
         relay_state_changed: Global___RelayStateChanged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["call_adopted", b"call_adopted", "call_answered", b"call_answered", "call_dialing", b"call_dialing", "call_dtmf", b"call_dtmf", "call_early_media", b"call_early_media", "call_ended", b"call_ended", "call_held", b"call_held", "call_initiated", b"call_initiated", "call_media_migrated", b"call_media_migrated", "call_media_timeout", b"call_media_timeout", "call_resumed", b"call_resumed", "call_ringing", b"call_ringing", "payload", b"payload", "recording_stored", b"recording_stored", "registration_added", b"registration_added", "registration_expired", b"registration_expired", "registration_removed", b"registration_removed", "relay_state_changed", b"relay_state_changed", "security_auth_failed", b"security_auth_failed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call_adopted", b"call_adopted", "call_answered", b"call_answered", "call_dialing", b"call_dialing", "call_dtmf", b"call_dtmf", "call_early_media", b"call_early_media", "call_ended", b"call_ended", "call_held", b"call_held", "call_initiated", b"call_initiated", "call_media_migrated", b"call_media_migrated", "call_media_timeout", b"call_media_timeout", "call_resumed", b"call_resumed", "call_ringing", b"call_ringing", "message_delivered", b"message_delivered", "message_failed", b"message_failed", "message_sent", b"message_sent", "payload", b"payload", "recording_stored", b"recording_stored", "registration_added", b"registration_added", "registration_expired", b"registration_expired", "registration_removed", b"registration_removed", "relay_state_changed", b"relay_state_changed", "security_auth_failed", b"security_auth_failed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "call_adopted", b"call_adopted", "call_answered", b"call_answered", "call_dialing", b"call_dialing", "call_dtmf", b"call_dtmf", "call_early_media", b"call_early_media", "call_ended", b"call_ended", "call_held", b"call_held", "call_id", b"call_id", "call_initiated", b"call_initiated", "call_media_migrated", b"call_media_migrated", "call_media_timeout", b"call_media_timeout", "call_resumed", b"call_resumed", "call_ringing", b"call_ringing", "elapsed_ms", b"elapsed_ms", "id", b"id", "payload", b"payload", "recording_stored", b"recording_stored", "registration_added", b"registration_added", "registration_expired", b"registration_expired", "registration_removed", b"registration_removed", "relay_state_changed", b"relay_state_changed", "security_auth_failed", b"security_auth_failed", "sequence", b"sequence", "source", b"source", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "call_adopted", b"call_adopted", "call_answered", b"call_answered", "call_dialing", b"call_dialing", "call_dtmf", b"call_dtmf", "call_early_media", b"call_early_media", "call_ended", b"call_ended", "call_held", b"call_held", "call_id", b"call_id", "call_initiated", b"call_initiated", "call_media_migrated", b"call_media_migrated", "call_media_timeout", b"call_media_timeout", "call_resumed", b"call_resumed", "call_ringing", b"call_ringing", "elapsed_ms", b"elapsed_ms", "id", b"id", "message_delivered", b"message_delivered", "message_failed", b"message_failed", "message_sent", b"message_sent", "payload", b"payload", "recording_stored", b"recording_stored", "registration_added", b"registration_added", "registration_expired", b"registration_expired", "registration_removed", b"registration_removed", "relay_state_changed", b"relay_state_changed", "security_auth_failed", b"security_auth_failed", "sequence", b"sequence", "source", b"source", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["call_initiated", "call_ringing", "call_early_media", "call_answered", "call_held", "call_resumed", "call_ended", "call_media_timeout", "call_media_migrated", "call_dialing", "call_adopted", "call_dtmf", "recording_stored", "registration_added", "registration_removed", "registration_expired", "security_auth_failed", "relay_state_changed"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["call_initiated", "call_ringing", "call_early_media", "call_answered", "call_held", "call_resumed", "call_ended", "call_media_timeout", "call_media_migrated", "call_dialing", "call_adopted", "call_dtmf", "recording_stored", "message_sent", "message_delivered", "message_failed", "registration_added", "registration_removed", "registration_expired", "security_auth_failed", "relay_state_changed"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
@@ -837,6 +855,134 @@ class RecordingStored(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecordingStored: _TypeAlias = RecordingStored  # noqa: Y015
+
+@_typing.final
+class MessageSent(_message.Message):
+    """A message was taken on. What stands in it is told nowhere."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    SENDER_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    message_id: _builtins.str
+    """ULID; the same in all events of the message."""
+    sender: _builtins.str
+    """The sender's user, as authenticated."""
+    recipient: _builtins.str
+    """Address-of-record that it is for."""
+    content_type: _builtins.str
+    """Media type of its body, e.g. "text/plain"."""
+    bytes: _builtins.int
+    """Size of its body."""
+    def __init__(
+        self,
+        *,
+        message_id: _builtins.str = ...,
+        sender: _builtins.str = ...,
+        recipient: _builtins.str = ...,
+        content_type: _builtins.str = ...,
+        bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "content_type", b"content_type", "message_id", b"message_id", "recipient", b"recipient", "sender", b"sender"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessageSent: _TypeAlias = MessageSent  # noqa: Y015
+
+@_typing.final
+class MessageDelivered(_message.Message):
+    """A message was delivered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    SENDER_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    SIP_STATUS_FIELD_NUMBER: _builtins.int
+    BINDINGS_TRIED_FIELD_NUMBER: _builtins.int
+    DURATION_MS_FIELD_NUMBER: _builtins.int
+    message_id: _builtins.str
+    """ULID; the same in all events of the message."""
+    sender: _builtins.str
+    """The sender's user, as authenticated."""
+    recipient: _builtins.str
+    """Address-of-record that took it: another one than before where a phone sent it on."""
+    sip_status: _builtins.int
+    """The SIP status to the sender: 200, or 202 where a store took it."""
+    bindings_tried: _builtins.int
+    """To how many bindings it was sent."""
+    duration_ms: _builtins.int
+    """Milliseconds since it was taken on."""
+    def __init__(
+        self,
+        *,
+        message_id: _builtins.str = ...,
+        sender: _builtins.str = ...,
+        recipient: _builtins.str = ...,
+        sip_status: _builtins.int = ...,
+        bindings_tried: _builtins.int = ...,
+        duration_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bindings_tried", b"bindings_tried", "duration_ms", b"duration_ms", "message_id", b"message_id", "recipient", b"recipient", "sender", b"sender", "sip_status", b"sip_status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessageDelivered: _TypeAlias = MessageDelivered  # noqa: Y015
+
+@_typing.final
+class MessageFailed(_message.Message):
+    """A message was not delivered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    SENDER_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    SIP_STATUS_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    BINDINGS_TRIED_FIELD_NUMBER: _builtins.int
+    DURATION_MS_FIELD_NUMBER: _builtins.int
+    message_id: _builtins.str
+    """ULID; the same in all events of the message."""
+    sender: _builtins.str
+    """The sender's user, as authenticated."""
+    recipient: _builtins.str
+    """Address-of-record that it was for last."""
+    sip_status: _builtins.int
+    """The SIP status to the sender."""
+    cause: _builtins.str
+    """A word for people and filters: "user_unknown", "not_registered", "no_secure_binding", "no_response", "transport",
+    "refused", "service_unavailable".
+    """
+    bindings_tried: _builtins.int
+    """To how many bindings it was sent."""
+    duration_ms: _builtins.int
+    """Milliseconds since it was taken on."""
+    def __init__(
+        self,
+        *,
+        message_id: _builtins.str = ...,
+        sender: _builtins.str = ...,
+        recipient: _builtins.str = ...,
+        sip_status: _builtins.int = ...,
+        cause: _builtins.str = ...,
+        bindings_tried: _builtins.int = ...,
+        duration_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bindings_tried", b"bindings_tried", "cause", b"cause", "duration_ms", b"duration_ms", "message_id", b"message_id", "recipient", b"recipient", "sender", b"sender", "sip_status", b"sip_status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessageFailed: _TypeAlias = MessageFailed  # noqa: Y015
 
 @_typing.final
 class RegistrationAdded(_message.Message):

@@ -121,7 +121,9 @@ class CloudEvent(Shape):
     id: str = Field(examples=[CALL])
     source: str = Field(examples=["sip-pbx/signaling/signaling-0"])
     type: str = Field(examples=["io.pbx.call.answered.v1"])
-    subject: str = Field(examples=[CALL], description="The call, or the address-of-record of a registration")
+    subject: str = Field(
+        examples=[CALL], description="The call, or the address-of-record of a registration or of whom a message is for"
+    )
     time: str = Field(examples=[TIME])
     datacontenttype: Literal["application/json"]
     data: dict[str, Any] = Field(examples=[{"call_id": CALL, "sequence": 4, "connected": "1008"}])

@@ -185,10 +185,15 @@ def _behind_its_end(event: Envelope, ends: Iterable[Envelope]) -> Envelope:
     return event if reaped is None or event.source == REAPER else renumbered(event, reaped)
 
 
+MESSAGES: Final = frozenset({"message.sent", "message.delivered", "message.failed"})
+
+
 def _ends(event: Envelope, calls: dict[str, tuple[str, str]]) -> tuple[str, str]:
     """From whom and to whom an event is; both are the user of a registration."""
     if event.call_id:
         return calls.get(event.call_id, ("", ""))
+    if event.type in MESSAGES:
+        return str(event.data["sender"]), str(event.data["recipient"]).partition("@")[0]
     user = str(event.data.get("aor") or event.data.get("user") or "").partition("@")[0]
     return user, user
 

@@ -15,7 +15,7 @@ def cloud_event(event: Envelope) -> dict[str, Any]:
         "id": event.id,
         "source": f"sip-pbx/{instance_of(event.source)}",
         "type": f"io.pbx.{event.type}.v1",
-        "subject": event.call_id or event.data.get("aor", ""),
+        "subject": event.call_id or event.data.get("aor") or event.data.get("recipient", ""),
         "time": iso(event.at_ms),
         "datacontenttype": "application/json",
         "data": {"call_id": event.call_id or None, "sequence": event.sequence or None, **event.data},

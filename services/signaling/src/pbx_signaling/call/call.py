@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from pbx_signaling.call import commands as c
 from pbx_signaling.call import events as e
+from pbx_signaling.call import refusal
 from pbx_signaling.call.cause import (
     LONGEST_CALL,
     MEDIA_TIMEOUT,
@@ -252,7 +253,7 @@ class Call:
             self.media.abandon(by.other)
 
     def _rejected(self, signal: e.Rejected, now: float) -> None:
-        if self.targets and (signal.local or signal.status in (408, 430, 503)):
+        if self.targets and refusal.tries_next(signal.status, local=signal.local):
             self._dial_next()
             return
         if self._sent_on(signal.users):
@@ -343,8 +344,10 @@ class Call:
             self._note_hold(exchange.by)
         if final and signal.status < 300 and exchange.offered and exchange.ask is not Ask.CONFIRM_PROGRESS:
             self.media.abandon(exchange.by)
+        status = refusal.inside(signal.status, is_offer=exchange.offered, explanation=signal.headers)
+        reason = signal.reason if status == signal.status else ""
         rest = content, signal.retry_after_s, signal.headers
-        self._do(c.Reply(exchange.by, signal.exchange, signal.status, signal.reason, *rest))
+        self._do(c.Reply(exchange.by, signal.exchange, status, reason, *rest))
 
     def _withdrawn(self, signal: e.Withdrawn, now: float) -> None:
         exchange = self.exchanges.get(signal.exchange)

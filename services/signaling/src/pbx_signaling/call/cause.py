@@ -6,6 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
+from pbx_signaling.call import refusal
 from pbx_signaling.call.events import LegLost, Limited, Rejected, Side
 from pbx_sip.message.status import reason_of
 
@@ -108,13 +109,10 @@ _OUTCOMES: Final = {
     608: (Outcome.REJECTED, "rejected"),
 }
 
-_FOR_CALLER: Final = {401: 403, 407: 403}
-"""Statuses that would mislead the caller: a challenge of the callee is not for it (it has no credentials there)."""
-
 
 def ending_of_rejection(rejected: Rejected) -> Ending:
     """What a refusal of the callee means; the status is the one to give to the caller."""
-    status = _FOR_CALLER.get(rejected.status, rejected.status)
+    status = refusal.outside(rejected.status, rejected.headers)
     outcome, word = _OUTCOMES.get(status, (Outcome.FAILED, "refused"))
     if rejected.status < 400:
         # The caller could do nothing with a 3xx of ours: where it points is behind us.

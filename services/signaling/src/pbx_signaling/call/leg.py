@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from weakref import ref
 
-from pbx_signaling.call import body, reason, refreshing, repeating, session, wire
+from pbx_signaling.call import body, reason, refreshing, refusal, repeating, session, wire
 from pbx_signaling.call.events import (
     Ask,
     Asked,
@@ -310,6 +310,8 @@ class Leg:
         if request.method in ("INVITE", "UPDATE") and command.status < 300:
             response.headers.append("Contact", self.sip.contact(self.flow, self.secure))
             response.headers.append("Allow", wire.ALLOW)
+        if command.status == 405:
+            response.headers.append("Allow", wire.allow_without(request.method))
         if command.retry_after_s:
             response.headers.append("Retry-After", str(command.retry_after_s))
         self.sip.border.put(response, command.headers, self.flow)
@@ -378,7 +380,7 @@ class Leg:
             self._take_effect(sent, response)
         retry = wire.seconds(response.first("Retry-After"))
         content = body.content_of(response)
-        headers = self.sip.border.taken(response, self.flow)
+        headers = (*self.sip.border.taken(response, self.flow), *refusal.explanation_of(response))
         self.tell(Replied(self.side, sent.exchange, response.status, response.reason, content, retry, headers))
 
     def _take_effect(self, sent: Sent, response: Response) -> None:

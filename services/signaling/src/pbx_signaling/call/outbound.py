@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from pbx_signaling.call import body, reason, refreshing, wire
+from pbx_signaling.call import body, reason, refreshing, refusal, wire
 from pbx_signaling.call.events import Answered, Ask, Cause, Content, Progress, Rejected, Side
 from pbx_signaling.call.leg import Leg
 from pbx_signaling.call.sent import Purpose, Sent
@@ -270,7 +270,8 @@ class OutboundLeg(Leg):
         self.reached, self.final_status = True, response.status
         self.end()
         retry = wire.seconds(response.first("Retry-After"))
-        cause, headers = reason.cause_of(response), self.sip.border.taken(response, self.flow)
+        cause = reason.cause_of(response)
+        headers = (*self.sip.border.taken(response, self.flow), *refusal.explanation_of(response))
         users = self.sip.border.users_named(response)
         self.tell(Rejected(response.status, response.reason, cause, retry, headers=headers, users=users))
 

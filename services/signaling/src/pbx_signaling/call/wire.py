@@ -74,6 +74,11 @@ def not_allowed(request: Request) -> Response:
     return response
 
 
+def allow_without(method: str) -> str:
+    """What is allowed inside a call whose other side does not take a method."""
+    return ", ".join(each for each in ALLOW.split(", ") if each != method)
+
+
 KNOWN_METHODS: Final = frozenset(
     (
         *("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "REGISTER", "UPDATE", "PRACK", "INFO", "MESSAGE"),

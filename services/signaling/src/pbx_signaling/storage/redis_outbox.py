@@ -1,7 +1,7 @@
 """The outbox in Redis: events of a call and the call's state, in one MULTI/EXEC.
 
 XADD evt:outbox * e <pbx.events.v1.Event>        once for each event
-SET  sig:call:<id> <state> EX <longest call>     while it lives; DEL once it is over
+SET  sig:call:<id> <state> EX <longest call>     while it lives; DEL once it is over; neither for events of no call
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class RedisOutbox:
         if not events:
             self._redis.submit("PING", callback=finished, timeout_s=TIMEOUT_S)
             return
-        key = CALL + call_id
-        keep: tuple[Argument, ...] = ("SET", key, state, "EX", STATE_S) if state else ("DEL", key)
-        commands = [keep, *(("XADD", STREAM, "*", "e", event) for event in events)]
+        commands: list[tuple[Argument, ...]] = [("XADD", STREAM, "*", "e", event) for event in events]
+        if call_id:
+            key = CALL + call_id
+            commands.insert(0, ("SET", key, state, "EX", STATE_S) if state else ("DEL", key))
         self._redis.transaction(commands, finished, timeout_s=TIMEOUT_S)
