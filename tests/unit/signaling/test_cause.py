@@ -12,7 +12,7 @@ from pbx_signaling.call.events import Cause, Rejected
     ("status", "local", "to_caller", "outcome", "word"),
     [
         (486, False, 486, Outcome.BUSY, "busy"),
-        (503, False, 503, Outcome.FAILED, "refused"),
+        (503, False, 480, Outcome.NO_ANSWER, "unavailable"),
         (401, False, 403, Outcome.FAILED, "refused"),
         (302, False, 480, Outcome.UNREACHABLE, "redirected"),
         (408, True, 408, Outcome.NO_ANSWER, "no_response"),
