@@ -36,8 +36,15 @@ def up(  # the face that DESIGN.md fixes: one parameter an option
     data: Annotated[Path, typer.Option(envvar="PBX_DATA", help="Everything kept on disk.")] = Path("var"),
     account: Annotated[
         list[str] | None,
-        typer.Option(metavar="USER:PASSWORD", help="An account, instead of 1004 and 1008; may be repeated."),
+        typer.Option(
+            metavar="USER:PASSWORD",
+            help="An account, instead of 1004 and 1008; may be repeated. Every user of the machine can read a command "
+            "line: USER alone makes a password, --accounts-file reads it.",
+        ),
     ] = None,
+    accounts_file: Annotated[
+        str, typer.Option(metavar="PATH", help="Accounts, a line USER:PASSWORD each; - for stdin.")
+    ] = "",
     domain: Annotated[str, typer.Option(envvar="PBX_DOMAIN", help="SIP domain and digest realm.")] = "pbx.local",
     replicas: Annotated[int, typer.Option(help="Signaling instances; instance i on SIP port + 10 * i.")] = 1,
     sip_ipv6: Annotated[str, typer.Option(help="Where SIP is served over IPv6 as well, e.g. [::]:5060.")] = "",
@@ -51,8 +58,14 @@ def up(  # the face that DESIGN.md fixes: one parameter an option
 ) -> None:
     """Start everything on this machine; Ctrl-C or SIGTERM ends it in order."""
     # Imported here: it needs half a second, and the other verbs need nothing of it.
+    from pbx_cli.up.accounts_file import read_accounts
+    from pbx_cli.up.argv import hide_passwords
     from pbx_cli.up.command import up as run_up
 
+    in_argv = hide_passwords()
+    accounts = [parse.parse_account(text) for text in account or ()]
+    if accounts_file:
+        accounts += read_accounts(accounts_file)
     sip_listen = parse.parse_listen("--sip", sip)
     http_listen, ports = parse.parse_listen("--http", http), parse.parse_relay_ports(relay_ports)
     parse.check_apart(sip_listen, http_listen, ports, parse.check_replicas(replicas, sip_listen))
@@ -76,7 +89,9 @@ def up(  # the face that DESIGN.md fixes: one parameter an option
         http=http_listen,
         relay_ports=ports,
         data=data,
-        accounts=tuple(parse.parse_account(text) for text in account or ()),
+        accounts=tuple(accounts),
+        accounts_file=accounts_file,
+        in_argv=in_argv,
         domain=parse.parse_domain(domain),
         replicas=replicas,
         as_json=json,

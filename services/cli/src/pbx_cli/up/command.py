@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from pbx_cli.errors import CliError
 from pbx_cli.up import report
 from pbx_cli.up.accounts import put_accounts
+from pbx_cli.up.accounts_file import warn_if_readable
 from pbx_cli.up.addresses import FreePorts, advertised_addresses, check_free
 from pbx_cli.up.certificate import self_signed
 from pbx_cli.up.datadir import DataDir
@@ -39,6 +40,12 @@ def up(options: UpOptions) -> int:
     # Databases with credentials are made by the children: nobody else may read them.
     os.umask(0o077)
     _configure_logs()
+    if options.in_argv:
+        _log.warning(
+            "passwords stood in the command line, where other users could read them until now: use --accounts-file"
+        )
+    if options.accounts_file:
+        warn_if_readable(options.accounts_file)
     data = DataDir(options.data)
     try:
         return asyncio.run(_Up(options, data).run())

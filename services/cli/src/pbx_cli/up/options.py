@@ -42,6 +42,10 @@ class UpOptions:
     domain: str
     replicas: int
     as_json: bool
+    accounts_file: str = ""
+    """Where some of them were read from."""
+    in_argv: bool = False
+    """Whether some of their passwords stood in the command line."""
     more: MorePorts = field(default_factory=MorePorts)
     """SIP over TLS, WebSocket, IPv6."""
 

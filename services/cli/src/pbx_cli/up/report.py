@@ -46,7 +46,11 @@ def text(options: UpOptions, advertise: str, accounts: Sequence[AccountWish]) ->
         lines.append(f"  {kind.upper():<13}{prefixes[kind]}{_bracketed(hosts[0])}:{listen.port}")
     if options.more.needs_certificate and options.more.certificate is None:
         lines.append(f"  certificate  {options.data.absolute() / 'tls' / 'cert.pem'}  (self-signed)")
-    lines += [f"  account      {account.user}, password {account.password}" for account in accounts]
+    given = {account.user for account in options.accounts if account.password}
+    lines += [
+        f"  account      {account.user}, password {'as given' if account.user in given else account.password}"
+        for account in accounts
+    ]
     lines += [
         f"  HTTP API     http://{options.http}/docs",
         f"  data         {options.data.absolute()}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -37,7 +37,11 @@ DomainOption = Annotated[str, typer.Option(help="Domain; default: the registrar'
 CallsOption = Annotated[
     int | None, typer.Option(min=0, max=1_000_000, help="Calls that it may make at once; 0: PBX_ACCOUNT_CALLS, 10.")
 ]
-StdinOption = Annotated[bool, typer.Option("--password-stdin", help="Read the password from stdin.")]
+StdinOption = Annotated[bool, typer.Option("--password-stdin", help="Read the password from stdin, a line.")]
+FileOption = Annotated[Path | None, typer.Option("--password-file", help="Read the password from a file, a line.")]
+AskOption = Annotated[bool, typer.Option("--ask", help="Ask for the password; what is typed is not shown.")]
+PASSWORD_CHARACTERS_MAX = 1024
+"""A password is a line: a file that names a device must not fill the memory."""
 
 
 @app.command()
@@ -47,15 +51,18 @@ def add(
     domain: DomainOption = "",
     calls: CallsOption = None,
     password_stdin: StdinOption = False,
+    password_file: FileOption = None,
+    ask: AskOption = False,
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
-    """Create an account. Without --password-stdin a password is made and shown once."""
+    """Create an account. Where no password is given one is made, and shown once."""
     _check(user, domain)
-    password = _read_password() if password_stdin else new_password()
+    given = _given_password(password_stdin, password_file, ask)
+    password = given or new_password()
     row = _registrar(data).put(user, domain, name, password, calls_max=calls)
     remember_password(data, user, password)
-    show_one(row if password_stdin else row | {"password": password}, as_json=json)
+    show_one(row if given else row | {"password": password}, as_json=json)
 
 
 @app.command("set")
@@ -79,19 +86,22 @@ def passwd(
     user: UserArgument,
     domain: DomainOption = "",
     password_stdin: StdinOption = False,
+    password_file: FileOption = None,
+    ask: AskOption = False,
     data: DataOption = DEFAULT_DATA,
     json: JsonOption = False,
 ) -> None:
-    """Change the password of an account. Without --password-stdin one is made and shown once."""
+    """Change the password of an account. Where none is given one is made, and shown once."""
     _check(user, domain)
     registrar = _registrar(data)
     existing = [a for a in registrar.all() if a["user"] == user and domain in ("", a["domain"])]
     if not existing:
         raise CliError(f"no account {user}: create it with `sip-pbx account add {user}`")
-    password = _read_password() if password_stdin else new_password()
+    given = _given_password(password_stdin, password_file, ask)
+    password = given or new_password()
     row = registrar.put(user, existing[0]["domain"], existing[0]["display_name"], password)
     remember_password(data, user, password)
-    show_one(row if password_stdin else row | {"password": password}, as_json=json)
+    show_one(row if given else row | {"password": password}, as_json=json)
 
 
 @app.command("list")
@@ -112,15 +122,37 @@ def remove(user: UserArgument, domain: DomainOption = "", data: DataOption = DEF
 
 def _check(user: str, domain: str) -> None:
     if parse_account(user).user != user:
-        raise CliError("the user must not hold a colon; a password is read with --password-stdin", EXIT_USAGE)
+        raise CliError(
+            "the user must not hold a colon; a password is read with --password-stdin, --password-file or --ask",
+            EXIT_USAGE,
+        )
     if domain:
         parse_domain(domain)
 
 
-def _read_password() -> str:
-    password = sys.stdin.readline().rstrip("\r\n")
+def _given_password(from_stdin: bool, file: Path | None, ask: bool) -> str:
+    """The password that the caller brings; empty: one is to be made. Raises CliError."""
+    if from_stdin + (file is not None) + ask > 1:
+        raise CliError("one of --password-stdin, --password-file and --ask", EXIT_USAGE)
+    if ask:
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+    if from_stdin:
+        return _first_line("--password-stdin", sys.stdin)
+    if file is None:
+        return ""
+    try:
+        with file.open(encoding="utf-8") as opened:
+            return _first_line("--password-file", opened)
+    except (OSError, UnicodeDecodeError) as error:
+        raise CliError(f"--password-file: cannot read {file}: {error}", EXIT_USAGE) from None
+
+
+def _first_line(option: str, source: TextIO) -> str:
+    password = source.readline(PASSWORD_CHARACTERS_MAX + 1).rstrip("\r\n")
     if not password:
-        raise CliError("--password-stdin: no password on stdin", EXIT_USAGE)
+        raise CliError(f"{option}: no password there", EXIT_USAGE)
+    if len(password) > PASSWORD_CHARACTERS_MAX:
+        raise CliError(f"{option}: longer than {PASSWORD_CHARACTERS_MAX} characters", EXIT_USAGE)
     return password
 
 
