@@ -55,6 +55,8 @@ class Bench:
     found: e.Found | None = None
     now: float = 1000.0
     sent: list[tuple[Message, HostPort]] = field(default_factory=list)
+    octets: list[bytes] = field(default_factory=list)
+    """All that was sent, as it went on the wire."""
     records: list[tuple[str, c.Record]] = field(default_factory=list)
     asked: list[Ask] = field(default_factory=list)
     slots: dict[str, Slot] = field(default_factory=dict)
@@ -102,6 +104,7 @@ class Bench:
                     if output.entry is not None:
                         self.records += [(output.entry.call.call_id, emit.record) for emit in output.records]
                     self.sent += [(parse(data), flow.remote) for data, flow in output.transmits]
+                    self.octets += [data for data, _ in output.transmits]
                 else:
                     self.asked.append(output)
                     self.answer(output)

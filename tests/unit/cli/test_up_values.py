@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -340,16 +341,17 @@ def test_sockets_live_in_a_directory_that_only_we_may_search(tmp_path: Path) -> 
 
 
 def test_a_long_data_directory_has_its_sockets_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     deep = tmp_path / ("d" * 120)
     deep.mkdir()
-    path = socket_directory(deep)
-    assert path.parent == tmp_path
-    assert mode_of(path) == 0o700
-    assert len(os.fsencode(path / LONGEST_NAME)) <= SUN_PATH_MAX
-    assert len(LONGEST_NAME) >= len("media-relay.sock")
-    assert socket_directory(deep) == path
-    assert socket_directory(tmp_path / ("e" * 120)) != path
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", short)
+        path = socket_directory(deep)
+        assert path.parent == Path(short)
+        assert mode_of(path) == 0o700
+        assert len(os.fsencode(path / LONGEST_NAME)) <= SUN_PATH_MAX
+        assert len(LONGEST_NAME) >= len("media-relay.sock")
+        assert socket_directory(deep) == path
+        assert socket_directory(tmp_path / ("e" * 120)) != path
 
 
 def test_a_link_or_a_file_in_place_of_the_directory_is_not_trusted(tmp_path: Path) -> None:

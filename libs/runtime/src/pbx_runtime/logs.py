@@ -15,6 +15,7 @@ from typing import Any, TextIO, cast
 import structlog
 
 from pbx_runtime.settings import ServiceSettings
+from pbx_runtime.text import escaped_json, printable, printable_lines
 
 Logger = structlog.typing.FilteringBoundLogger
 _Event = MutableMapping[str, Any]
@@ -57,7 +58,7 @@ class Pii:
 
 
 class _Scrub:
-    """Last word on values before they are rendered: secrets go, personal data is masked or shown."""
+    """Last word on values before they are rendered: secrets go, personal data is masked or shown, no line is forged."""
 
     def __init__(self, *, show_pii: bool) -> None:
         self._show_pii = show_pii
@@ -67,7 +68,9 @@ class _Scrub:
             if key in SECRET_KEYS:
                 event[key] = "***"
             elif type(value) is Pii:
-                event[key] = str(value.value) if self._show_pii else value.masked
+                event[key] = printable(str(value.value) if self._show_pii else value.masked)
+            elif type(value) is str:
+                event[key] = printable(value)
         return event
 
 
@@ -122,11 +125,22 @@ def configure(settings: ServiceSettings, stream: TextIO | None = None) -> None:
         logging.getLogger(name).setLevel(max(level, floor))
 
 
+def _clean_exception(logger: object, method: str, event: _Event) -> _Event:
+    if "exception" in event:
+        event["exception"] = printable_lines(str(event["exception"]))
+    return event
+
+
 def _renderers(settings: ServiceSettings) -> list[Any]:
     if settings.log_format == "console":
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # The text of an exception holds what a peer sent.
+        return [
+            structlog.processors.format_exc_info,
+            _clean_exception,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_to_json)]
 
 
 def _to_json(event: _Event, **_: object) -> str:
-    return json.dumps(event, default=str, separators=(",", ":"), ensure_ascii=False)
+    return escaped_json(json.dumps(event, default=str, separators=(",", ":"), ensure_ascii=False))

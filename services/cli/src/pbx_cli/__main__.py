@@ -6,6 +6,7 @@ import sys
 
 from pbx_cli.app import app
 from pbx_cli.errors import CliError
+from pbx_runtime.text import printable_lines
 
 
 def main() -> None:
@@ -13,7 +14,8 @@ def main() -> None:
     try:
         app()
     except CliError as error:
-        sys.stderr.write(f"sip-pbx: {error}\n")
+        # What a peer said may stand in it.
+        sys.stderr.write(f"sip-pbx: {printable_lines(str(error))}\n")
         raise SystemExit(error.code) from None
 
 

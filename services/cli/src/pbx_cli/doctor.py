@@ -18,6 +18,8 @@ from typing import Annotated
 
 import typer
 
+from pbx_runtime.text import printable
+
 PROC = Path("/proc/sys/net")
 TIMEOUT_S = 2.0
 RECEIVE_BUFFER_MIN = 1_048_576
@@ -301,6 +303,6 @@ def _show(findings: list[Finding], as_json: bool) -> None:
         return
     for finding in findings:
         remedy = f"\n      {finding.remedy}" if finding.remedy else ""
-        sys.stdout.write(f"{finding.verdict:<5} {finding.hop}: {finding.detail}{remedy}\n")
+        sys.stdout.write(f"{finding.verdict:<5} {finding.hop}: {printable(finding.detail)}{remedy}\n")
     broken = next((finding for finding in findings if finding.verdict is Verdict.FAIL), None)
     sys.stdout.write(f"broken hop: {broken.hop}\n" if broken else "nothing is broken from here\n")

@@ -11,7 +11,7 @@ from pbx_signaling import ulid
 from pbx_signaling.call.commands import Emit, Record
 from pbx_signaling.call.events import Side
 from pbx_signaling.pager import MessageRecord
-from pbx_sip.message.text import utf8
+from pbx_sip.message.text import printable
 
 if TYPE_CHECKING:
     from pbx_signaling.call.entry import Entry
@@ -49,7 +49,7 @@ def event_of(entry: Entry, emit: Emit, source: str) -> bytes:
 
 def _text(value: str, most: int = TEXT_MAX) -> str:
     """What a peer wrote as an event takes it."""
-    return utf8(value[:most])
+    return printable(value[:most])
 
 
 def leg_info(leg: Leg | None, codec: str = "") -> pb.LegInfo | None:
@@ -168,12 +168,12 @@ def _ended(event: pb.Event, entry: Entry, emit: Emit) -> None:
 def message_event(told: Told, at_ms: int, source: str) -> bytes:
     """The serialised event of a message outside of calls; nothing of what stands in it."""
     event = pb.Event(id=ulid.new(at_ms), at_ms=at_ms, source=source)
-    head = {"message_id": told.message_id, "sender": utf8(told.sender), "recipient": utf8(told.recipient)}
+    head = {"message_id": told.message_id, "sender": printable(told.sender), "recipient": printable(told.recipient)}
     lasted_ms = int(told.lasted_s * 1000)
     match told.record:
         case MessageRecord.SENT:
             event.message_sent.CopyFrom(
-                pb.MessageSent(**head, content_type=utf8(told.content_type[:CONTENT_TYPE_MAX]), bytes=told.octets)
+                pb.MessageSent(**head, content_type=printable(told.content_type[:CONTENT_TYPE_MAX]), bytes=told.octets)
             )
         case MessageRecord.DELIVERED:
             event.message_delivered.CopyFrom(

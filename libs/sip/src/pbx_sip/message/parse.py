@@ -12,6 +12,7 @@ from typing import Final
 from pbx_sip.errors import LimitExceeded, ParseError
 from pbx_sip.message.headers import _BY_SPELLING, Headers
 from pbx_sip.message.message import Message, Request, Response
+from pbx_sip.message.text import readable
 
 MAX_MESSAGE: Final = 65_535
 """Octets of a message: what one UDP datagram can carry; streams are held to it too. Threat: memory per message.
@@ -40,7 +41,7 @@ def parse(data: bytes) -> Message:
 
 
 def _assemble(head: bytes, body: bytes) -> Message:
-    lines = head.decode("utf-8", "surrogateescape").split("\r\n")
+    lines = readable(head).split("\r\n")
     if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1:
         # A bare CR or LF would come back out of a value that is copied into a response, as a header of its own.
         raise ParseError("a line end within a header line")

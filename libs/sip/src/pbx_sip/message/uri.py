@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from pbx_sip.address import TRANSPORTS, HostPort, Transport
 from pbx_sip.errors import ParseError
+from pbx_sip.message.text import printable
 
 MAX_URI: Final = 2_048
 """Characters. Threat: work per message; real URIs stay below 300."""
@@ -83,10 +84,12 @@ class Uri:
 
     @property
     def user_unescaped(self) -> str:
-        """The user with its escapes resolved; empty where there is none. For tel: the number."""
+        """The user with its escapes resolved, but those of control characters; empty: none. For tel: the number."""
         if not self.is_sip:
             return self.opaque.partition(";")[0]
-        return unquote(self.user) if self.user is not None else ""
+        if self.user is None or "%" not in self.user:
+            return self.user or ""
+        return printable(unquote(self.user))
 
     @property
     def transport(self) -> Transport:

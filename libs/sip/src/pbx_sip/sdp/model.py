@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
 from pbx_sip.errors import LimitExceeded, ParseError
+from pbx_sip.message.text import INSTEAD, readable
 
+_LONE_CR: Final = re.compile(r"\r(?!\n|\Z)")
+"""A control character like any other, within a line."""
 MAX_DESCRIPTION: Final = 32_768
 """Octets. Threat: work per message; a WebRTC offer with candidates has about 6 KiB."""
 MAX_LINES: Final = 1_024
@@ -130,7 +134,9 @@ class SessionDescription:
         """Reads a description. Raises ParseError (400), LimitExceeded (413)."""
         if len(data) > MAX_DESCRIPTION:
             raise LimitExceeded(f"session description of {len(data)} octets", 413)
-        text = data.decode("utf-8", "surrogateescape")
+        text = readable(data)
+        if text.count("\r") != text.count("\r\n"):
+            text = _LONE_CR.sub(INSTEAD, text)
         line_end = "\r\n" if "\r\n" in text else "\n"
         lines = [line.rstrip("\r") for line in text.split("\n")]
         while lines and not lines[-1]:

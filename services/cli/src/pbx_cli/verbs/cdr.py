@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json as json_module
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -17,7 +16,8 @@ import typer
 from pbx_cli.errors import EXIT_USAGE, CliError
 from pbx_cli.verbs.api import Api
 from pbx_cli.verbs.places import DEFAULT_DATA, DataOption, HttpOption, JsonOption, Places
-from pbx_cli.verbs.table import Column, seconds, show, show_one, when
+from pbx_cli.verbs.table import Column, as_json_text, seconds, show, show_one, when
+from pbx_runtime.text import cell
 
 app = typer.Typer(help="Call detail records.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -90,7 +90,7 @@ def export(
             write_csv(items, sys.stdout)
         else:
             for item in items:
-                sys.stdout.write(json_module.dumps(item, ensure_ascii=False) + "\n")
+                sys.stdout.write(as_json_text(item) + "\n")
 
 
 def period(since: str | None, until: str | None) -> dict[str, str | None]:
@@ -117,11 +117,4 @@ def write_csv(items: Iterable[Mapping[str, Any]], file: IO[str]) -> None:
     writer = csv.DictWriter(file, names, extrasaction="ignore")
     writer.writeheader()
     for row in chain([first], rows):
-        writer.writerow({name: _cell(row.get(name)) for name in names})
-
-
-def _cell(value: object) -> object:
-    # A spreadsheet runs what begins like a formula; callers choose their own display names.
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return f"'{value}"
-    return value
+        writer.writerow({name: cell(row.get(name)) for name in names})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_module
 import time
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -11,7 +10,7 @@ import typer
 
 from pbx_cli.verbs.api import Api
 from pbx_cli.verbs.places import DEFAULT_DATA, DataOption, HttpOption, JsonOption, Places
-from pbx_cli.verbs.table import text_of, value_at, when
+from pbx_cli.verbs.table import as_json_text, text_of, value_at, when
 
 app = typer.Typer(help="Events of the PBX.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -34,7 +33,7 @@ def tail(
     """Show the latest events, then those that come; Ctrl-C ends it."""
     with Api(Places(http, data).api) as api:
         for event in events(api, {"type": type_, "call_id": call}, lines=lines, follow=follow):
-            typer.echo(json_module.dumps(event, ensure_ascii=False) if json else line_of(event))
+            typer.echo(as_json_text(event) if json else line_of(event))
 
 
 def events(api: Api, query: dict[str, str | None], *, lines: int, follow: bool) -> Iterator[dict[str, Any]]:
@@ -57,5 +56,7 @@ def line_of(event: dict[str, Any]) -> str:
     moment = when(value_at(event, "time|at|at_ms"))
     subject = text_of(value_at(event, "subject|call_id"))
     details = value_at(event, "data") or {}
-    words = " ".join(f"{key}={text_of(value)}" for key, value in details.items() if not isinstance(value, dict | list))
+    words = " ".join(
+        f"{text_of(key)}={text_of(value)}" for key, value in details.items() if not isinstance(value, dict | list)
+    )
     return f"{moment}  {text_of(event.get('type')):24}  {subject}  {words}".rstrip()

@@ -8,7 +8,7 @@ import typer
 
 from pbx_cli.errors import CliError, NoSuchThing
 from pbx_cli.verbs.places import DEFAULT_DATA, DataOption, JsonOption, Places
-from pbx_cli.verbs.table import Column, show
+from pbx_cli.verbs.table import Column, show, text_of
 
 app = typer.Typer(help="Media relays.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -46,7 +46,7 @@ def drain(
 
     for address in Places("", data).relays:
         if relays.status_of(address)["relay_id"] == relay_id:
-            typer.echo(f"{relay_id} drains; calls left: {relays.drain(address, deadline)}")
+            typer.echo(f"{text_of(relay_id)} drains; calls left: {relays.drain(address, deadline)}")
             return
     raise CliError(f"no relay {relay_id}: `sip-pbx relay status` shows them")
 
@@ -65,7 +65,7 @@ def record(
             relays.stop_recording(address, call)
             continue
         try:
-            typer.echo(relays.start_recording(address, call))
+            typer.echo(text_of(relays.start_recording(address, call)))
         except NoSuchThing:
             continue
         return

@@ -10,6 +10,8 @@ from typing import Any
 
 import typer
 
+from pbx_runtime.text import escaped_json, printable
+
 Row = Mapping[str, Any]
 
 
@@ -28,7 +30,12 @@ def text_of(value: object) -> str:
         return "-"
     if isinstance(value, list | tuple):
         value = ", ".join(map(str, value))
-    return "".join(c if c.isprintable() else "?" for c in str(value))
+    return printable(str(value))
+
+
+def as_json_text(value: object, indent: int | None = None) -> str:
+    """JSON for a script or a person: letters as they are, what a terminal would obey as escapes."""
+    return escaped_json(json.dumps(value, indent=indent, ensure_ascii=False))
 
 
 def when(value: object) -> str:
@@ -76,7 +83,7 @@ def show(rows: Iterable[Row], columns: Sequence[Column], *, as_json: bool, empty
     """Print rows as a table, or as a JSON list."""
     found = list(rows)
     if as_json:
-        typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        typer.echo(as_json_text(found, indent=1))
     else:
         typer.echo(render(found, columns) if found else empty)
 
@@ -84,12 +91,12 @@ def show(rows: Iterable[Row], columns: Sequence[Column], *, as_json: bool, empty
 def show_one(row: Row, *, as_json: bool) -> None:
     """Print one object: its fields one a line, or JSON."""
     if as_json:
-        typer.echo(json.dumps(row, indent=1, ensure_ascii=False))
+        typer.echo(as_json_text(row, indent=1))
         return
     flat = dict(_flatten(row))
     width = max(map(len, flat), default=0)
     for key, value in flat.items():
-        typer.echo(f"{key.ljust(width)}  {text_of(value)}")
+        typer.echo(f"{text_of(key).ljust(width)}  {text_of(value)}")
 
 
 def _flatten(row: Row, prefix: str = "") -> Iterable[tuple[str, object]]:

@@ -7,6 +7,8 @@ import io
 from collections.abc import Iterable
 from typing import Any, Final
 
+from pbx_runtime.text import cell
+
 COLUMNS: Final = (
     "id",
     "call_id",
@@ -40,12 +42,5 @@ def csv_of(records: Iterable[dict[str, Any]]) -> str:
     writer = csv.writer(file)
     writer.writerow(COLUMNS)
     for record in records:
-        writer.writerow([_cell(record.get(name)) for name in COLUMNS])
+        writer.writerow([cell(record.get(name)) for name in COLUMNS])
     return file.getvalue()
-
-
-def _cell(value: object) -> object:
-    # A spreadsheet runs what begins like a formula; callers choose their own display names.
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return f"'{value}"
-    return value

@@ -27,6 +27,7 @@ from pbx_events.webhook.head import Attempt, NotingConnector, NotingResponse
 from pbx_events.webhook.policy import RETRY_AFTER_MAX_S
 from pbx_events.webhook.target import Target, resolve
 from pbx_runtime.errors import ServiceError
+from pbx_runtime.text import printable_lines
 
 TIMEOUT_S: Final = 10.0
 EXCERPT_S: Final = 1.0
@@ -217,4 +218,4 @@ async def _excerpt(response: aiohttp.ClientResponse) -> str:
                     break
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
         response.close()
-    return kept.decode("utf-8", "replace").replace("\0", "\ufffd")
+    return printable_lines(kept.decode("utf-8", "replace"))

@@ -11,7 +11,7 @@ from pbx.signaling.v1 import signaling_pb2 as pb
 from pbx.signaling.v1 import signaling_pb2_grpc
 from pbx_signaling.call.events import Ordered, Signal
 from pbx_signaling.call.state import State
-from pbx_sip.message.text import utf8
+from pbx_sip.message.text import printable
 
 if TYPE_CHECKING:
     from pbx_signaling.call.entry import Entry
@@ -70,7 +70,7 @@ class SignalingService(signaling_pb2_grpc.SignalingServiceServicer):
         """Ends a live call; NOT_FOUND where there is none."""
         if request.call_id not in self._core.calls:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no live call {request.call_id!r} on {self._instance}")
-        self._signal(request.call_id, Ordered(request.reason[:128] or "administrator"))
+        self._signal(request.call_id, Ordered(printable(request.reason[:128]) or "administrator"))
         return pb.HangUpResponse()
 
     def _call(self, entry: Entry) -> pb.Call:
@@ -82,8 +82,8 @@ class SignalingService(signaling_pb2_grpc.SignalingServiceServicer):
         return pb.Call(
             call_id=call.call_id,
             state=STATES.get(call.state, pb.CALL_STATE_ENDING),
-            caller=utf8(call.caller or call.claimed.partition("@")[0]),
-            callee=utf8(call.dialled),
+            caller=printable(call.caller or call.claimed.partition("@")[0]),
+            callee=printable(call.dialled),
             started_at_ms=call.started_ms,
             answered_at_ms=answered,
             caller_leg=_leg(entry.caller),
@@ -97,11 +97,11 @@ def _leg(leg: Leg | None) -> pb.Leg | None:
     if leg is None:
         return None
     return pb.Leg(
-        sip_call_id=utf8(leg.call_id),
+        sip_call_id=printable(leg.call_id),
         local_tag=leg.local_tag,
-        remote_tag=utf8(leg.remote_tag),
+        remote_tag=printable(leg.remote_tag),
         remote_address=str(leg.flow),
-        user_agent=utf8(leg.remote_user_agent),
+        user_agent=printable(leg.remote_user_agent),
     )
 
 

@@ -21,7 +21,7 @@ from pbx_signaling.call.events import (
     Target,
 )
 from pbx_signaling.registration import CurrentBinding, Registered
-from pbx_sip.message.text import utf8
+from pbx_sip.message.text import printable, utf8
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -78,7 +78,7 @@ class GrpcRegistrar:
                 method=method,
                 authorization=utf8(attempt.authorization),
                 body=attempt.body,
-                aor=utf8(attempt.claimed),
+                aor=printable(attempt.claimed),
                 source_host=attempt.source.host,
                 nonce_source=attempt.nonce_source,
             )
@@ -101,20 +101,20 @@ class GrpcRegistrar:
                 reachable = [binding for binding in found.bindings if binding.uri[:5].lower().startswith(SIP_SCHEMES)]
                 answer(Found(found.known, [_target(binding) for binding in reachable]))
 
-        self.client.submit(pb.Command(lookup=pb.LookupRequest(aor=utf8(aor))), done, timeout_s=TIMEOUT_S)
+        self.client.submit(pb.Command(lookup=pb.LookupRequest(aor=printable(aor))), done, timeout_s=TIMEOUT_S)
 
     def register(self, ask: RegisterAsk, answer: Callable[[Registered], None]) -> None:
         """Puts a REGISTER to the registrar."""
         flow = ask.flow
         request = pb.RegisterRequest(
-            aor=utf8(ask.aor),
+            aor=printable(ask.aor),
             contacts=[_contact(contact) for contact in ask.contacts],
             remove_all=ask.remove_all,
-            call_id=utf8(ask.call_id),
+            call_id=printable(ask.call_id),
             cseq=ask.cseq,
             flow=self._flow(flow),
-            path=[utf8(value) for value in ask.path],
-            user_agent=utf8(ask.user_agent),
+            path=[printable(value) for value in ask.path],
+            user_agent=printable(ask.user_agent),
         )
         if ask.authorization:
             request.credentials.CopyFrom(
@@ -122,7 +122,7 @@ class GrpcRegistrar:
                     method="REGISTER",
                     authorization=utf8(ask.authorization),
                     body=ask.body,
-                    aor=utf8(ask.aor),
+                    aor=printable(ask.aor),
                     source_host=flow.remote.host,
                     nonce_source=ask.nonce_source,
                 )
@@ -138,7 +138,7 @@ class GrpcRegistrar:
 
     def unregister(self, aor: str, flow: Flow, answer: Callable[[bool], None]) -> None:
         """Removes the bindings of an address-of-record that came over a flow of ours; whether that was done."""
-        request = pb.UnregisterRequest(aor=utf8(aor), flow=self._flow(flow))
+        request = pb.UnregisterRequest(aor=printable(aor), flow=self._flow(flow))
 
         def done(result: pb.Result | None, error: ServiceError | None) -> None:
             answer(result is not None and not result.HasField("error"))
@@ -176,10 +176,10 @@ def _failure(result: pb.Result | None, error: ServiceError | None) -> ServiceFai
 
 def _contact(contact: RequestedContact) -> pb.Contact:
     return pb.Contact(
-        uri=utf8(contact.uri),
+        uri=printable(contact.uri),
         expires_s=contact.expires_s,
         q_thousandths=contact.q_thousandths,
-        sip_instance=utf8(contact.sip_instance),
+        sip_instance=printable(contact.sip_instance),
         reg_id=contact.reg_id,
     )
 
