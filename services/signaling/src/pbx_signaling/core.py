@@ -130,8 +130,8 @@ class Core:
         if entry is None:
             return
         self.now = now
-        if type(signal) is Found and entry.caller is not None and entry.caller.secure:
-            signal = Found(signal.known, [target for target in signal.targets if wire.is_secure(target)])
+        if type(signal) is Found:
+            signal = self._reachable(signal, entry)
         elif type(signal) is Authenticated:
             self.proved(entry.attempt.source)
             signal = self._limited(entry, signal) or signal
@@ -145,6 +145,20 @@ class Core:
         source, trusted = entry.attempt.source, self._gate.speaks_for_many(entry.caller.flow)
         limited = self.quotas.attempt(caller.user, source, self.now, trusted=trusted) or self._gate.overload(self.now)
         return limited or self.quotas.begin(entry.held, caller, source, trusted=trusted)
+
+    @staticmethod
+    def _reachable(found: Found, entry: Entry) -> Found:
+        """What the registrar found without what this caller cannot be connected to: clear text, or its own phone."""
+        caller, call = entry.caller, entry.call
+        if caller is None:
+            return found
+        targets = found.targets
+        if caller.secure:
+            targets = [target for target in targets if wire.is_secure(target)]
+        if call.aor == call.claimed:
+            others = [target for target in targets if not wire.is_at(target, caller.flow)]
+            return Found(found.known, others, is_own=bool(targets) and not others)
+        return found if targets is found.targets else Found(found.known, targets)
 
     def proved(self, source: HostPort) -> None:
         """A request outside of a dialog proved its user."""
@@ -352,6 +366,7 @@ class Core:
             policy=self.config.calls,
             content=body.content_of(request),
             headers=attempt.claim.shown(self.border.fields(request)),
+            invitation_s=wire.invitation_s(request),
         )
         entry = Entry(call, attempt)
         leg = InboundLeg(self, entry, key, request, flow)

@@ -348,15 +348,7 @@ class Gate:
             return response_to(request, 483)
         if request.method in ("INVITE", "MESSAGE") and insists_in_vain(privacy_of(request)):
             return response_to(request, 500)
-        required = request.headers.tokens("Require")
-        unsupported = sorted(
-            required - wire.EXTENSIONS - ({"path", "outbound"} if request.method == "REGISTER" else set())
-        )
-        if unsupported:
-            response = response_to(request, 420)
-            response.headers.append("Unsupported", ", ".join(unsupported))
-            return response
-        return None
+        return wire.bad_extension(request, wire.OF_REGISTER if request.method == "REGISTER" else wire.EXTENSIONS)
 
     def _bad_content(self, request: Request) -> Response | None:
         """What refuses a body that we cannot carry; 406 where no SDP may be answered (RFC 3261 21.4.7)."""

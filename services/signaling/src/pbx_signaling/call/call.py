@@ -18,6 +18,7 @@ from pbx_signaling.call import commands as c
 from pbx_signaling.call import events as e
 from pbx_signaling.call import refusal
 from pbx_signaling.call.cause import (
+    EXPIRED,
     LONGEST_CALL,
     MEDIA_TIMEOUT,
     NO_ANSWER,
@@ -88,6 +89,8 @@ class Call:
     initiated: bool = False
     """Its first event was emitted."""
     held_by: Side | None = None
+    invitation_s: int = 0
+    """How long the caller's INVITE is of use; 0: it does not say."""
     exchanges: dict[int, Exchange] = field(default_factory=dict)
     pending: list[c.Command] = field(default_factory=list)
 
@@ -124,6 +127,8 @@ class Call:
     def _authenticated(self, signal: e.Authenticated, now: float) -> None:
         self.caller, self.caller_name = signal.user, signal.display_name
         self.state = State.ROUTING
+        if self.invitation_s:
+            self._do(c.SetDeadline(Deadline.INVITATION, self.invitation_s))
         self._initiate()
         if self.found is not None:
             found, self.found = self.found, None
@@ -159,6 +164,8 @@ class Call:
     def _found(self, signal: e.Found, now: float) -> None:
         if not signal.known:
             self._refuse(404, "user_unknown", Outcome.UNREACHABLE, 1, now)
+        elif signal.is_own:
+            self._refuse(486, "own_phone", Outcome.BUSY, 17, now)
         elif not signal.targets:
             self._refuse(480, "not_registered", Outcome.UNREACHABLE, 20, now)
         else:
@@ -229,6 +236,8 @@ class Call:
             return
         self.state, self.answered, self.content = State.ANSWERED, now, None
         self.targets = []
+        if self.invitation_s:
+            self._do(c.ClearDeadline(Deadline.INVITATION))
         self._do(
             c.ClearDeadline(Deadline.NO_ANSWER),
             c.SetDeadline(Deadline.LONGEST, self.policy.longest_s),
@@ -406,6 +415,8 @@ class Call:
                 self._refuse(503, "setup_timeout", Outcome.FAILED, 41, now, retry_after_s=5)
             case Deadline.NO_ANSWER if self.state in (State.DIALING, State.RINGING):
                 self._no_answer(now)
+            case Deadline.INVITATION if self.state in BEFORE_ANSWER:
+                self._give_up(EXPIRED, now, Cause("invitation expired", 19))
             case Deadline.LONGEST if self.state in CONNECTED:
                 self._hang_up(LONGEST_CALL, now, Cause("longest call", 31))
             case Deadline.RELEASE if self.state is State.RELEASING:
@@ -437,6 +448,8 @@ class Call:
         if self.media.slot is not None:
             self._do(c.ReleaseMedia())
         self._do(*_FORGET_SETUP)
+        if self.invitation_s:
+            self._do(c.ClearDeadline(Deadline.INVITATION))
         if not self.initiated:
             self._initiate()
         self._do(c.Emit(c.Record.ENDED), reject)

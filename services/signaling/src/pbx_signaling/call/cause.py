@@ -51,6 +51,8 @@ class Ending:
 
 
 NO_ANSWER: Final = Ending(Outcome.NO_ANSWER, Origin.TIMER, 480, "Temporarily Unavailable", 19, "no_answer")
+EXPIRED: Final = Ending(Outcome.NO_ANSWER, Origin.TIMER, 487, "Request Terminated", 19, "expired")
+"""The time ran out that the caller gave its INVITE (RFC 3261 section 13.3.1)."""
 MEDIA_TIMEOUT: Final = Ending(Outcome.ANSWERED, Origin.MEDIA_TIMEOUT, 200, "OK", 41, "media_timeout")
 LONGEST_CALL: Final = Ending(Outcome.ANSWERED, Origin.TIMER, 200, "OK", 31, "longest_call")
 

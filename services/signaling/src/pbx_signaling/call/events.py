@@ -265,6 +265,8 @@ class Found:
 
     known: bool
     targets: list[Target]
+    is_own: bool = False
+    """There is no target but the phone that calls."""
 
 
 @dataclass(slots=True)
@@ -327,6 +329,8 @@ class Deadline(enum.IntEnum):
     """From the answer to the end."""
     RELEASE = 3
     """From the release of the slot to its statistics."""
+    INVITATION = 4
+    """As long as the caller's INVITE is of use (its Expires)."""
 
 
 @dataclass(slots=True)

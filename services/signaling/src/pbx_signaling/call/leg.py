@@ -163,12 +163,18 @@ class Leg:
             self.sip.respond(key, response_to(request, 500))
             return
         self._heard(flow, request)
-        if request.method == "BYE":
+        misfit = wire.bad_extension(request)
+        if misfit is None and self.is_given_up and request.method != "BYE":  # a CANCEL of ours is on its way
+            misfit = response_to(request, 487)
+        if misfit is not None:
+            self.sip.respond(key, misfit)
+        elif request.method == "BYE":
             self._bye(key, request)
-            return
-        if self.is_given_up:  # a CANCEL of ours is on its way
-            self.sip.respond(key, response_to(request, 487))
-            return
+        else:
+            self._requested(key, request, dialog)
+
+    def _requested(self, key: Key, request: Request, dialog: Dialog) -> None:
+        """A request that is in order, and does not end the call."""
         if request.method == "OPTIONS":
             # Deliberately not passed on: it asks whether this dialog is alive, and we are its other end.
             self.sip.respond(key, wire.options_answer(request))

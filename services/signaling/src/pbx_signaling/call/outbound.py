@@ -182,9 +182,11 @@ class OutboundLeg(Leg):
         reliable = self._number_of(response) if tag else 0
         if reliable and tag and not self._is_next(self._early[tag], reliable):
             return
-        if reliable and not self._relays_prack:
+        if reliable and (not self._relays_prack or response.status == 199):
             self._confirm_progress(self._early[tag], reliable)
             reliable = 0
+        if response.status == 199:  # a branch is over (RFC 6228): no sign of life, and nobody asked for it
+            return
         headers = self.sip.border.taken(response, self.flow)
         self.tell(Progress(response.status, response.reason, body.content_of(response), tag, reliable, headers))
 

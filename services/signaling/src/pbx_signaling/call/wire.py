@@ -16,13 +16,19 @@ from pbx_sip.message.message import Request, Response, response_to
 from pbx_sip.message.uri import Uri
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from pbx_signaling.call.events import Target
 
 ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, PRACK, INFO, MESSAGE, REGISTER"
 SUPPORTED: Final = "100rel, timer"
 EXTENSIONS: Final = frozenset({"100rel", "timer"})
 """Option tags that a Require may name (RFC 3261 section 8.2.2.3)."""
+OF_REGISTER: Final = EXTENSIONS | {"path", "outbound"}
+"""Those that one of a REGISTER may name."""
 PRODUCT: Final = "sip-pbx"
+INVITATION_MAX_S: Final = 3_600
+"""Beyond, an Expires says nothing: nobody rings so long, and a timer of years is only kept."""
 FLOW_TIMER_S: Final = 120
 """How often a phone is to send something over its connection (RFC 5626 section 4.4.1: its own recommendation)."""
 
@@ -56,6 +62,12 @@ def seconds(value: str | None) -> int:
     return int(digits) if digits.isdecimal() and len(digits) <= 9 else 0
 
 
+def invitation_s(invite: Request) -> int:
+    """How long an INVITE is of use to its caller (RFC 3261 section 13.3.1); 0 where it does not say, or for hours."""
+    value = seconds(invite.first("Expires"))
+    return value if value <= INVITATION_MAX_S else 0
+
+
 def options_answer(request: Request) -> Response:
     """200 to an OPTIONS: what we can do (RFC 3261 section 11.2)."""
     response = response_to(request, 200)
@@ -71,6 +83,18 @@ def not_allowed(request: Request) -> Response:
     """405 with what is allowed, or 501 for a method that nobody knows (RFC 3261 sections 8.2.1 and 21.5.2)."""
     response = response_to(request, 405 if request.method in KNOWN_METHODS else 501)
     response.headers.append("Allow", ALLOW)
+    return response
+
+
+def bad_extension(request: Request, known: Collection[str] = EXTENSIONS) -> Response | None:
+    """420 where a request, other than ACK and CANCEL, requires what we do not know (RFC 3261 section 8.2.2.3)."""
+    if "Require" not in request.headers:
+        return None
+    unsupported = sorted(request.headers.tokens("Require").difference(known))
+    if not unsupported:
+        return None
+    response = response_to(request, 420)
+    response.headers.append("Unsupported", ", ".join(unsupported))
     return response
 
 
@@ -118,6 +142,15 @@ def bound_flow(target: Target) -> Flow:
     """The flow on which a binding was registered, as the registrar knows it."""
     remote = HostPort(target.host, target.port)
     return Flow(Transport(target.transport), remote, f"{target.listener}@{target.instance}", target.connection)
+
+
+def is_at(target: Target, flow: Flow) -> bool:
+    """Whether a binding is the very phone at the end of a flow."""
+    if target.transport != flow.transport:
+        return False
+    if target.connection or flow.connection:
+        return (target.connection, target.host) == (flow.connection, flow.remote.host)
+    return (target.host, target.port) == flow.remote
 
 
 def is_secure(target: Target) -> bool:
