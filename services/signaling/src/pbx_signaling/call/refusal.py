@@ -27,7 +27,6 @@ _OUTSIDE: Final = {
     415: 488,
     420: 500,  # about what we wrote: the caller's Require was met, or refused, here
     421: 480,  # the callee wants an extension that nobody offered
-    422: 500,  # session timers are each leg's own
     423: 500,
     469: 500,
     489: 500,
