@@ -29,7 +29,7 @@ from support import procfs
 OUTPUT = Path("build/forged.json")
 SOURCES: Final = 200
 """Addresses that the flood comes from: each stays within its budget, as forged ones would."""
-PRICE_RATE: Final = 100.0
+PRICE_RATE: Final = 150.0
 """A rate that a release without cheap refusals carries too."""
 PROBE_RATE: Final = 20.0
 _BODY = (

@@ -330,6 +330,17 @@ def test_an_account_meets_its_limit_of_calls_and_hears_that_it_is_busy():
     assert len(bench.core.quotas) == 0
 
 
+def test_a_call_that_its_caller_cancelled_counts_no_longer_whatever_its_callee_does():
+    bench = bench_of(quotas=QuotaPolicy(account_calls=1))
+    bench.core.quotas.policy = bench.config.quotas
+    for number in range(3):
+        bench.raw(message("INVITE", credentials(bench.nonce(OFFICE)), branch=f"k{number}"), OFFICE)
+        assert [m.status for m in bench.take(OFFICE) if isinstance(m, Response)] == [100]
+        bench.raw(message("CANCEL", branch=f"k{number}"), OFFICE)
+        assert 487 in [m.status for m in bench.take(OFFICE) if isinstance(m, Response)]
+    assert bench.core.calls, "Bob never answered"
+
+
 def test_a_callee_that_too_many_calls_ring_at_is_busy_and_no_slot_is_taken():
     bench = bench_of(quotas=QuotaPolicy(account_calls=0, callee_ringing=1), authenticate=False)
     bench.core.quotas.policy = bench.config.quotas
@@ -362,3 +373,84 @@ def test_the_quota_of_a_call_ends_with_it():
     assert len(bench.core.quotas) == 0, "nobody proved a user, and it does not ring any more"
     bench.send(within("BYE", ok, 2, "y1"), ALICE)
     bench.sent.clear()
+
+
+PLAIN = """{method} sip:1008@pbx.local SIP/2.0
+Via: SIP/2.0/UDP {via};branch=z9hG4bKg{number};rport
+Max-Forwards: {hops}
+From: "Al" <sip:1004@pbx.local>;tag=g{number}
+To: <sip:1008@pbx.local>{tag}
+Call-ID: g{number}@x
+CSeq: 1 {method}
+User-Agent: {agent}
+{extra}
+Content-Length: 0"""
+
+
+EXTRAS = ("X: y", "Require: a", "Privacy: id", "Session-Expires: 1")
+HOPS_TAG_AGENT = ((70, "", "Phone"), (0, "", "baresip v1.0"), (1, ";tag=x", ""), (5, "", "sipp"))
+
+
+@pytest.mark.parametrize("limits", [{}, {"source_requests_per_s": 1.0, "source_burst": 5.0}, {"calls_max": 0}])
+@pytest.mark.parametrize("drains", [False, True])
+def test_the_cheap_look_answers_as_the_whole_reading_does(
+    limits: dict[str, Any], drains: bool, monkeypatch: pytest.MonkeyPatch
+):
+    """The same octets, the same counters, for requests of every kind; only the way to them differs."""
+
+    def outcome(glanced: tuple[bytes, ...]) -> tuple[list[bytes], Any, int]:
+        monkeypatch.setattr("pbx_signaling.gate.GLANCED", glanced)
+        bench = bench_of(**limits)
+        bench.core.draining = drains
+        out: list[bytes] = []
+        number = 0
+        for method in ("INVITE", "REGISTER", "MESSAGE", "OPTIONS"):
+            for extra in (
+                "X: y",
+                credentials("f" * 56),
+                credentials("0", name="Authorization"),
+                "Require: a",
+                "Privacy: id",
+            ):
+                for hops, tag, agent in (
+                    (70, "", "Phone"),
+                    (0, "", "baresip v1.0"),
+                    (1, ";tag=x", ""),
+                    (5, "", "sipp"),
+                ):
+                    number += 1
+                    text = PLAIN.format(
+                        method=method, via=OFFICE, number=number, hops=hops, tag=tag, agent=agent, extra=extra
+                    )
+                    data = ("\r\n".join(text.splitlines()) + "\r\n\r\n").encode()
+                    out += sent(bench, data, after_s=0.01)
+        return out, dataclasses.asdict(bench.core.counters), len(bench.core._gate.sources._strangers)
+
+    whole = outcome(())
+    assert outcome((b"INVITE ", b"REGISTER ", b"MESSAGE ")) == whole
+    assert len(whole[0]) > 20
+
+
+def test_the_cheap_look_leaves_alone_what_belongs_to_a_transaction():
+    bench = bench_of()
+    text = (
+        "\r\n".join(
+            PLAIN.format(
+                method="INVITE",
+                via=OFFICE,
+                number=1,
+                hops=70,
+                tag="",
+                agent="Phone",
+                extra=credentials(bench.nonce(OFFICE)),
+            ).splitlines()
+        )
+        + "\r\n\r\n"
+    )
+    bench.raw(text.encode(), OFFICE)
+    bench.take(OFFICE)
+    gate = bench.core._gate
+    bench.now += gate.nonces.lifetime_s + 1.0  # by now its nonce is too old, and its caller says it again
+    again = text.encode()
+    bench.raw(again, OFFICE)
+    assert 407 not in [m.status for m in bench.take(OFFICE) if isinstance(m, Response)]

@@ -106,6 +106,12 @@ class Core:
         ):
             self.counters.messages_unread += 1
             return
+        answer = self._gate.glance(data, flow, self)
+        if answer is not None:
+            if answer:
+                self._step.transmits.append((answer, flow))
+            self.settle()
+            return
         try:
             message = parse(data)
             if self.peering is not None and (owner := self.peering.owner_of(message, flow)):
@@ -242,9 +248,7 @@ class Core:
 
     def _request_in(self, request: Request, flow: Flow) -> None:
         validate_request(request)
-        counts = self.counters.requests
-        method = request.method if request.method in wire.KNOWN_METHODS else "other"
-        counts[method] = counts.get(method, 0) + 1
+        self.counters.count(request.method if request.method in wire.KNOWN_METHODS else "other")
         self.layer.receive(request, flow, self.now)
 
     def _admit(self, request: Request, flow: Flow) -> bytes | None:
@@ -408,6 +412,8 @@ class Core:
         leg.dial(command, caller, attempt.max_forwards, entry.caller.wants_reliable)
 
     def _emit(self, entry: Entry, command: c.Emit) -> None:
+        if command.record is c.Record.ENDED:
+            self.quotas.end(entry.held)  # for its caller it is over, though its callee may still owe a word
         if entry.suppressed:
             return
         if command.record is c.Record.ENDED:

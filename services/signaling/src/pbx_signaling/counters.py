@@ -24,3 +24,7 @@ class Counters:
     """Refused with 503 because their source asked for too much."""
     messages_unread: int = 0
     """Dropped as they were: their source went on after that."""
+
+    def count(self, method: str) -> None:
+        """A request came."""
+        self.requests[method] = self.requests.get(method, 0) + 1

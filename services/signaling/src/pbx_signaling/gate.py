@@ -26,10 +26,12 @@ from pbx_sip.auth.digest import Challenge, Credentials
 from pbx_sip.auth.nonce import LENGTH, NonceVerdict
 from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
+from pbx_sip.message.glimpse import glimpse
 from pbx_sip.message.message import Message, Request, Response, put_to_tag, response_to
 from pbx_sip.message.parse import parse
 from pbx_sip.message.serialize import serialize
 from pbx_sip.message.uri import Uri
+from pbx_sip.transaction.key import server_key, take_via
 
 if TYPE_CHECKING:
     from pbx_signaling.call.asserted import Claim
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
     from pbx_sip.address import Flow
     from pbx_sip.auth.nonce import NonceMinter
 
+GLANCED: Final = (b"INVITE ", b"REGISTER ", b"MESSAGE ")
+"""How a datagram begins at which `Gate.glance` looks."""
 CHALLENGED: Final = frozenset({"INVITE", "MESSAGE", "REGISTER"})
 """What needs credentials outside of a dialog."""
 TAKES_SDP: Final = frozenset({"application/sdp", "application/*", "*/*"})
@@ -88,6 +92,8 @@ class Gate:
     nonces: NonceMinter
     sources: Sources = field(init=False)
     _refusals: dict[str, Bucket] = field(default_factory=dict)
+    _texts: dict[tuple[tuple[str, ...], bool], list[tuple[str, str]]] = field(default_factory=dict)
+    """Challenges without their nonce: as many as there are choices of algorithms."""
     _calls: Bucket = field(init=False)
     """Call attempts of all sources together."""
 
@@ -95,6 +101,34 @@ class Gate:
         config = self.config
         self.sources = Sources(config.source_requests_per_s, config.source_burst)
         self._calls = Bucket(config.calls_per_s, 0.0)
+
+    def glance(self, data: bytes, flow: Flow, core: Core) -> bytes | None:
+        """The answer of `screen` to a request that plainly holds no nonce sent to its source, without reading it whole.
+
+        None: it must be read. What comes to an answer here is what floods are made of.
+        """
+        if not self.config.authenticate or not data.startswith(GLANCED):
+            return None
+        seen = glimpse(data)
+        if seen is None:
+            return None
+        request = seen.request
+        value = self._own(seen.credentials)
+        source = self.nonce_source(flow)
+        if value and self._nonce_sent(_NONCE.search(value), source, core):
+            return None
+        if core.layer.knows(server_key(request, take_via(request, flow))):
+            return None
+        core.counters.count(request.method)
+        if not self.sources.admits(flow.remote, core.now):
+            core.counters.requests_limited += 1
+            response = self.unavailable(request)
+        elif self._is_closed(request, core):
+            response = self.unavailable(request)
+        else:
+            response = self._challenged(request, core, source, seen.user_agent, stale=bool(value))
+        put_to_tag(response, self._stateless_tag(request))
+        return self.answer(response, flow, len(data))
 
     def screen(self, request: Request, flow: Flow, core: Core, octets: int) -> bytes | None:
         """The stateless answer to a request that has no transaction yet (empty: none); None: it goes on, in one.
@@ -163,7 +197,8 @@ class Gate:
             return self.unavailable(request)
         if self.config.authenticate and not proof.nonce:
             # Also after a change of the key: the phone is asked again, its user is not (RFC 7616 section 3.3).
-            return self._challenged(request, core, proof.source, stale=bool(proof.value))
+            agent = request.first("User-Agent") or ""
+            return self._challenged(request, core, proof.source, agent, stale=bool(proof.value))
         if self.config.authenticate:
             try:
                 credentials = Credentials.parse(proof.value)
@@ -171,7 +206,8 @@ class Gate:
                 return response_to(request, 400, "Bad Credentials")
             if credentials.nonce != proof.nonce or not self._offers(credentials):
                 # RFC 8760 section 2.3: credentials that are not acceptable are met with a challenge.
-                return self._challenged(request, core, proof.source, stale=False)
+                agent = request.first("User-Agent") or ""
+                return self._challenged(request, core, proof.source, agent, stale=False)
         if self._is_crowded(flow, core):
             core.layer.refused += 1
             return self.unavailable(request)
@@ -209,11 +245,11 @@ class Gate:
         rate = self.config.calls_per_s
         return not rate or self._calls.take(rate, rate, now)
 
-    def _challenged(self, request: Request, core: Core, source: str, *, stale: bool) -> Response:
+    def _challenged(self, request: Request, core: Core, source: str, user_agent: str, *, stale: bool) -> Response:
         core.counters.challenges += 1
         status, header = (401, "WWW-Authenticate") if request.method == "REGISTER" else (407, "Proxy-Authenticate")
         response = response_to(request, status)
-        for value in self.challenge(core.wall_s, source, request.first("User-Agent") or "", stale=stale):
+        for value in self.challenge(core.wall_s, source, user_agent, stale=stale):
             response.headers.append(header, value)
         return response
 
@@ -301,12 +337,19 @@ class Gate:
     def challenge(self, now: float, source: str, user_agent: str = "", *, stale: bool = False) -> list[str]:
         """Values for WWW-Authenticate or Proxy-Authenticate, strongest first; those that the phone can bear."""
         nonce = self.nonces.mint(now, source)
-        realm = self.config.domain
-        qop = tuple(name for name in self.config.qop if name != "none")
-        return [
-            str(Challenge(realm=realm, nonce=nonce, algorithm=algorithm, qop=qop, stale=stale))
-            for algorithm in offered(user_agent, self.config.algorithms)
-        ]
+        return [before + nonce + behind for before, behind in self._challenges(user_agent, stale)]
+
+    def _challenges(self, user_agent: str, stale: bool) -> list[tuple[str, str]]:
+        """What stands before and behind the nonce in each challenge."""
+        algorithms = offered(user_agent, self.config.algorithms)
+        found = self._texts.get((algorithms, stale))
+        if found is None:
+            realm, qop = self.config.domain, tuple(name for name in self.config.qop if name != "none")
+            made = [Challenge(realm, "\0", algorithm, qop, stale) for algorithm in algorithms]
+            found = self._texts[algorithms, stale] = [
+                (a, b) for a, _, b in (str(each).partition("\0") for each in made)
+            ]
+        return found
 
     def may_record_refusal(self, source: str, now: float) -> bool:
         """Whether an attempt with wrong credentials gets a CDR of its own, or is one of a flood."""
@@ -336,8 +379,12 @@ class Gate:
 
     def credentials(self, request: Request, name: str) -> str:
         """The credentials for our realm; empty where there are none."""
+        return self._own(request.headers.all(name))
+
+    def _own(self, values: list[str]) -> str:
+        """The first of several credentials that is for our realm."""
         mark = f'realm="{self.config.domain}"'
-        for value in request.headers.all(name):
+        for value in values:
             if mark in value or f"realm={self.config.domain}" in value:
                 return value
         return ""

@@ -170,6 +170,10 @@ class TransactionLayer:
         machine.start(self)
         return key
 
+    def knows(self, key: ServerKey) -> bool:
+        """Whether a request with that key belongs to a transaction that there is."""
+        return key in self._servers
+
     def respond(self, key: ServerKey, response: Response, now: float) -> None:
         """Answers a request; dropped where its transaction has ended or was answered. `drain` next."""
         self._now = now
