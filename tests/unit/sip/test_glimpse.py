@@ -97,6 +97,8 @@ def test_plain_requests_are_seen(method: str, old: str, new: str) -> None:
         ("X-Any: thing", "X-Any: th\ring"),
         ("X-Any: thing", "X-Any: th\ning"),
         ("X-Any: thing", "X-Any: th\u00e9ng"),
+        ("X-Any: thing", "X-Any: th\x00ing"),
+        ('"Al ice"', '"Al\x7fice"'),
         ("X-Any: thing", "X-Any: " + "x" * HEAD_MAX),
         ("Content-Length: 3", "Content-Length: 4"),
         ("Content-Length: 3", "Content-Length: 3\r\nl: 2"),

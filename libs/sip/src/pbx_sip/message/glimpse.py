@@ -17,6 +17,8 @@ from pbx_sip.message.parse import MAX_HEADERS
 
 HEAD_MAX: Final = 4_096
 """Octets of a head that is looked at; phones stay below 1500."""
+_PLAIN: Final = bytes(range(0x20, 0x7F)) + b"\t\r\n"
+"""ASCII without control characters, which `parse` replaces."""
 _WORD: Final = r"[-A-Za-z0-9.!%*_+`'~]"
 _URI: Final = r"sips?:(?:[-A-Za-z0-9.!*_+'~%]+@)?[A-Za-z0-9][-A-Za-z0-9.]*(?::[1-9][0-9]{0,3})?(?:;[-A-Za-z0-9.=]+)*"
 _START: Final = re.compile(rf"(INVITE|REGISTER|MESSAGE) ({_URI}) SIP/2\.0")
@@ -52,7 +54,7 @@ class Glimpse(NamedTuple):
 def glimpse(data: bytes) -> Glimpse | None:
     """Looks at an INVITE, REGISTER or MESSAGE without a To-tag; None where it takes more to tell what this is."""
     head, separator, body = data.partition(b"\r\n\r\n")
-    if not separator or len(head) > HEAD_MAX or not head.isascii():
+    if not separator or len(head) > HEAD_MAX or head.translate(None, _PLAIN):
         return None
     lines = head.decode("ascii").split("\r\n")
     start = _START.fullmatch(lines[0])
