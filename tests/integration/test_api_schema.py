@@ -35,6 +35,9 @@ ROUTES = (
     *(("GET", "/v1/webhooks/{hook_id}/attempts"), ("GET", "/v1/webhooks/{hook_id}/dead-letters")),
     *(("POST", "/v1/webhooks/{hook_id}/replay"), ("POST", "/v1/webhooks/{hook_id}/test")),
     ("POST", "/v1/webhooks/{hook_id}/rotate-secret"),
+    *(("GET", "/v1/accounts"), ("POST", "/v1/accounts"), ("GET", "/v1/accounts/{user}")),
+    *(("PATCH", "/v1/accounts/{user}"), ("DELETE", "/v1/accounts/{user}")),
+    ("POST", "/v1/accounts/{user}/set-password"),
     *(("GET", "/v1/tokens"), ("POST", "/v1/tokens"), ("DELETE", "/v1/tokens/{token_id}")),
     ("POST", "/v1/tokens/{token_id}/rotate"),
 )

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pbx_registrar.credentials import Put
 from pbx_registrar.storage.accounts import SqlAccounts
-from pbx_runtime.errors import Unavailable
+from pbx_runtime.errors import AlreadyExists, NotFound, Unavailable
 from support.postgres_server import PostgresServer, postgres_server, program
 from support.registrations import NOW_MS, account
 
@@ -62,7 +63,7 @@ async def test_a_replaced_account_keeps_its_beginning(accounts: SqlAccounts) -> 
 async def test_a_limit_of_calls_is_kept_where_nothing_is_said_of_it(accounts: SqlAccounts) -> None:
     limited = dataclasses.replace(account("1004"), calls_max=3)
     assert (await accounts.put(limited))[0].calls_max == 3
-    assert (await accounts.put(account("1004", "new"), keep_calls_max=True))[0].calls_max == 3
+    assert (await accounts.put(account("1004", "new"), Put(keep_calls_max=True)))[0].calls_max == 3
     assert (await accounts.load(["1004@pbx.local"]))["1004@pbx.local"].calls_max == 3
     assert (await accounts.put(account("1004", "newer")))[0].calls_max == 0
 
@@ -75,6 +76,21 @@ async def test_what_is_set_of_an_account_changes_alone(accounts: SqlAccounts) ->
     assert renamed == dataclasses.replace(account("1004"), calls_max=25, display_name="Reception")
     assert await accounts.change("1004@pbx.local", None, None) == renamed
     assert await accounts.change("9999@pbx.local", None, 1) is None
+
+
+async def test_an_account_is_made_only_where_there_is_none_and_replaced_only_where_there_is_one(
+    accounts: SqlAccounts,
+) -> None:
+    with pytest.raises(NotFound, match=r"no account 1004@pbx\.local"):
+        await accounts.put(account("1004"), Put(must_exist=True))
+    named = dataclasses.replace(account("1004", "old"), display_name="Ada")
+    await accounts.put(named, Put(must_be_new=True))
+    with pytest.raises(AlreadyExists, match=r"1004@pbx\.local"):
+        await accounts.put(account("1004", "new"), Put(must_be_new=True))
+    assert await accounts.load(["1004@pbx.local"]) == {"1004@pbx.local": named}, "nothing was changed"
+    unnamed = dataclasses.replace(account("1004", "new"), display_name="")
+    stored, created = await accounts.put(unnamed, Put(must_exist=True, keep_name=True))
+    assert (created, stored.display_name, stored.ha1) == (False, "Ada", unnamed.ha1)
 
 
 async def test_of_replicas_that_create_an_account_at_once_one_does(accounts: SqlAccounts, url: str) -> None:

@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 
 from support import procfs
+from support.phone import Phone
 from support.ports import free_port
-from support.product import Product, Settings, accounts, fetch
+from support.product import DOMAIN, Product, Settings, accounts, fetch
 from support.waiting import until
+from support.wire import Credentials
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("up")]
 SIP_PBX = str(Path(sys.executable).with_name("sip-pbx"))
@@ -48,6 +50,35 @@ def test_the_document_names_every_process_with_pid_and_addresses(product: Produc
     assert processes["signaling"].addresses["sip"] == f"127.0.0.1:{product.sip[1]}"
     assert product.document["pid"] == product.pid
     assert product.document["http"] == product.http
+
+
+def test_status_and_doctor_look_at_every_process_of_a_data_directory(product: Product) -> None:
+    states = json.loads(cli(product, "status", "--json"))
+    assert {state["name"]: state["ready"] for state in states} == dict.fromkeys(SERVICES, "yes")
+    assert "0 calls" in cli(product, "status")
+    found = {each["hop"]: each["verdict"] for each in json.loads(cli(product, "doctor", "--no-node", "--json"))}
+    assert {name: found[name] for name in (*SERVICES, "SIP over UDP", "SIP over TCP")} == dict.fromkeys(
+        (*SERVICES, "SIP over UDP", "SIP over TCP"), "ok"
+    )
+    assert found["disk"] in ("ok", "warn")
+
+
+def test_accounts_and_tokens_over_http(product: Product) -> None:
+    made = product.post("/v1/accounts", {"user": "1011", "password": "first", "display_name": "Ada"})
+    assert (made["aor"], made["display_name"], "password" in made) == ("1011@pbx.local", "Ada", False)
+    with pytest.raises(AssertionError, match="already_exists"):
+        product.post("/v1/accounts", {"user": "1011", "password": "other"})
+    product.post("/v1/accounts/1011/set-password", {"password": "second"})
+    assert product.get("/v1/accounts/1011")["display_name"] == "Ada"
+    phone = Phone(product.sip, Credentials("1011", "second"), domain=DOMAIN)
+    with phone:
+        assert phone.register().status == 200
+    cli(product, "account", "remove", "1011")
+    with pytest.raises(AssertionError, match="not_found"):
+        product.get("/v1/accounts/1011")
+    token = json.loads(cli(product, "token", "add", "billing", "--scope", "read", "--json"))
+    assert "billing" in cli(product, "token", "list")
+    cli(product, "token", "remove", token["id"])
 
 
 def test_no_password_stands_in_a_command_line(product: Product) -> None:
@@ -102,8 +133,12 @@ def test_accounts_are_listed_added_changed_and_removed(product: Product) -> None
 
     assert users() == ["1004", "1008"]
     made = json.loads(cli(product, "account", "add", "1010", "--name", "Ten", "--json"))
-    assert (made["user"], made["created"], len(made["password"])) == ("1010", True, 12)
-    changed = json.loads(cli(product, "account", "passwd", "1010", "--password-stdin", "--json", stdin="new-one\n"))
+    assert (made["user"], len(made["password"])) == ("1010", 12)
+    with pytest.raises(AssertionError, match="set-password 1010"):
+        cli(product, "account", "add", "1010", "--name", "Other")
+    changed = json.loads(
+        cli(product, "account", "set-password", "1010", "--password-stdin", "--json", stdin="new-one\n")
+    )
     assert "password" not in changed
     assert changed["display_name"] == "Ten"
     cli(product, "account", "remove", "1010")

@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from pbx_cli import doctor
 from pbx_cli.up import options as parse
 from pbx_cli.up.sip_ports import MorePorts, check_sip_ports
-from pbx_cli.verbs import account, calls, cdr, events, relay, webhook
+from pbx_cli.verbs import account, calls, cdr, events, relay, status, token, webhook
+
+
+class Interruptible(TyperGroup):
+    """Ends by Ctrl-C as a program of the shell does: without a word, with 130."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # click's own context is its base
+        """Runs the verb."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+
 
 app = typer.Typer(
     name="sip-pbx",
     help="A SIP PBX: run it on this machine, and speak to a running one.",
     no_args_is_help=True,
-    add_completion=False,
+    cls=Interruptible,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sip-pbx {metadata.version('sip-pbx')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
-    """A callback makes `up` a command of its own even while it is the only one."""
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
 
 
 @app.command()
@@ -108,4 +132,6 @@ app.add_typer(webhook.app, name="webhook")
 app.add_typer(events.app, name="events")
 app.add_typer(account.app, name="account")
 app.add_typer(relay.app, name="relay")
+app.add_typer(token.app, name="token")
+app.command()(status.status)
 app.command()(doctor.doctor)

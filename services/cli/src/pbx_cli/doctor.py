@@ -9,15 +9,19 @@ import enum
 import ipaddress
 import json as json_module
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from pbx_cli.errors import CliError
+from pbx_cli.verbs.places import Places
 from pbx_runtime.text import printable
 
 PROC = Path("/proc/sys/net")
@@ -25,6 +29,10 @@ TIMEOUT_S = 2.0
 RECEIVE_BUFFER_MIN = 1_048_576
 """Bursts of a thousand calls fill the default of 208 KiB within a scheduling hiccup."""
 CONNTRACK_FULL = 0.8
+MIB = 1 << 20
+DISK_FREE_MIN = 64 * MIB
+"""Less than this is gone within minutes of calls."""
+DISK_LOW = 0.1
 NODE_PORTS = range(30000, 32768)
 """The API server's default range of NodePorts."""
 
@@ -250,6 +258,31 @@ def check_unix(hop: str, address: str) -> Finding:
     return Finding(hop, Verdict.OK, f"{path} is reached")
 
 
+def check_disk(path: Path) -> Finding:
+    """Whether there is room for what is kept."""
+    try:
+        usage = shutil.disk_usage(path)
+    except OSError as error:
+        return Finding("disk", Verdict.FAIL, f"{path}: {error.strerror}", "name the data directory with --data")
+    detail = f"{usage.free // MIB} MiB of {usage.total // MIB} free at {path}"
+    if usage.free < DISK_FREE_MIN:
+        return Finding("disk", Verdict.FAIL, detail, "free some: events and CDRs are not written to a full disk")
+    if usage.free < usage.total * DISK_LOW:
+        return Finding("disk", Verdict.WARN, detail, "it fills: see PBX_EVENT_DAYS, PBX_CDR_DAYS and recordings")
+    return Finding("disk", Verdict.OK, detail)
+
+
+def check_process(process: dict[str, Any]) -> Finding:
+    """Whether a process of `up` is ready, by its own checks."""
+    from pbx_cli.verbs.status import state_of
+
+    state = state_of(process)
+    if state.ready == "yes":
+        return Finding(state.name, Verdict.OK, "ready")
+    remedy = "its log says more" if state.ready == "no" else "it was ended, or hangs: see the log of `sip-pbx up`"
+    return Finding(state.name, Verdict.FAIL, state.detail or "not ready", remedy)
+
+
 def run(checks: list[Callable[[], Finding]]) -> Iterator[Finding]:
     """One after the other."""
     for check in checks:
@@ -257,7 +290,13 @@ def run(checks: list[Callable[[], Finding]]) -> Iterator[Finding]:
 
 
 def doctor(
-    sip: Annotated[str, typer.Option(help="host:port of signaling, as phones are told.")] = "127.0.0.1:5060",
+    sip: Annotated[
+        str,
+        typer.Option(help="host:port of signaling, as phones are told; default: that of --data, or 127.0.0.1:5060."),
+    ] = "",
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Data directory of a local `sip-pbx up`: look at its processes too.")
+    ] = None,
     advertise: Annotated[str, typer.Option(help="The address told to phones, to be judged.")] = "",
     relay: Annotated[
         list[str] | None, typer.Option(help="host:port or unix:PATH of a relay's gRPC; may be repeated.")
@@ -268,9 +307,14 @@ def doctor(
     json: Annotated[bool, typer.Option("--json", help="JSON instead of lines.")] = False,
 ) -> None:
     """Check addressing, reachability and ports, and name the broken hop. Exit code 1 where something fails."""
-    host, port = split(sip, 5060)
+    document = _running(data) if data is not None else {}
+    host, port = split(sip or _sip_of(document) or "127.0.0.1:5060", 5060)
     first, last = _ports(relay_ports)
-    checks: list[Callable[[], Finding]] = [lambda: check_name(host), lambda: check_sip(host, port, "UDP")]
+    checks: list[Callable[[], Finding]] = []
+    if data is not None:
+        checks.append(partial(check_disk, data))
+        checks += [partial(check_process, process) for process in document.get("processes", ())]
+    checks += [lambda: check_name(host), lambda: check_sip(host, port, "UDP")]
     if tcp:
         checks.append(lambda: check_sip(host, port, "TCP"))
     if advertise:
@@ -287,6 +331,19 @@ def doctor(
     findings = list(run(checks))
     _show(findings, json)
     raise typer.Exit(int(any(finding.verdict is Verdict.FAIL for finding in findings)))
+
+
+def _running(data: Path) -> dict[str, Any]:
+    document = Places("", data).document
+    if not document:
+        raise CliError(f"{data} has no endpoints.json: is `sip-pbx up` running with --data {data}?")
+    return document
+
+
+def _sip_of(document: dict[str, Any]) -> str:
+    """Where SIP is served; from here a wildcard is reached by loopback."""
+    text = str(next(iter(document.get("sip", ())), ""))
+    return text.replace("0.0.0.0:", "127.0.0.1:", 1).replace("[::]:", "[::1]:", 1)
 
 
 def _ports(text: str) -> tuple[int, int]:

@@ -14,5 +14,9 @@ class CliError(Exception):
         self.code = code
 
 
+class AlreadyThere(CliError):
+    """What was to be made is there."""
+
+
 class NoSuchThing(CliError):
     """A peer that was asked knows nothing of it; another one may."""

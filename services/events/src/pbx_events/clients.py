@@ -26,6 +26,8 @@ class Bindings:
     def __init__(self, address: str, credentials: GrpcCredentials | None = None) -> None:
         self._channel = open_channel(address, credentials)
         self._stub: Any = registrar_pb2_grpc.RegistrarServiceStub(self._channel)
+        self.accounts = Accounts(self._channel)
+        """Kept by the same service."""
 
     async def close(self) -> None:
         """Closes the channel."""
@@ -37,6 +39,60 @@ class Bindings:
         with map_rpc_errors():
             reply = await self._stub.ListBindings(request, timeout=DEADLINE_S)
         return [_binding(binding) for binding in reply.bindings], reply.next_page_token
+
+
+class Accounts:
+    """The registrar's accounts. Passwords go there and never come back."""
+
+    def __init__(self, channel: Any) -> None:
+        self._stub: Any = registrar_pb2_grpc.AccountServiceStub(channel)
+
+    async def page(self, limit: int, cursor: str) -> tuple[list[dict[str, Any]], str]:
+        """One page, in order of user."""
+        request = registrar_pb2.ListAccountsRequest(page_size=limit, page_token=cursor)
+        with map_rpc_errors():
+            reply = await self._stub.ListAccounts(request, timeout=DEADLINE_S)
+        return [_account(each) for each in reply.accounts], reply.next_page_token
+
+    async def one(self, user: str, domain: str) -> dict[str, Any]:
+        """One of them. Raises NotFound."""
+        request = registrar_pb2.GetAccountRequest(user=user, domain=domain)
+        with map_rpc_errors():
+            return _account((await self._stub.GetAccount(request, timeout=DEADLINE_S)).account)
+
+    async def create(self, user: str, domain: str, password: str, name: str, calls_max: int) -> dict[str, Any]:
+        """Makes one. Raises AlreadyExists, InvalidArgument."""
+        request = registrar_pb2.PutAccountRequest(
+            user=user,
+            domain=domain,
+            password=password,
+            display_name=name,
+            calls_max=calls_max,
+            mode=registrar_pb2.PUT_MODE_CREATE,
+        )
+        with map_rpc_errors():
+            return _account((await self._stub.PutAccount(request, timeout=DEADLINE_S)).account)
+
+    async def set_password(self, user: str, domain: str, password: str) -> dict[str, Any]:
+        """Changes the password alone. Raises NotFound, InvalidArgument."""
+        mode = registrar_pb2.PUT_MODE_REPLACE
+        request = registrar_pb2.PutAccountRequest(user=user, domain=domain, password=password, mode=mode)
+        with map_rpc_errors():
+            return _account((await self._stub.PutAccount(request, timeout=DEADLINE_S)).account)
+
+    async def change(self, user: str, domain: str, name: str | None, calls_max: int | None) -> dict[str, Any]:
+        """Changes what is not None. Raises NotFound, InvalidArgument."""
+        request = registrar_pb2.UpdateAccountRequest(user=user, domain=domain, display_name=name, calls_max=calls_max)
+        with map_rpc_errors():
+            return _account((await self._stub.UpdateAccount(request, timeout=DEADLINE_S)).account)
+
+    async def delete(self, user: str, domain: str) -> None:
+        """Removes one and its registrations. Raises NotFound."""
+        request = registrar_pb2.DeleteAccountRequest(user=user, domain=domain)
+        with map_rpc_errors():
+            reply = await self._stub.DeleteAccount(request, timeout=DEADLINE_S)
+        if not reply.deleted:
+            raise NotFound(f"no account {user}")
 
 
 class Calls:
@@ -114,6 +170,17 @@ class Calls:
     async def _keep(self, addresses: set[str]) -> None:
         for address in [known for known in self._channels if known not in addresses]:
             await self._channels.pop(address).close(None)
+
+
+def _account(account: registrar_pb2.Account) -> dict[str, Any]:
+    return {
+        "aor": f"{account.user}@{account.domain}",
+        "user": account.user,
+        "domain": account.domain,
+        "display_name": account.display_name or None,
+        "calls_max": account.calls_max or None,
+        "created_at": iso(account.created_at_ms),
+    }
 
 
 def _binding(binding: registrar_pb2.Binding) -> dict[str, Any]:

@@ -197,12 +197,15 @@ class Relay:
         self._carry_out(session.tap(call, True))
         return call
 
-    def untap(self, call_id: str, now_ns: int) -> None:
-        """End the copying; nothing happens where there was none."""
+    def untap(self, call_id: str, now_ns: int) -> bool:
+        """End the copying; whether there was any."""
         self._tap.stop(call_id, now_ns)
         call = self._calls.get(call_id)
-        if call is not None:
-            self._carry_out(session.tap(call, False))
+        if call is None:
+            return False
+        was_tapped = call.tapped
+        self._carry_out(session.tap(call, False))
+        return was_tapped
 
     def drain(self, deadline_ns: int, now_ns: int) -> None:
         """Take no new calls from now on. A second call may only bring the deadline nearer."""

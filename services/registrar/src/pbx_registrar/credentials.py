@@ -42,6 +42,21 @@ class Account:
         return f"{self.user}@{self.domain}"
 
 
+@dataclass(frozen=True, slots=True)
+class Put:
+    """How an account is put."""
+
+    keep_calls_max: bool = False
+    """An existing account keeps its limit of calls."""
+    keep_name: bool = False
+    """An existing account keeps its display name."""
+    must_be_new: bool = False
+    must_exist: bool = False
+
+
+ANYHOW: Final = Put()
+"""Created or replaced, whole."""
+
 Found = Callable[[Account | None, ServiceError | None], None]
 """Called once: with the account, with None where there is none, or with None and the error."""
 

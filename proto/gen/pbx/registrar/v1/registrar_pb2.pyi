@@ -127,6 +127,30 @@ CHANGE_EXPIRED: Change.ValueType  # 4
 """Its lifetime ran out."""
 Global___Change: _TypeAlias = Change  # noqa: Y015
 
+class _PutMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PutModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PutMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PUT_MODE_UNSPECIFIED: _PutMode.ValueType  # 0
+    """Create it, or replace it."""
+    PUT_MODE_CREATE: _PutMode.ValueType  # 1
+    """Create it; ALREADY_EXISTS where there is one."""
+    PUT_MODE_REPLACE: _PutMode.ValueType  # 2
+    """Replace it; NOT_FOUND where there is none."""
+
+class PutMode(_PutMode, metaclass=_PutModeEnumTypeWrapper):
+    """What to do where there is such an account, or none."""
+
+PUT_MODE_UNSPECIFIED: PutMode.ValueType  # 0
+"""Create it, or replace it."""
+PUT_MODE_CREATE: PutMode.ValueType  # 1
+"""Create it; ALREADY_EXISTS where there is one."""
+PUT_MODE_REPLACE: PutMode.ValueType  # 2
+"""Replace it; NOT_FOUND where there is none."""
+Global___PutMode: _TypeAlias = PutMode  # noqa: Y015
+
 @_typing.final
 class SessionRequest(_message.Message):
     """One turn's commands."""
@@ -906,32 +930,41 @@ class PutAccountRequest(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     PASSWORD_FIELD_NUMBER: _builtins.int
     CALLS_MAX_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
     user: _builtins.str
     """User part of the address-of-record."""
     domain: _builtins.str
     """Domain; empty for the registrar's own."""
     display_name: _builtins.str
-    """Display name; may be empty."""
+    """Display name; may be empty. Unset: as before, empty for a new account."""
     password: _builtins.str
     """The password, kept only as its HA1 per algorithm. Never logged."""
     calls_max: _builtins.int
     """Calls that it may make at once; 0: what signaling's PBX_ACCOUNT_CALLS says; unset: as before, 0 for a new account."""
+    mode: Global___PutMode.ValueType
+    """What to do where there is such an account, or none."""
     def __init__(
         self,
         *,
         user: _builtins.str = ...,
         domain: _builtins.str = ...,
-        display_name: _builtins.str = ...,
+        display_name: _builtins.str | None = ...,
         password: _builtins.str = ...,
         calls_max: _builtins.int | None = ...,
+        mode: Global___PutMode.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_calls_max", b"_calls_max", "calls_max", b"calls_max"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_calls_max", b"_calls_max", "_display_name", b"_display_name", "calls_max", b"calls_max", "display_name", b"display_name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_calls_max", b"_calls_max", "calls_max", b"calls_max", "display_name", b"display_name", "domain", b"domain", "password", b"password", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_calls_max", b"_calls_max", "_display_name", b"_display_name", "calls_max", b"calls_max", "display_name", b"display_name", "domain", b"domain", "mode", b"mode", "password", b"password", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__calls_max: _TypeAlias = _typing.Literal["calls_max"]  # noqa: Y015
     _WhichOneofArgType__calls_max: _TypeAlias = _typing.Literal["_calls_max", b"_calls_max"]  # noqa: Y015
+    _WhichOneofReturnType__display_name: _TypeAlias = _typing.Literal["display_name"]  # noqa: Y015
+    _WhichOneofArgType__display_name: _TypeAlias = _typing.Literal["_display_name", b"_display_name"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__calls_max) -> _WhichOneofReturnType__calls_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__display_name) -> _WhichOneofReturnType__display_name | None: ...
 
 Global___PutAccountRequest: _TypeAlias = PutAccountRequest  # noqa: Y015
 
@@ -1027,6 +1060,56 @@ class UpdateAccountResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdateAccountResponse: _TypeAlias = UpdateAccountResponse  # noqa: Y015
+
+@_typing.final
+class GetAccountRequest(_message.Message):
+    """Which account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    user: _builtins.str
+    """User part."""
+    domain: _builtins.str
+    """Domain; empty for the registrar's own."""
+    def __init__(
+        self,
+        *,
+        user: _builtins.str = ...,
+        domain: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["domain", b"domain", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAccountRequest: _TypeAlias = GetAccountRequest  # noqa: Y015
+
+@_typing.final
+class GetAccountResponse(_message.Message):
+    """The account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def account(self) -> Global___Account:
+        """The account."""
+
+    def __init__(
+        self,
+        *,
+        account: Global___Account | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAccountResponse: _TypeAlias = GetAccountResponse  # noqa: Y015
 
 @_typing.final
 class DeleteAccountRequest(_message.Message):

@@ -386,6 +386,11 @@ class AccountServiceStub:
                 request_serializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.UpdateAccountRequest.SerializeToString,
                 response_deserializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.UpdateAccountResponse.FromString,
                 _registered_method=True)
+        self.GetAccount = channel.unary_unary(
+                '/pbx.registrar.v1.AccountService/GetAccount',
+                request_serializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.GetAccountRequest.SerializeToString,
+                response_deserializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.GetAccountResponse.FromString,
+                _registered_method=True)
         self.DeleteAccount = channel.unary_unary(
                 '/pbx.registrar.v1.AccountService/DeleteAccount',
                 request_serializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.DeleteAccountRequest.SerializeToString,
@@ -403,7 +408,7 @@ class AccountServiceServicer:
     """
 
     def PutAccount(self, request, context):
-        """Creates an account, or replaces the credentials and display name of an existing one.
+        """Creates an account, or replaces the credentials of an existing one, as its mode says.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -411,6 +416,13 @@ class AccountServiceServicer:
 
     def UpdateAccount(self, request, context):
         """Changes what is set of an existing account; its credentials stay. NOT_FOUND where there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAccount(self, request, context):
+        """One account. NOT_FOUND where there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -442,6 +454,11 @@ def add_AccountServiceServicer_to_server(servicer, server):
                     servicer.UpdateAccount,
                     request_deserializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.UpdateAccountRequest.FromString,
                     response_serializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.UpdateAccountResponse.SerializeToString,
+            ),
+            'GetAccount': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAccount,
+                    request_deserializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.GetAccountRequest.FromString,
+                    response_serializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.GetAccountResponse.SerializeToString,
             ),
             'DeleteAccount': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteAccount,
@@ -509,6 +526,33 @@ class AccountService:
             '/pbx.registrar.v1.AccountService/UpdateAccount',
             pbx_dot_registrar_dot_v1_dot_registrar__pb2.UpdateAccountRequest.SerializeToString,
             pbx_dot_registrar_dot_v1_dot_registrar__pb2.UpdateAccountResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAccount(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pbx.registrar.v1.AccountService/GetAccount',
+            pbx_dot_registrar_dot_v1_dot_registrar__pb2.GetAccountRequest.SerializeToString,
+            pbx_dot_registrar_dot_v1_dot_registrar__pb2.GetAccountResponse.FromString,
             options,
             channel_credentials,
             insecure,

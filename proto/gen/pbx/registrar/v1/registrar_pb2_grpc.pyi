@@ -143,9 +143,11 @@ class AccountServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AccountServiceAsyncStub: ...
     PutAccount: _grpc.UnaryUnaryMultiCallable[_registrar_pb2.PutAccountRequest, _registrar_pb2.PutAccountResponse]
-    """Creates an account, or replaces the credentials and display name of an existing one."""
+    """Creates an account, or replaces the credentials of an existing one, as its mode says."""
     UpdateAccount: _grpc.UnaryUnaryMultiCallable[_registrar_pb2.UpdateAccountRequest, _registrar_pb2.UpdateAccountResponse]
     """Changes what is set of an existing account; its credentials stay. NOT_FOUND where there is none."""
+    GetAccount: _grpc.UnaryUnaryMultiCallable[_registrar_pb2.GetAccountRequest, _registrar_pb2.GetAccountResponse]
+    """One account. NOT_FOUND where there is none."""
     DeleteAccount: _grpc.UnaryUnaryMultiCallable[_registrar_pb2.DeleteAccountRequest, _registrar_pb2.DeleteAccountResponse]
     """Removes an account and its bindings."""
     ListAccounts: _grpc.UnaryUnaryMultiCallable[_registrar_pb2.ListAccountsRequest, _registrar_pb2.ListAccountsResponse]
@@ -157,9 +159,11 @@ class AccountServiceAsyncStub(AccountServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     PutAccount: _aio.UnaryUnaryMultiCallable[_registrar_pb2.PutAccountRequest, _registrar_pb2.PutAccountResponse]  # type: ignore[assignment]
-    """Creates an account, or replaces the credentials and display name of an existing one."""
+    """Creates an account, or replaces the credentials of an existing one, as its mode says."""
     UpdateAccount: _aio.UnaryUnaryMultiCallable[_registrar_pb2.UpdateAccountRequest, _registrar_pb2.UpdateAccountResponse]  # type: ignore[assignment]
     """Changes what is set of an existing account; its credentials stay. NOT_FOUND where there is none."""
+    GetAccount: _aio.UnaryUnaryMultiCallable[_registrar_pb2.GetAccountRequest, _registrar_pb2.GetAccountResponse]  # type: ignore[assignment]
+    """One account. NOT_FOUND where there is none."""
     DeleteAccount: _aio.UnaryUnaryMultiCallable[_registrar_pb2.DeleteAccountRequest, _registrar_pb2.DeleteAccountResponse]  # type: ignore[assignment]
     """Removes an account and its bindings."""
     ListAccounts: _aio.UnaryUnaryMultiCallable[_registrar_pb2.ListAccountsRequest, _registrar_pb2.ListAccountsResponse]  # type: ignore[assignment]
@@ -174,7 +178,7 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registrar_pb2.PutAccountRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registrar_pb2.PutAccountResponse, _abc.Awaitable[_registrar_pb2.PutAccountResponse]]:
-        """Creates an account, or replaces the credentials and display name of an existing one."""
+        """Creates an account, or replaces the credentials of an existing one, as its mode says."""
 
     @_abc_1.abstractmethod
     def UpdateAccount(
@@ -183,6 +187,14 @@ class AccountServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_registrar_pb2.UpdateAccountResponse, _abc.Awaitable[_registrar_pb2.UpdateAccountResponse]]:
         """Changes what is set of an existing account; its credentials stay. NOT_FOUND where there is none."""
+
+    @_abc_1.abstractmethod
+    def GetAccount(
+        self,
+        request: _registrar_pb2.GetAccountRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_registrar_pb2.GetAccountResponse, _abc.Awaitable[_registrar_pb2.GetAccountResponse]]:
+        """One account. NOT_FOUND where there is none."""
 
     @_abc_1.abstractmethod
     def DeleteAccount(

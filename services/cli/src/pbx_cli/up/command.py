@@ -69,6 +69,8 @@ class _Up:
         self._data = data
         self._advertise = advertised_addresses(options.advertise, options.sip, options.more.ipv6)
         self._accounts: tuple[AccountWish, ...] = ()
+        self._others: tuple[str, ...] = ()
+        """Accounts that were made before, and are there still."""
         self._stopping = asyncio.Event()
         self._sockets = socket_directory(data.path)
         self._plan = self._make_plan()
@@ -154,7 +156,7 @@ class _Up:
         for index in range(len(self._plan.stages)):
             await self._supervisor.start_stage(index)
             if any(plan.name == "registrar" for plan in self._plan.stages[index]):
-                await put_accounts(self._registrar, self._accounts, self._options.domain)
+                self._others = await put_accounts(self._registrar, self._accounts, self._options.domain)
         self._supervisor.keep()
         self._write_endpoints()
         self._tell()
@@ -169,7 +171,7 @@ class _Up:
         if self._options.as_json:
             sys.stdout.write(json.dumps(self._document()) + "\n")
         else:
-            sys.stdout.write(report.text(self._options, self._advertise, self._accounts))
+            sys.stdout.write(report.text(self._options, self._advertise, self._accounts, self._others))
         sys.stdout.flush()
 
 

@@ -28,7 +28,11 @@ def document(
     }
 
 
-def text(options: UpOptions, advertise: str, accounts: Sequence[AccountWish]) -> str:
+OTHERS_SHOWN = 8
+"""Accounts from before that are named; of more the number is told."""
+
+
+def text(options: UpOptions, advertise: str, accounts: Sequence[AccountWish], others: Sequence[str] = ()) -> str:
     """Where to point a phone, with which account, and where the API is."""
     hosts = advertise.split(",")
     servers = [
@@ -51,6 +55,9 @@ def text(options: UpOptions, advertise: str, accounts: Sequence[AccountWish]) ->
         f"  account      {account.user}, password {'as given' if account.user in given else account.password}"
         for account in accounts
     ]
+    if others:
+        more = f" and {len(others) - OTHERS_SHOWN} more" if len(others) > OTHERS_SHOWN else ""
+        lines.append(f"  from before  {', '.join(others[:OTHERS_SHOWN])}{more}  (`sip-pbx account remove` ends one)")
     lines += [
         f"  HTTP API     http://{options.http}/docs",
         f"  data         {options.data.absolute()}",

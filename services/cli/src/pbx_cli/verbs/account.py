@@ -1,4 +1,4 @@
-"""`sip-pbx account add|set|list|remove|passwd`: the registrar's AccountService. Passwords never stand in argv."""
+"""`sip-pbx account add|set|set-password|list|remove`: the registrar's AccountService. Passwords never stand in argv."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from pbx_cli.errors import EXIT_USAGE, CliError
+from pbx_cli.errors import EXIT_USAGE, AlreadyThere, CliError, NoSuchThing
 from pbx_cli.up.datadir import new_password, remember_password
 from pbx_cli.up.options import parse_account, parse_domain
 from pbx_cli.verbs.places import DEFAULT_DATA, DataOption, JsonOption, Places
@@ -60,7 +60,11 @@ def add(
     _check(user, domain)
     given = _given_password(password_stdin, password_file, ask)
     password = given or new_password()
-    row = _registrar(data).put(user, domain, name, password, calls_max=calls)
+    try:
+        row = _registrar(data).create(user, domain, name, password, calls_max=calls)
+    except AlreadyThere as error:
+        mend = f"`sip-pbx account set-password {user}` changes its password, `account set` its name and limit"
+        raise AlreadyThere(f"{error}: {mend}") from None
     remember_password(data, user, password)
     show_one(row if given else row | {"password": password}, as_json=json)
 
@@ -81,8 +85,9 @@ def set_(
     show_one(_registrar(data).change(user, domain, name=name, calls_max=calls), as_json=json)
 
 
-@app.command()
-def passwd(
+@app.command("passwd", hidden=True)
+@app.command("set-password")
+def set_password(
     user: UserArgument,
     domain: DomainOption = "",
     password_stdin: StdinOption = False,
@@ -93,13 +98,12 @@ def passwd(
 ) -> None:
     """Change the password of an account. Where none is given one is made, and shown once."""
     _check(user, domain)
-    registrar = _registrar(data)
-    existing = [a for a in registrar.all() if a["user"] == user and domain in ("", a["domain"])]
-    if not existing:
-        raise CliError(f"no account {user}: create it with `sip-pbx account add {user}`")
     given = _given_password(password_stdin, password_file, ask)
     password = given or new_password()
-    row = registrar.put(user, existing[0]["domain"], existing[0]["display_name"], password)
+    try:
+        row = _registrar(data).set_password(user, domain, password)
+    except NoSuchThing as error:
+        raise NoSuchThing(f"{error}: create it with `sip-pbx account add {user}`") from None
     remember_password(data, user, password)
     show_one(row if given else row | {"password": password}, as_json=json)
 

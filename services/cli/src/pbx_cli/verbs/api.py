@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
@@ -17,7 +17,7 @@ PAGE_MAX = 1000
 """Items of a page: the most that the API gives."""
 PAGES_MAX = 100_000
 """A server whose cursor never ends must not keep a script for ever."""
-Query = Mapping[str, str | int | None]
+Query = Mapping[str, str | int | Sequence[str] | None]
 
 
 class Api:
@@ -72,6 +72,16 @@ class Api:
             if not cursor or left == 0:
                 return
 
+    def pages(self, path: str, query: Query, cursor: str | None) -> Iterator[tuple[list[dict[str, Any]], str | None]]:
+        """The pages of a list from `cursor` on, each with the cursor of the next. Raises CliError."""
+        wanted = {"limit": PAGE_MAX, **query}
+        for _ in range(PAGES_MAX):
+            page = self.get(path, {**wanted, "cursor": cursor})
+            cursor = page.get("next")
+            yield page["items"], cursor
+            if not cursor:
+                return
+
     def stream(self, path: str, query: Query | None = None) -> Iterator[str]:
         """The lines of a response that does not end. Raises CliError."""
         patient = httpx.Timeout(TIMEOUT_S, read=None)
@@ -99,10 +109,41 @@ class Api:
             raise CliError(f"{self.base} does not speak the API of sip-pbx: check --http") from None
 
     def _unreachable(self, error: Exception) -> str:
-        return f"cannot reach the API at {self.base} ({error}): is `sip-pbx up` running? Else name it with --http"
+        return f"cannot reach the API at {self.base}: {reason_of(error)}"
 
 
-def _given(query: Query | None) -> dict[str, str | int]:
+_REASONS: Final = (
+    (
+        "CERTIFICATE_VERIFY_FAILED] certificate verify failed: certificate has expired",
+        "its certificate has expired: renew it there (`openssl s_client` shows its dates)",
+    ),
+    ("certificate verify failed: Hostname mismatch", "its certificate is of another name: use the name that it has"),
+    ("CERTIFICATE_VERIFY_FAILED", "its certificate is signed by nobody known here: name the CA with SSL_CERT_FILE"),
+    ("WRONG_VERSION_NUMBER", "it speaks no TLS there: use http://"),
+    ("Connection refused", "it refuses: nothing listens there. Is `sip-pbx up` running? Else name it with --http"),
+    ("Name or service not known", "there is no such host: mend --http (or PBX_API), or DNS"),
+    ("No address associated", "there is no such host: mend --http (or PBX_API), or DNS"),
+    ("Network is unreachable", "this machine has no way there: is that address of a family that it has no route for?"),
+    ("No route to host", "this machine has no way there: a firewall, or a machine that is down"),
+    ("Cannot assign requested address", "this machine has no way there: it has no address of that family (IPv6?)"),
+    ("Server disconnected", "it hangs up without an answer: another protocol, or it is just stopping"),
+    ("UnsupportedProtocol", "--http takes http:// or https://"),
+)
+"""What the libraries say, and what that means to people; the first that fits counts."""
+
+
+def reason_of(error: Exception) -> str:
+    """Why the API was not reached, and what mends it."""
+    text = f"{type(error).__name__}: {error}"
+    for words, reason in _REASONS:
+        if words in text:
+            return reason
+    if isinstance(error, httpx.TimeoutException):
+        return f"no answer within {TIMEOUT_S:g} s: a firewall, or it is overloaded (`sip-pbx status`)"
+    return f"{str(error) or type(error).__name__}. Is `sip-pbx up` running? Else name it with --http"
+
+
+def _given(query: Query | None) -> dict[str, Any]:
     return {key: value for key, value in (query or {}).items() if value is not None}
 
 
@@ -116,4 +157,8 @@ def _explain(response: httpx.Response) -> str:
     text = text if isinstance(text, str) else response.text[:200]
     if response.status_code in (401, 403):
         return f"not allowed ({response.status_code}): {text}; set PBX_API_TOKEN"
+    if response.status_code == 422:
+        return f"the API refuses this: {text}"
+    if response.status_code == 429:
+        return f"too many requests: {text}"
     return f"the API answered {response.status_code}: {text or response.reason_phrase}"

@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import grpc.aio
 
-from pbx_cli.errors import CliError, NoSuchThing
+from pbx_cli.errors import AlreadyThere, CliError, NoSuchThing
 from pbx_runtime.address import UNIX
-from pbx_runtime.errors import NotFound, ServiceError, Unavailable
+from pbx_runtime.errors import AlreadyExists, NotFound, ServiceError, Unavailable
 from pbx_runtime.grpc_channel import map_rpc_errors, open_channel
 from pbx_runtime.grpc_credentials import GrpcCredentials, credentials_of_environment
 
@@ -39,6 +39,8 @@ def call(address: str, what: str, ask: Callable[[grpc.aio.Channel], Awaitable[R]
         return asyncio.run(run())
     except NotFound as error:
         raise NoSuchThing(error.detail) from None
+    except AlreadyExists as error:
+        raise AlreadyThere(error.detail) from None
     except Unavailable as error:
         raise CliError(f"cannot reach the {what} at {address} ({error.detail}): is `sip-pbx up` running?") from None
     except ServiceError as error:

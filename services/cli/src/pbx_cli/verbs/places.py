@@ -36,6 +36,17 @@ class Places:
         return (url if "://" in url else f"http://{url}").rstrip("/")
 
     @property
+    def processes(self) -> list[dict[str, Any]]:
+        """The processes of a local `up`; none where it is not known."""
+        found: list[dict[str, Any]] = self._document().get("processes", [])
+        return found
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What a local `up` wrote of itself; empty where it is not known."""
+        return self._document()
+
+    @property
     def registrar(self) -> str:
         """gRPC address of the registrar. Raises CliError where nobody says."""
         return self._one("registrar", "PBX_REGISTRAR_ADDRESS")

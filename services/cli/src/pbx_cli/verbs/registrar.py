@@ -19,19 +19,29 @@ class Registrar:
     def __init__(self, address: str) -> None:
         self._address = address
 
-    def put(self, user: str, domain: str, name: str, password: str, *, calls_max: int | None = None) -> dict[str, Any]:
-        """Create an account or replace it; the row, with `created`. None: an existing one keeps its limit."""
-        request = registrar_pb2.PutAccountRequest(
-            user=user, domain=domain, display_name=name, password=password, calls_max=calls_max
+    def create(
+        self, user: str, domain: str, name: str, password: str, *, calls_max: int | None = None
+    ) -> dict[str, Any]:
+        """Create an account; the row. Raises AlreadyThere."""
+        mode = registrar_pb2.PUT_MODE_CREATE
+        return self._put(
+            registrar_pb2.PutAccountRequest(
+                user=user, domain=domain, display_name=name, password=password, calls_max=calls_max, mode=mode
+            )
         )
 
+    def set_password(self, user: str, domain: str, password: str) -> dict[str, Any]:
+        """Change the password of an account and nothing else; the row. Raises NoSuchThing."""
+        mode = registrar_pb2.PUT_MODE_REPLACE
+        return self._put(registrar_pb2.PutAccountRequest(user=user, domain=domain, password=password, mode=mode))
+
+    def _put(self, request: registrar_pb2.PutAccountRequest) -> dict[str, Any]:
         async def ask(channel: Channel) -> registrar_pb2.PutAccountResponse:
             stub = registrar_pb2_grpc.AccountServiceStub(channel)
             answer: registrar_pb2.PutAccountResponse = await stub.PutAccount(request, timeout=UNARY_DEADLINE_S)
             return answer
 
-        answer = grpc.call(self._address, "registrar", ask)
-        return _row(answer.account) | {"created": answer.created}
+        return _row(grpc.call(self._address, "registrar", ask).account)
 
     def change(self, user: str, domain: str, *, name: str | None, calls_max: int | None) -> dict[str, Any]:
         """Change what is not None of an account; the row."""

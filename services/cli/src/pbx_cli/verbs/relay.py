@@ -60,14 +60,16 @@ def record(
     from pbx_cli.verbs import relays
 
     # Which relay holds a call only the relays know for sure: it may move.
-    for address in Places("", data).relays:
-        if stop:
-            relays.stop_recording(address, call)
-            continue
+    places = Places("", data).relays
+    if stop:
+        if not any(relays.stop_recording(address, call) for address in places):
+            raise CliError(f"call {call} is not recorded: nothing was stopped")
+        typer.echo(f"the recording of {call} ends")
+        return
+    for address in places:
         try:
             typer.echo(text_of(relays.start_recording(address, call)))
         except NoSuchThing:
             continue
         return
-    if not stop:
-        raise CliError(f"no relay holds call {call}: `sip-pbx calls` shows live calls")
+    raise CliError(f"no relay holds call {call}: `sip-pbx calls` shows live calls")

@@ -63,8 +63,8 @@ def start_recording(address: str, call_id: str) -> str:
     return str(grpc.call(address, "relay", ask).path)
 
 
-def stop_recording(address: str, call_id: str) -> None:
-    """End the recording of a call; nothing where it is not recorded. Raises CliError."""
+def stop_recording(address: str, call_id: str) -> bool:
+    """End the recording of a call; whether it was recorded there. Raises CliError."""
 
     async def ask(channel: Channel) -> relay_pb2.StopRecordingResponse:
         stub = relay_pb2_grpc.RelayServiceStub(channel)
@@ -72,4 +72,4 @@ def stop_recording(address: str, call_id: str) -> None:
         answer: relay_pb2.StopRecordingResponse = await stub.StopRecording(request, timeout=UNARY_DEADLINE_S)
         return answer
 
-    grpc.call(address, "relay", ask)
+    return bool(grpc.call(address, "relay", ask).stopped)

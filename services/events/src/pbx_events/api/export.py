@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from pbx_runtime.text import cell
@@ -16,6 +16,7 @@ COLUMNS: Final = (
     "caller",
     "caller_name",
     "callee",
+    "dialled",
     "connected",
     "domain",
     "started_at",
@@ -33,14 +34,22 @@ COLUMNS: Final = (
     "cause",
     "relay_id",
     "instance",
+    "traceparent",
 )
+"""The scalar fields of a CDR, in the order of its document: legs and migrations stay in JSON."""
 
 
 def csv_of(records: Iterable[dict[str, Any]]) -> str:
     """The table with its head."""
+    return _table([COLUMNS]) + csv_rows(records)
+
+
+def csv_rows(records: Iterable[dict[str, Any]]) -> str:
+    """The rows alone, of what follows in the same table."""
+    return _table([cell(record.get(name)) for name in COLUMNS] for record in records)
+
+
+def _table(rows: Iterable[Sequence[object]]) -> str:
     file = io.StringIO()
-    writer = csv.writer(file)
-    writer.writerow(COLUMNS)
-    for record in records:
-        writer.writerow([cell(record.get(name)) for name in COLUMNS])
+    csv.writer(file).writerows(rows)
     return file.getvalue()

@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI, Header, Path, Query, Response
 from fastapi.responses import StreamingResponse
 
 from pbx_events.api import document, pages, problem
+from pbx_events.api.accounts import account_routes
 from pbx_events.api.document import answers
 from pbx_events.api.export import csv_of
 from pbx_events.api.feed import MEDIA_TYPE, Feeds, feed
@@ -55,7 +56,7 @@ DURATION_MAX: Final = 2**53
 Outcomes = Annotated[list[Outcome] | None, Query(description="Several: name it again")]
 Least = Annotated[int | None, Query(ge=0, le=DURATION_MAX, description="Milliseconds")]
 Aor = Annotated[str | None, Query(max_length=256, pattern=r"^[^@\x00]+@[^@\x00]+$", description="user@domain")]
-DESCRIPTION: Final = """CDRs, live calls, registrations, events and webhooks of a sip-pbx.
+DESCRIPTION: Final = """CDRs, live calls, registrations, events, accounts and webhooks of a sip-pbx.
 
 Every error is a problem document with a `code` whose page is at `/errors/{code}`. Fields may be added to answers;
 what is there keeps its meaning within `/v1`."""
@@ -80,6 +81,7 @@ def make_app(ports: Ports, health: Health, registry: Registry) -> FastAPI:
     app.include_router(_events(ports))
     app.include_router(_calls(ports))
     app.include_router(_registrations(ports))
+    app.include_router(account_routes(ports.bindings.accounts))
     app.include_router(webhook_routes(ports))
     app.include_router(token_routes(ports.store, ports.tokens_changed))
     return app

@@ -217,6 +217,17 @@ class RotatedSecret(Shape):
     old_secret_until: str = Field(examples=[TIME])
 
 
+class Account(Shape):
+    """Who may register and call; never with a password."""
+
+    aor: str = Field(examples=["1004@pbx.local"])
+    user: str = Field(examples=["1004"])
+    domain: str = Field(examples=["pbx.local"])
+    display_name: str | None = Field(examples=["Ada"])
+    calls_max: int | None = Field(examples=[None], description="Calls that it may make at once; null: the default")
+    created_at: str = Field(examples=[TIME])
+
+
 class ApiToken(Shape):
     """A named token, without what it is."""
 
@@ -308,6 +319,12 @@ class SubscriptionPage(PageOf):
     """Subscriptions."""
 
     items: list[ListedSubscription]
+
+
+class AccountPage(PageOf):
+    """Accounts."""
+
+    items: list[Account]
 
 
 class TokenPage(PageOf):

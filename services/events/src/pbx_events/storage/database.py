@@ -16,6 +16,8 @@ from typing import Any, Final, TypeVar
 import alembic.command
 import alembic.config
 import sqlalchemy as sa
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -53,6 +55,10 @@ def _is_of_values(error: Exception) -> bool:
         code = str(getattr(error.orig, "sqlstate", None) or "")
         return code.startswith("22") or isinstance(getattr(error.orig, "__cause__", None), ValueError)
     return isinstance(error, UnicodeEncodeError | sa.exc.StatementError)
+
+
+class NewerSchemaError(Exception):
+    """A newer version wrote this database: going on would lose what only it knows."""
 
 
 class Database:
@@ -147,4 +153,11 @@ def _upgrade(connection: sa.Connection) -> None:
     config = alembic.config.Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
+    found = MigrationContext.configure(connection).get_current_revision()
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if found is not None and found not in known:
+        raise NewerSchemaError(
+            f"the database of events was written by a newer version (schema {found}; this one knows up to "
+            f"{max(known)}): install that version again, or restore a backup from before it"
+        )
     alembic.command.upgrade(config, "head")

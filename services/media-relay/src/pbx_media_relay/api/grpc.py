@@ -99,8 +99,7 @@ class Operations:
 
     def stop_recording(self, request: pb.StopRecordingRequest) -> pb.StopRecordingResponse:
         """End a recording."""
-        self._relay.untap(request.call_id, self.civil.monotonic_ns())
-        return pb.StopRecordingResponse()
+        return pb.StopRecordingResponse(stopped=self._relay.untap(request.call_id, self.civil.monotonic_ns()))
 
     def connect(self, hello: pb.Hello) -> None:
         """A stream of an instance stands."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -10,7 +11,15 @@ from pbx.registrar.v1 import registrar_pb2_grpc
 from pbx_registrar.answer import answer
 from pbx_registrar.api.convert import account_message
 from pbx_registrar.api.grpc import page_size
-from pbx_registrar.credentials import Account, canonical_aor, check_calls_max, check_display_name, new_account
+from pbx_registrar.credentials import (
+    ANYHOW,
+    Account,
+    Put,
+    canonical_aor,
+    check_calls_max,
+    check_display_name,
+    new_account,
+)
 from pbx_registrar.observe import Observer
 from pbx_registrar.register import Registrar
 from pbx_runtime.errors import NotFound
@@ -19,8 +28,11 @@ from pbx_runtime.errors import NotFound
 class AccountStore(Protocol):
     """Where accounts are kept."""
 
-    async def put(self, account: Account, *, keep_calls_max: bool = False) -> tuple[Account, bool]:
-        """Create or replace."""
+    async def put(self, account: Account, how: Put = ANYHOW) -> tuple[Account, bool]:
+        """Create or replace. Raises AlreadyExists, NotFound."""
+
+    async def load(self, aors: Sequence[str]) -> dict[str, Account]:
+        """Those that exist, by address-of-record."""
 
     async def change(self, aor: str, display_name: str | None, calls_max: int | None) -> Account | None:
         """Change what is not None."""
@@ -58,7 +70,13 @@ class AccountServicer(registrar_pb2_grpc.AccountServiceServicer):
         asked = new_account(request.user, domain, request.display_name, request.password, now_ms)
         check_calls_max(request.calls_max)
         asked = replace(asked, calls_max=request.calls_max)
-        account, created = await self._store.put(asked, keep_calls_max=not request.HasField("calls_max"))
+        how = Put(
+            keep_calls_max=not request.HasField("calls_max"),
+            keep_name=not request.HasField("display_name"),
+            must_be_new=request.mode == pb.PUT_MODE_CREATE,
+            must_exist=request.mode == pb.PUT_MODE_REPLACE,
+        )
+        account, created = await self._store.put(asked, how)
         self._announce(account.aor)
         self._observer.account_put(account.aor, created)
         return pb.PutAccountResponse(account=account_message(account), created=created)
@@ -72,10 +90,18 @@ class AccountServicer(registrar_pb2_grpc.AccountServiceServicer):
         check_calls_max(calls_max or 0)
         account = await self._store.change(aor, display_name, calls_max)
         if account is None:
-            raise NotFound("no such account")
+            raise NotFound(f"no account {aor}")
         self._announce(aor)
         self._observer.account_put(aor, created=False)
         return pb.UpdateAccountResponse(account=account_message(account))
+
+    async def GetAccount(self, request: pb.GetAccountRequest, context: Any) -> pb.GetAccountResponse:
+        """See the contract."""
+        aor = canonical_aor(request.user, request.domain or self._domain)
+        account = (await self._store.load([aor])).get(aor)
+        if account is None:
+            raise NotFound(f"no account {aor}")
+        return pb.GetAccountResponse(account=account_message(account))
 
     async def DeleteAccount(self, request: pb.DeleteAccountRequest, context: Any) -> pb.DeleteAccountResponse:
         """See the contract. Bindings go even where the account is gone already: a second try completes the first."""

@@ -12,11 +12,17 @@ from typing import Final, TextIO
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 LOCK: Final = 7_260_301
 """Names the advisory lock in PostgreSQL; any number that no other program uses."""
 LOCK_RETRY_S: Final = 0.05
+
+
+class NewerSchemaError(Exception):
+    """A newer version wrote this database: going on would lose what only it knows."""
 
 
 async def upgrade(engine: AsyncEngine) -> None:
@@ -53,4 +59,11 @@ def _upgrade(connection: sa.Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.attributes["connection"] = connection
+    found = MigrationContext.configure(connection).get_current_revision()
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if found is not None and found not in known:
+        raise NewerSchemaError(
+            f"the database of accounts was written by a newer version (schema {found}; this one knows up to "
+            f"{max(known)}): install that version again, or restore a backup from before it"
+        )
     command.upgrade(config, "head")

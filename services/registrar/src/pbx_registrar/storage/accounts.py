@@ -17,10 +17,10 @@ from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from pbx_registrar.credentials import Account
+from pbx_registrar.credentials import ANYHOW, Account, Put
 from pbx_registrar.migrations.run import upgrade
 from pbx_registrar.storage.tables import accounts
-from pbx_runtime.errors import DeadlineExceeded, Unavailable
+from pbx_runtime.errors import AlreadyExists, DeadlineExceeded, NotFound, Unavailable
 
 TIMEOUT_S: Final = 2.0
 """A database that takes longer is as good as away: signaling waits 3 s for the whole answer."""
@@ -75,25 +75,33 @@ class SqlAccounts:
                 found.update({account.aor: account for account in map(_account, rows)})
         return found
 
-    async def put(self, account: Account, *, keep_calls_max: bool = False) -> tuple[Account, bool]:
-        """Create or replace; answers the account as stored, and whether it is new. Raises Unavailable.
+    async def put(self, account: Account, how: Put = ANYHOW) -> tuple[Account, bool]:
+        """Create or replace; answers the account as stored, and whether it is new.
 
-        `keep_calls_max`: an existing account keeps its limit of calls.
+        Raises Unavailable, and AlreadyExists or NotFound where `how` says so.
         """
         try:
-            return await self._put(account, keep_calls_max)
+            return await self._put(account, how)
         except IntegrityError:
-            return await self._put(account, keep_calls_max)  # another replica created it in between
+            return await self._put(account, how)  # another replica created it in between
 
-    async def _put(self, account: Account, keep_calls_max: bool) -> tuple[Account, bool]:
+    async def _put(self, account: Account, how: Put) -> tuple[Account, bool]:
         async with self._begin() as connection:
             this = _identity == identity_of(account.aor)
             before = (await connection.execute(sa.select(accounts).where(this))).one_or_none()
+            if before is None and how.must_exist:
+                raise NotFound(f"no account {account.aor}")
+            if before is not None and how.must_be_new:
+                raise AlreadyExists(f"there is an account {account.aor} already")
             if before is None:
                 await connection.execute(accounts.insert().values(**_values(account)))
                 return account, True
-            calls_max = before.calls_max if keep_calls_max else account.calls_max
-            stored = replace(account, created_at_ms=before.created_at_ms, calls_max=calls_max)
+            stored = replace(
+                account,
+                created_at_ms=before.created_at_ms,
+                calls_max=before.calls_max if how.keep_calls_max else account.calls_max,
+                display_name=before.display_name if how.keep_name else account.display_name,
+            )
             await connection.execute(accounts.update().where(this).values(**_values(stored)))
         return stored, False
 
