@@ -68,6 +68,7 @@ class Recorder:
         self._link: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._unsent: deque[bytes] = deque()
+        self._is_closing = False
         self.packets_dropped = 0
         """Copies that the worker could not take; they are missing in files, not in calls."""
 
