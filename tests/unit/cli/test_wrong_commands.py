@@ -62,7 +62,7 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["account", "add", "a:b"], 2, "must not hold a colon"),
     (["account", "add", ""], 2, "USER must be 1 to 64"),
     (["account", "add", "1004", "--domain", "no domain"], 2, "is no domain name"),
-    (["account", "add", "1004", "--password-stdin"], 2, "no password on stdin"),
+    (["account", "add", "1004", "--password-stdin"], 2, "no password there"),
     (["account", "set", "1004"], 2, "nothing to set: --calls or --name"),
     (["account", "set", "1004", "--calls", "-1"], 2, "should be greater than or equal to"),
     (["account", "set-password", "a:b"], 2, "must not hold a colon"),
