@@ -71,7 +71,7 @@ def test_no_octets_get_through(octets: bytes) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ['"\x1b]0;mine\x07" <sip:a@h>;tag=1', '"a\\\x00\\\x7f" <sip:a@h>;tag=1', "caf\u0085 <sip:a@h>;tag=1"],
+    ['"\x1b]0;mine\x07" <sip:a@h>;tag=1', '"a\\\x00\\\x7f" <sip:a@h>;tag=1', "x\u0085 <sip:a@h>;tag=1"],
 )
 def test_a_message_holds_none_in_whatever_header(value: str) -> None:
     lines = ("OPTIONS sip:b@h SIP/2.0", f"From: {value}", f"Subject: x\u202e{value}", f"f\x0b: {value}")
@@ -79,9 +79,9 @@ def test_a_message_holds_none_in_whatever_header(value: str) -> None:
         parse("\r\n".join((*lines, "", "")).encode())
     message = parse("\r\n".join((*lines[:3], "", "")).encode())
     assert not {char for _, text in message.headers for char in text} & set(CONTROLS)
-    reply = parse(f"SIP/2.0 486 Bu\x1bsy\r\nFrom: {value}\r\n\r\n".encode())
+    reply = parse(f"SIP/2.0 486 So\x1bon\r\nFrom: {value}\r\n\r\n".encode())
     assert isinstance(reply, Response)
-    assert reply.reason == "Bu?sy"
+    assert reply.reason == "So?on"
 
 
 def test_an_escape_in_a_uri_makes_none() -> None:
