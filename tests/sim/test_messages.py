@@ -9,8 +9,11 @@ from pbx_signaling.call import events as e
 from pbx_signaling.pager import PATIENCE_S, TARGET_S, Pager, PagerMessage, Stage, Told
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.message.message import Request, Response
+from pbx_sip.message.serialize import serialize
+from support.b2bua_node import B2buaNode
 from support.bench_core import ALICE, BOB, PBX, Bench
 from support.ladder import INVITE, reply
+from support.sip_messages import request
 
 DESK, MOBILE = HostPort("192.0.2.21", 5060), HostPort("192.0.2.22", 5060)
 
@@ -232,3 +235,36 @@ def test_a_message_to_a_phone_that_closed_its_connection_opens_another() -> None
     bench.drain()
     assert bench.response(ALICE, 480)
     assert sending.events()[-1][2] == "transport"
+
+
+@pytest.mark.parametrize(
+    ("uri", "bindings", "status"),
+    [
+        ("sip:192.0.2.1", [], 200),
+        ("sip:pbx.local;transport=udp", [], 200),
+        ("sip:1008@pbx.local", [binding(BOB)], 200),
+        ("sip:1008@pbx.local", [], 480),
+        ("sips:1008@pbx.local", [binding(BOB)], 480),
+        ("sip:1009@pbx.local", [], 404),
+    ],
+)
+def test_an_options_is_answered_as_an_invite_would_be(uri: str, bindings: list[e.Target], status: int) -> None:
+    sending = Sending(*bindings)
+    text = INVITE.format(branch="o1").replace("INVITE", "OPTIONS").replace("\nContent-Type: application/sdp", "")
+    sending.bench.send(text.replace("sip:1008@192.0.2.1", uri, 1), ALICE)
+    response = sending.bench.response(ALICE, status)
+    assert bool(response.first("Allow")) is (status == 200)
+    assert bool(response.first("Contact")) is (status == 200)
+    assert not sending.told
+    assert not sending.bench.take(BOB)
+    sending.assert_clean()
+
+
+def test_who_asks_about_a_user_must_prove_who_it_is() -> None:
+    pbx = B2buaNode(PBX, authenticate=True)
+    pbx.world.passwords = {"1004": "secret4", "1008": "x"}
+    for uri, status in (("sip:1008@pbx.local", 407), ("sip:nobody@pbx.local", 407), ("sip:pbx.local", 200)):
+        data = serialize(request("OPTIONS", uri=uri, branch=f"z9hG4bK{uri[4:8]}", call_id=uri))
+        pbx.receive(data, ALICE, 1.0)
+        ((answer_data, _),) = pbx.outgoing()
+        assert answer_data.startswith(f"SIP/2.0 {status} ".encode())

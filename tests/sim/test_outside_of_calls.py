@@ -62,10 +62,16 @@ def made(method: str, *extra: tuple[str, str], body: bytes = b"", hops: str = "7
     return serialize(message)
 
 
+SERVER = made("OPTIONS").replace(b"sip:1004@pbx.local SIP", b"sip:pbx.local SIP")
+
+
 @pytest.mark.parametrize(
     ("data", "status"),
     [
-        (made("OPTIONS"), 200),
+        (made("OPTIONS"), 480),
+        (made("OPTIONS").replace(b"sip:1004@pbx.local SIP", b"sip:1005@pbx.local SIP"), 404),
+        (SERVER, 200),
+        (SERVER.replace(b"sip:pbx.local SIP", b"sip:s1@192.0.2.1 SIP"), 200),
         (made("BYE"), 481),
         (made("BYE", to_tag="nobody"), 481),
         (made("INVITE", to_tag="nobody"), 481),
@@ -102,7 +108,7 @@ def test_silence(data: bytes) -> None:
 
 
 def test_repetitions_get_the_same_answer() -> None:
-    got = answers(made("OPTIONS"), made("OPTIONS"), made("OPTIONS"))
+    got = answers(SERVER, SERVER, SERVER)
     assert [answer.status for answer in got] == [200, 200, 200]
     assert len({answer.to_tag for answer in got}) == 1
 

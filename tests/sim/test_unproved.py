@@ -72,7 +72,7 @@ def credentials(nonce: str, *, algorithm: str = "SHA-256", qop: str = "auth", na
 
 
 REFUSED = [
-    ("OPTIONS", "", "", 200),
+    ("OPTIONS", "", "", 407),  # about a user
     ("REGISTER", "", "", 401),
     ("INVITE", "", "", 407),
     ("MESSAGE", "", "", 407),

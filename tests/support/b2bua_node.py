@@ -231,7 +231,7 @@ class B2buaNode:
             if stage is Stage.TARGETS:
                 signal = self._found(message.aor)
             else:
-                user = self._proven(attempt.authorization, "MESSAGE")
+                user = self._proven(attempt.authorization, message.request.method)
                 signal = e.Authenticated(user, "") if user else e.Refused(403)
             pager.signal(number, signal, self.now)
 

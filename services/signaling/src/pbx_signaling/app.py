@@ -281,7 +281,7 @@ class Signaling:
             self.driver.paged(self.pager, message.number, signal)
 
         if message.stage is Stage.AUTHENTICATION:
-            self.registrar.authenticate(message.attempt, "MESSAGE", answer)
+            self.registrar.authenticate(message.attempt, message.request.method, answer)
         else:
             self.registrar.find(message.aor, answer)
 

@@ -208,6 +208,11 @@ class Core:
         return self.layer.awaiting
 
     @property
+    def instance(self) -> str:
+        """Our id: also the user of our Contacts."""
+        return self._addressing.instance
+
+    @property
     def wall_s(self) -> float:
         """Now in seconds since the Unix epoch: what nonces are dated with, here and at the registrar."""
         return self._identity.wall_ms(self.now) / 1000
@@ -296,7 +301,7 @@ class Core:
             else:
                 self.layer.own(output.key, self.waiting)
                 self.waiting.enter(output.key, request, output.flow)
-        elif request.method == "MESSAGE":
+        elif request.method in ("MESSAGE", "OPTIONS"):
             assert self.pager is not None
             self.pager.received(output.key, request, output.flow)
         else:

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 GLANCED: Final = (b"INVITE ", b"REGISTER ", b"MESSAGE ")
 """How a datagram begins at which `Gate.glance` looks."""
-CHALLENGED: Final = frozenset({"INVITE", "MESSAGE", "REGISTER"})
-"""What needs credentials outside of a dialog."""
+CHALLENGED: Final = frozenset({"INVITE", "MESSAGE", "OPTIONS", "REGISTER"})
+"""What needs credentials outside of a dialog; OPTIONS where it asks about a user."""
 TAKES_SDP: Final = frozenset({"application/sdp", "application/*", "*/*"})
 """Accept values of a caller that an answer of ours fits."""
 PROVED_SHARE: Final = 0.25
@@ -175,18 +175,18 @@ class Gate:
         if not self.sources.admits(flow.remote, core.now, answers=bool(nonce)):
             core.counters.requests_limited += 1
             return self.unavailable(request)
-        return self._refusal(request, core) or self._unproved(request, flow, core, _Proof(value, nonce, source))
+        return self._refusal(request, flow, core) or self._unproved(request, flow, core, _Proof(value, nonce, source))
 
-    def _refusal(self, request: Request, core: Core) -> Response | None:
-        """What is refused whoever sends it; and OPTIONS, which is answered whoever sends it."""
+    def _refusal(self, request: Request, flow: Flow, core: Core) -> Response | None:
+        """What is refused whoever sends it; and OPTIONS to the server, which is answered whoever sends it."""
         method = request.method
         if request.to_tag or method == "CANCEL":
             return response_to(request, 481)
         refusal = self._unusable(request)
         if refusal is not None:
             return refusal
-        if method == "OPTIONS":
-            return self._options(request, core)
+        if method == "OPTIONS" and not is_to_user(request, core.instance):
+            return self._options(request, flow, core)
         if method in ("BYE", "PRACK", "UPDATE", "INFO"):
             return response_to(request, 481)
         return None if method in CHALLENGED else wire.not_allowed(request)
@@ -227,7 +227,7 @@ class Gate:
             return core.registration is None or core.registration.pending >= pending_max
         closed = core.draining or core.stalled or len(core.calls) >= self.config.calls_max
         core.counters.calls_refused += closed
-        return closed or (method == "MESSAGE" and core.pager is None)
+        return closed or (method in ("MESSAGE", "OPTIONS") and core.pager is None)
 
     def _is_crowded(self, flow: Flow, core: Core) -> bool:
         """Whether the rest of the transaction table is kept for others than this source."""
@@ -409,11 +409,11 @@ class Gate:
             return response
         return None
 
-    def _options(self, request: Request, core: Core) -> Response:
+    def _options(self, request: Request, flow: Flow, core: Core) -> Response:
         """Keep-alive and health (RFC 3261 section 11.2): 503 while draining or without Redis."""
         if core.draining or core.stalled:
             return self.unavailable(request)
-        return wire.options_answer(request)
+        return wire.options_answer(request, core.contact(flow, secure=False))
 
     def unavailable(self, request: Request) -> Response:
         response = response_to(request, 503, "", self._stateless_tag(request))
@@ -426,6 +426,12 @@ class Gate:
         return hashlib.blake2b(
             f"{request.branch} {request.call_id}".encode(errors="replace"), digest_size=8
         ).hexdigest()
+
+
+def is_to_user(request: Request, instance: str) -> bool:
+    """Whether an OPTIONS asks about a user, and not about the server (RFC 3261 section 11): it, or its Contact."""
+    uri = Uri.parse(request.uri)
+    return uri.user_unescaped not in ("", instance)
 
 
 def _max_forwards(request: Request) -> int:

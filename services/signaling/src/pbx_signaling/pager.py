@@ -1,5 +1,7 @@
 """MESSAGE outside of a dialog (RFC 3428): verified, looked up, sent on, its answer passed back. No session, no CDR.
 
+An OPTIONS that asks about a user is verified and looked up in the same way, and answered here.
+
 Each waits in a bounded table for the registrar, then for the recipient; the executor asks and calls back. Where a
 message goes on to and what its sender is told are the rules of calls: `refusal`, `redirect`, `wire.is_secure`, the
 large requests of `oversize`. Of each that was taken on two events tell: message.sent, then delivered or failed.
@@ -125,6 +127,8 @@ class PagerMessage:
     request: Request
     attempt: Attempt
     pager: Pager
+    flow: Flow
+    """On which it came."""
     aor: str
     """Whom it goes to now."""
     stage: Stage = Stage.AUTHENTICATION
@@ -183,7 +187,7 @@ class Pager:
             self._core.respond(key, self._refusal(request, 503))
             return
         attempt = self._gate.attempt(request, flow, self._identity, self._core)
-        message = PagerMessage(next(self._numbers), key, request, attempt, self, attempt.aor)
+        message = PagerMessage(next(self._numbers), key, request, attempt, self, flow, attempt.aor)
         self._waiting[message.number] = message
         if not attempt.authorization:
             self._authenticated(message, Authenticated(attempt.claimed.partition("@")[0], ""))
@@ -251,6 +255,8 @@ class Pager:
         message.targets = [target for target in signal.targets if not message.is_secure or wire.is_secure(target)]
         if not signal.known:
             self._finish(message, 404, cause="user_unknown")
+        elif message.request.method == "OPTIONS" and message.targets:
+            self._finish(message, 200)
         elif not message.targets:
             self._finish(message, 480, cause="no_secure_binding" if signal.targets else "not_registered")
         else:
@@ -352,6 +358,8 @@ class Pager:
 
     def _note(self, message: PagerMessage, record: MessageRecord, status: int = 0, cause: str = "") -> None:
         request, sender = message.request, message.attempt.claimed.partition("@")[0]
+        if request.method != "MESSAGE":
+            return
         self._tell(
             Told(
                 record,
@@ -390,6 +398,8 @@ class Pager:
                 response.headers.append("Proxy-Authenticate", value)
         for name, value in headers:
             response.headers.append(name, value)
+        if message.request.method == "OPTIONS" and status == 200:
+            wire.put_capabilities(response, self._core.contact(message.flow, message.is_secure))
         self._core.respond(message.key, response)
         if message.stage is not Stage.AUTHENTICATION:
             record = MessageRecord.DELIVERED if status < 300 else MessageRecord.FAILED

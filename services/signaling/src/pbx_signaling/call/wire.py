@@ -68,15 +68,22 @@ def invitation_s(invite: Request) -> int:
     return value if value <= INVITATION_MAX_S else 0
 
 
-def options_answer(request: Request) -> Response:
-    """200 to an OPTIONS: what we can do (RFC 3261 section 11.2)."""
+def options_answer(request: Request, contact: str = "") -> Response:
+    """200 to an OPTIONS: what we can do, and where we are (RFC 3261 section 11.2)."""
     response = response_to(request, 200)
+    put_capabilities(response, contact)
+    return response
+
+
+def put_capabilities(response: Response, contact: str = "") -> None:
+    """Says in the 200 to an OPTIONS what a call through us can do."""
     headers = response.headers
     headers.append("Allow", ALLOW)
     headers.append("Accept", ACCEPT)
     headers.append("Supported", SUPPORTED)
     headers.append("Server", PRODUCT)
-    return response
+    if contact:
+        headers.append("Contact", contact)
 
 
 def not_allowed(request: Request) -> Response:
