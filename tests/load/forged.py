@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -46,8 +47,9 @@ _INVITE = (
 )
 
 
-def flood(server: tuple[str, int], domain: str, rate: float, seconds: float) -> int:
-    """Sends at a rate; what comes back is read and forgotten. Returns how many were sent."""
+def flood(server: tuple[str, int], domain: str, rate: float, seconds: float) -> tuple[int, int]:
+    """Sends at a rate. Returns how many were sent, and how many of them got a final answer while it sent."""
+    answered: set[bytes] = set()
     with contextlib.ExitStack() as stack:
         sockets = []
         for number in range(SOURCES):
@@ -75,9 +77,11 @@ def flood(server: tuple[str, int], domain: str, rate: float, seconds: float) -> 
                     sock.sendto(text.encode(), server)
                 with contextlib.suppress(BlockingIOError):
                     while True:
-                        sock.recv(4096)
+                        data = sock.recv(4096)
+                        if not data.startswith(b"SIP/2.0 1"):
+                            answered.add(data.partition(b"\r\nCall-ID: ")[2].partition(b"\r\n")[0])
             time.sleep(0.0005)
-    return sent
+    return sent, len(answered)
 
 
 @contextlib.contextmanager
@@ -95,27 +99,37 @@ def _cpu_s(server: Server) -> dict[str, float]:
     return {name: procfs.cpu_seconds(pids) for name, pids in server.pids().items()}
 
 
-def price(server: Server, seconds: float) -> dict[str, float]:
-    """CPU milliseconds of a forged INVITE, by service and of all."""
+def price(server: Server, rate: float, seconds: float) -> dict[str, float]:
+    """CPU milliseconds of a forged INVITE that was answered, by service and of all.
+
+    At a low rate each wakes the process up, at a high one they share that; a release that cannot keep up answers fewer.
+    """
     before = _cpu_s(server)
     time.sleep(seconds)
     idle = _cpu_s(server)
-    with _flooded(server, PRICE_RATE, seconds) as process:
-        sent = int(process.communicate(timeout=seconds + 30)[0])
-    time.sleep(1.0)  # what it left to be done: records, deliveries
+    with _flooded(server, rate, seconds) as process:
+        answered = max(1, int(process.communicate(timeout=seconds + 30)[0].split()[1]))
     after = _cpu_s(server)
     spent = {name: (after[name] - idle[name]) - (idle[name] - before[name]) for name in after}
-    each = {name: round(1000 * max(0.0, cpu_s) / sent, 4) for name, cpu_s in spent.items()}
-    return each | {"all": round(1000 * sum(spent.values()) / sent, 4)}
+    each = {name: round(1000 * max(0.0, cpu_s) / answered, 4) for name, cpu_s in spent.items()}
+    return each | {"all": round(1000 * sum(spent.values()) / answered, 4), "answered": float(answered)}
 
 
-def delays(server: Server, rate: float, seconds: float) -> dict[str, float]:
-    """INVITE to 180 of the probe's calls, milliseconds, while the flood comes (none at rate 0)."""
-    with _flooded(server, rate, seconds + 2) if rate else contextlib.nullcontext():
+def delays(server: Server, rate: float, seconds: float, pair: int) -> dict[str, float]:
+    """INVITE to 180 of a pair's calls, milliseconds, while the flood comes (none at rate 0).
+
+    Each time another pair of accounts calls: nothing that was left of the calls before meets it.
+    """
+    caller, callee = servers.users()[2 * pair : 2 * pair + 2]
+    command = ["taskset", "-c", str(run.LOAD_CPU), sys.executable, "-m", "load.probe", "--domain", server.domain]
+    command += ["--server", f"{server.address[0]}:{server.address[1]}"]
+    command += ["--caller", f"{caller.user}:{caller.password}", "--callee", f"{callee.user}:{callee.password}"]
+    command += ["--rate", str(PROBE_RATE), "--seconds", str(seconds)]
+    with _flooded(server, rate, seconds + 4) if rate else contextlib.nullcontext():
         time.sleep(0.5 if rate else 0.0)
-        fine = run._fine_times(server, PROBE_RATE, seconds)
-    figures = fine.get("INVITE 180", {})
-    return {name: float(figures.get(name, -1.0)) for name in ("count", "p50", "p99", "max")}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + 30)
+    figures = json.loads(done.stdout)["INVITE 180"]
+    return {name: float(figures[name]) for name in ("count", "p50", "p99", "max")}
 
 
 def _median(rows: list[dict[str, float]], name: str) -> float:
@@ -137,20 +151,24 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             for pids in server.pids().values():
                 procfs.pin(pids, {run.SERVER_CPU})
         rows: dict[str, dict[str, list[dict[str, float]]]] = {
-            name: {"price": [], "quiet": [], "flood": []} for name in running
+            name: {"price": [], "price_in_flood": [], "quiet": [], "flood": []} for name in running
         }
+        pairs = itertools.count(1)
         for _ in range(options.rounds):
             for name, server in running.items():
-                rows[name]["price"].append(price(server, options.seconds))
+                rows[name]["price"].append(price(server, PRICE_RATE, options.seconds))
+                rows[name]["price_in_flood"].append(price(server, options.rate, options.seconds))
             for name, server in running.items():
                 if name == "this" or options.delays_of_both:
-                    rows[name]["quiet"].append(delays(server, 0.0, options.seconds))
-                    rows[name]["flood"].append(delays(server, options.rate, options.seconds))
+                    rows[name]["quiet"].append(delays(server, 0.0, options.seconds, next(pairs)))
+                    rows[name]["flood"].append(delays(server, options.rate, options.seconds, next(pairs)))
     return {name: _summary(row) for name, row in rows.items()}
 
 
 def _summary(rows: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
-    found: dict[str, Any] = {"cpu_ms_each": {name: _median(rows["price"], name) for name in rows["price"][0]}}
+    found: dict[str, Any] = {
+        kind: {name: _median(rows[kind], name) for name in rows[kind][0]} for kind in ("price", "price_in_flood")
+    }
     for kind in ("quiet", "flood"):
         if rows[kind]:
             found[kind] = {name: _median(rows[kind], name) for name in ("count", "p50", "p99", "max")}
@@ -172,19 +190,21 @@ def main(arguments: list[str]) -> int:
     if options.flood:
         rate, _, seconds = options.flood.partition(":")
         host, _, port = options.rest[0].rpartition(":")
-        print(flood((host, int(port)), options.rest[1], float(rate), float(seconds)))
+        print(*flood((host, int(port)), options.rest[1], float(rate), float(seconds)))
         return 0
     report = measure(options)
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     for name, figures in report.items():
-        print(f"{name}: a forged INVITE costs {figures['cpu_ms_each']['all']:.3f} ms of CPU  {figures['cpu_ms_each']}")
+        for kind, rate in (("price", PRICE_RATE), ("price_in_flood", options.rate)):
+            print(f"{name}: a forged INVITE of {rate:g}/s costs {figures[kind]['all']:.3f} ms of CPU  {figures[kind]}")
         for kind in ("quiet", "flood"):
             if kind in figures:
                 print(f"  calls {kind:6s} INVITE to 180: {figures[kind]}")
     if "other" in report:
-        ratio = report["this"]["cpu_ms_each"]["all"] / report["other"]["cpu_ms_each"]["all"]
-        print(f"ratio this/other: {ratio:.3f}")
+        for kind in ("price", "price_in_flood"):
+            ratio = report["this"][kind]["all"] / report["other"][kind]["all"]
+            print(f"{kind}: ratio this/other {ratio:.3f}")
     return 0
 
 

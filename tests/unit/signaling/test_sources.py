@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pbx_signaling.sources import ANSWERS_PER_S, KNOWN_S, SOURCES_MAX, UNREAD_S, Sources
+from pbx_signaling.sources import ANSWERS_BURST, ANSWERS_PER_S, KNOWN_S, SOURCES_MAX, UNREAD_S, Sources
 from pbx_sip.address import HostPort
 
 FLOOD, PHONE = HostPort("198.51.100.1", 5060), HostPort("192.0.2.10", 5060)
@@ -88,6 +88,11 @@ def test_wrong_answers_are_slow_and_do_not_mute():
     admitted = sum(sources.admits(PHONE, 0.01 * tick, answers=True) for tick in range(1, 1001))
     assert admitted == pytest.approx(ANSWERS_PER_S * 10, abs=2)
     assert not sources.unread
+
+
+def test_the_burst_of_answers_is_smaller_than_that_of_strangers():
+    sources = Sources(200.0, 2_000.0)
+    assert sum(sources.admits(PHONE, 0.0, answers=True) for _ in range(3_000)) == ANSWERS_BURST
 
 
 def test_right_answers_are_free():

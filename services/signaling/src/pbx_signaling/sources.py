@@ -25,6 +25,8 @@ ADDRESS_ROOM: Final = 5.0
 ANSWERS_PER_S: Final = 10.0
 """Wrong answers to challenges that a port may send, per second, once its burst is used up. Threat: guessing, and the
 registrar's work for it. Right ones are paid back."""
+ANSWERS_BURST: Final = 500.0
+"""How many at once: what is on its way to the registrar and not judged yet counts too, and it may take some seconds."""
 CARRIED_ROOM: Final = 5.0
 """How much more may be carried to other replicas for an address and port: requests of their calls among it."""
 KNOWN_S: Final = 7_200.0
@@ -86,12 +88,14 @@ class Sources:
         """
         if not self.rate:
             return True
-        table, rate = (self._answers, min(self.rate, ANSWERS_PER_S)) if answers else (self._strangers, self.rate)
-        own, address = _bucket(table, source, self.burst, now), None
-        if own.take(rate, self.burst, now):
+        table, rate, burst = self._strangers, self.rate, self.burst
+        if answers:
+            table, rate, burst = self._answers, min(rate, ANSWERS_PER_S), min(burst, ANSWERS_BURST)
+        own, address = _bucket(table, source, burst, now), None
+        if own.take(rate, burst, now):
             if self.is_known(source, now):
                 return True
-            rate, burst = rate * ADDRESS_ROOM, self.burst * ADDRESS_ROOM
+            rate, burst = rate * ADDRESS_ROOM, burst * ADDRESS_ROOM
             address = _bucket(table, network_of(source.host), burst, now)
             if address.take(rate, burst, now):
                 return True
