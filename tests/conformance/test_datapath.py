@@ -3,6 +3,7 @@ sockets."""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 import time
@@ -13,6 +14,7 @@ import pytest
 from pbx_media_relay.datapath.base import Counters, PortInUseError
 from pbx_media_relay.endpoint import Endpoint
 from pbx_media_relay.forward import DropReason, Medium, Side, payload_mask
+from pbx_media_relay.latching import LATCH_WINDOW_NS, STRAGGLER_NS
 from support.datapaths import FACTORIES, Unsupported
 from support.relay_rig import Rig, Socket, receiver_report, rtp_packet, sender_report
 
@@ -104,6 +106,121 @@ async def test_the_announced_endpoint_takes_the_latch_from_another_and_keeps_it(
     b.rtp.send(rtp_packet(9), rig.local(Side.B))
     assert (await a.rtp.receive())[0] == rtp_packet(9)
     assert await attacker.nothing()
+
+
+async def test_the_announced_endpoint_comes_back_after_the_window(rig: Rig) -> None:
+    a, b, nat = rig.phone(), rig.phone(), rig.socket()
+    rig.pair(a, b, latch_until_ns=time.monotonic_ns() + 300_000_000, payload_types=payload_mask([0]))
+    nat.send(rtp_packet(1), rig.local(Side.A))
+    assert (await b.rtp.receive())[0] == rtp_packet(1)
+    await asyncio.sleep(0.4)
+    a.rtp.send(rtp_packet(2, payload_type=99), rig.local(Side.A))
+    assert (await b.rtp.receive())[0] == rtp_packet(2, payload_type=99)
+    nat.send(rtp_packet(3), rig.local(Side.A))
+    await rig.dropped(Side.A, DropReason.SOURCE)
+    b.rtp.send(rtp_packet(9), rig.local(Side.B))
+    assert (await a.rtp.receive())[0] == rtp_packet(9)
+
+
+async def test_a_straggler_from_the_place_before_shuts_nobody_out(rig: Rig) -> None:
+    a, moved, b = rig.phone(), rig.phone(), rig.phone()
+    rig.pair(a, b, latch_until_ns=rig.open_window())
+    a.rtp.send(rtp_packet(1), rig.local(Side.A))
+    await b.rtp.receive()
+    rig.datapath.upsert(rig.forward(Side.A, moved, latch_until_ns=rig.open_window(), generation=1))
+    a.rtp.send(rtp_packet(2), rig.local(Side.A))
+    await rig.dropped(Side.A, DropReason.SOURCE)
+    b.rtp.send(rtp_packet(5), rig.local(Side.B))
+    assert (await moved.rtp.receive())[0] == rtp_packet(5)
+    assert await a.rtp.nothing()
+    moved.rtp.send(rtp_packet(3), rig.local(Side.A))
+    assert (await b.rtp.receive())[0] == rtp_packet(3)
+    assert rig.counters(Side.A).source == moved.rtp.endpoint
+
+
+async def test_a_place_that_did_not_change_is_found_again_once_nothing_can_be_late(rig: Rig) -> None:
+    a, moved, b, nat, fresh = rig.phone(), rig.phone(), rig.phone(), rig.socket(), rig.socket()
+    rig.pair(a, b, latch_until_ns=rig.open_window())
+    nat.send(rtp_packet(1), rig.local(Side.A))
+    await b.rtp.receive()
+    opened_ns = time.monotonic_ns() - STRAGGLER_NS - 1
+    window_ns = opened_ns + LATCH_WINDOW_NS
+    rig.datapath.upsert(rig.forward(Side.A, moved, latch_until_ns=window_ns, generation=1))
+    nat.send(rtp_packet(2), rig.local(Side.A))
+    assert (await b.rtp.receive())[0] == rtp_packet(2)
+    fresh.send(rtp_packet(3), rig.local(Side.A))
+    assert (await b.rtp.receive())[0] == rtp_packet(3)
+    nat.send(rtp_packet(4), rig.local(Side.A))
+    await rig.dropped(Side.A, DropReason.SOURCE)
+    b.rtp.send(rtp_packet(6), rig.local(Side.B))
+    assert (await fresh.receive())[0] == rtp_packet(6)
+
+
+async def test_a_packet_without_payload_latches_whatever_its_type(rig: Rig) -> None:
+    a, b, nat = rig.phone(), rig.phone(), rig.socket()
+    rig.pair(a, b, latch_until_ns=rig.open_window(), payload_types=payload_mask([8]))
+    nat.send(rtp_packet(1, payload_type=126)[:12], rig.local(Side.A))
+    assert (await b.rtp.receive())[0] == rtp_packet(1, payload_type=126)[:12]
+    b.rtp.send(rtp_packet(6), rig.local(Side.B))
+    assert (await nat.receive())[0] == rtp_packet(6)
+
+
+@pytest.mark.parametrize(
+    "keep_alive",
+    [b"", b"\0\1\0\0\x21\x12\xa4\x42" + bytes(12), b"\0\x11\0\0\x21\x12\xa4\x42" + bytes(40), bytes(12)],
+    ids=["empty", "stun request", "stun indication", "rtp of version 0"],
+)
+async def test_a_keep_alive_tells_where_a_phone_is_and_goes_no_further(rig: Rig, keep_alive: bytes) -> None:
+    a, b, nat, stranger = rig.phone(), rig.phone(), rig.socket(), rig.socket("127.0.0.3")
+    rig.pair(a, b, latch_until_ns=rig.open_window(), hint_host="127.0.0.1")
+    stranger.send(keep_alive, rig.local(Side.A))
+    await rig.dropped(Side.A, DropReason.MALFORMED)
+    nat.send(keep_alive, rig.local(Side.A))
+    await rig.dropped(Side.A, DropReason.MALFORMED, 2)
+    b.rtp.send(rtp_packet(6), rig.local(Side.B))
+    assert (await nat.receive())[0] == rtp_packet(6)
+    assert await stranger.nothing()
+    assert await b.rtp.nothing()
+    assert rig.counters(Side.A).source == nat.endpoint
+
+
+async def test_noise_tells_nothing(rig: Rig) -> None:
+    a, b, noisy = rig.phone(), rig.phone(), rig.socket()
+    rig.pair(a, b, latch_until_ns=rig.open_window())
+    for noise in (bytes([0x16]) * 64, b"\r\n\r\n", bytes(11), bytes(13), bytes(20)):
+        noisy.send(noise, rig.local(Side.A))
+    await rig.dropped(Side.A, DropReason.MALFORMED, 5)
+    b.rtp.send(rtp_packet(6), rig.local(Side.B))
+    assert (await a.rtp.receive())[0] == rtp_packet(6)
+
+
+async def test_asymmetric_rtp_goes_where_it_was_announced(rig: Rig) -> None:
+    a, b, out = rig.phone(), rig.phone(), rig.socket()
+    rig.pair(a, b)
+    rig.datapath.upsert(rig.forward(Side.A, a, latch_until_ns=rig.open_window(), generation=1, fixed=True))
+    out.send(rtp_packet(1), rig.local(Side.A))
+    assert (await b.rtp.receive())[0] == rtp_packet(1)
+    b.rtp.send(rtp_packet(6), rig.local(Side.B))
+    assert (await a.rtp.receive())[0] == rtp_packet(6)
+    await asyncio.sleep(0.5)
+    out.send(rtp_packet(2), rig.local(Side.A))
+    assert (await b.rtp.receive())[0] == rtp_packet(2)
+    b.rtp.send(rtp_packet(7), rig.local(Side.B))
+    assert (await a.rtp.receive())[0] == rtp_packet(7)
+    assert await out.nothing()
+
+
+async def test_no_rtcp_goes_where_there_is_no_place_for_it(rig: Rig) -> None:
+    a, b = rig.phone(), rig.phone()
+    rig.pair(a, b)
+    rig.datapath.upsert(rig.forward(Side.A, a, no_rtcp=True))
+    b.rtcp.send(receiver_report(1, 2), rig.local(Side.B, rtcp=True))
+    assert (await rig.dropped(Side.B, DropReason.DIRECTION)).rtcp_packets == 1
+    assert await a.rtcp.nothing()
+    b.rtp.send(rtp_packet(7), rig.local(Side.B))
+    assert (await a.rtp.receive())[0] == rtp_packet(7)
+    a.rtcp.send(receiver_report(2, 1), rig.local(Side.A, rtcp=True))
+    assert (await b.rtcp.receive())[0] == receiver_report(2, 1)
 
 
 async def test_a_closed_window_latches_nobody(rig: Rig) -> None:

@@ -19,6 +19,7 @@ enum flags {
 	RECEIVE = 2,  /* RTP from this endpoint is relayed */
 	SENDTO = 4,   /* RTP is relayed to this endpoint */
 	SLOW = 8,     /* everything of this forward goes to user space */
+	NO_RTCP = 16, /* RTCP is kept from this endpoint */
 };
 
 struct host {

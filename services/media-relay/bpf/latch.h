@@ -7,8 +7,10 @@
 #pragma once
 #include "packet.h"
 
-enum rank { NONE, ANY, HINTED, EXACT };
+enum rank { NONE, ANY, FORMER, HINTED, EXACT };
 #define SETTLE_NS 3000000000ULL
+#define LATCH_WINDOW_NS 30000000000ULL
+#define STRAGGLER_NS 1000000000ULL
 #define SEQUENTIAL_STEP_MAX 3
 
 inline int same_host(const struct host *host, const struct endpoint *from)
@@ -16,19 +18,20 @@ inline int same_host(const struct host *host, const struct endpoint *from)
 	return host->family == from->family && same_address(host->address, from->address);
 }
 
-inline __u32 rank_of(const struct forward *f, const struct leg *leg, const struct endpoint *from)
+inline struct learned *current(struct latch *latch)
+{
+	return &latch->learned[*(volatile __u32 *)&latch->word & 1];
+}
+
+inline __u32 rank_of(struct latch *latch, const struct forward *f, const struct leg *leg, const struct endpoint *from)
 {
 	if (same_endpoint(&leg->announced, from))
 		return EXACT;
 	if ((leg->announced.family == from->family && same_address(leg->announced.address, from->address)) ||
 	    same_host(&f->hint, from))
-		return HINTED;
+		return latch->epoch && latch->epoch != leg->epoch && same_endpoint(&current(latch)->source, from) ? FORMER
+														  : HINTED;
 	return f->hint.family ? NONE : ANY;
-}
-
-inline struct learned *current(struct latch *latch)
-{
-	return &latch->learned[*(volatile __u32 *)&latch->word & 1];
 }
 
 inline int is_latched(struct latch *latch, const struct leg *leg, const struct endpoint *from)
@@ -71,7 +74,10 @@ inline int may_learn(struct latch *latch, const struct forward *f, const struct 
 	int latched = latch->epoch == leg->epoch;
 	__u64 until = latched ? latch->until_ns : f->until_ns;
 
-	if (!(rank == EXACT && !latched) && !(rank > (latched ? latch->rank : NONE) && plausible && now < until))
+	/* After a move what comes from the place before is late. */
+	if (rank == FORMER && latch->aim != leg->aim && now + (LATCH_WINDOW_NS - STRAGGLER_NS) < until)
+		return 0;
+	if (rank != EXACT && !(rank > (latched ? latch->rank : NONE) && plausible && now < until))
 		return 0;
 	if (rank == ANY && rtp && !second(latch, leg, &p->from, rtp->ssrc, bpf_ntohs(rtp->sequence)))
 		return 0;

@@ -12,6 +12,8 @@
 
 #define PACKET_MAX 2048
 #define RTP_MIN 12
+#define STUN_MIN 20
+#define STUN_COOKIE 0x2112a442
 #define RTCP_MIN 8
 #define RTCP_FIRST 192
 #define RTCP_LAST 223
@@ -135,8 +137,31 @@ inline int admit_rtp(struct side *own, const struct packet *p, __u32 ifindex, co
 
 	if (is_latched(latch, &f->leg[0], &p->from))
 		return 1;
-	int plausible = f->payload_types[type >> 6] >> (type & 63) & 1;
-	return accept(latch, f, &f->leg[0], p, ifindex, rank_of(f, &f->leg[0], &p->from), plausible, rtp, now);
+	int plausible = p->length == RTP_MIN || f->payload_types[type >> 6] >> (type & 63) & 1;
+	return accept(latch, f, &f->leg[0], p, ifindex, rank_of(latch, f, &f->leg[0], &p->from), plausible, rtp, now);
+}
+
+/* rtp.py, is_keep_alive: nothing, RTP of no version without a payload, STUN. */
+inline int is_keep_alive(const struct packet *p, const struct rtp *head)
+{
+	if (!p->length)
+		return 1;
+	if (p->length < RTP_MIN || head->first & 0xc0)
+		return 0;
+	return p->length == RTP_MIN || (p->length >= STUN_MIN && head->timestamp == bpf_htonl(STUN_COOKIE));
+}
+
+/* It tells where a phone is, of the phone's own hosts alone. */
+inline void keep_alive(struct side *own, const struct packet *p, __u32 ifindex, __u64 now)
+{
+	struct forward *f = own->forward;
+	struct latch *latch = &own->stream->latch[0];
+
+	if (is_latched(latch, &f->leg[0], &p->from))
+		return;
+	__u32 rank = rank_of(latch, f, &f->leg[0], &p->from);
+	if (rank > ANY)
+		accept(latch, f, &f->leg[0], p, ifindex, rank, 1, NULL, now);
 }
 
 inline int admit_rtcp(struct side *own, const struct packet *p, __u32 ifindex, __u64 now)
@@ -148,8 +173,8 @@ inline int admit_rtcp(struct side *own, const struct packet *p, __u32 ifindex, _
 
 	if (is_latched(latch, leg, &p->from))
 		return 1;
-	__u32 rank = rank_of(f, leg, &p->from);
-	if (rank < HINTED) {
+	__u32 rank = rank_of(latch, f, leg, &p->from);
+	if (rank < FORMER) {
 		struct endpoint *source = &current(rtp)->source;
 		rank = rtp->epoch == f->leg[0].epoch && source->family == p->from.family &&
 				       same_address(source->address, p->from.address)
@@ -247,12 +272,18 @@ inline int handle(struct __sk_buff *skb, struct packet *p, struct side *own, __u
 
 	s->heard_ns = now;
 	if (p->length >= RTP_MIN ? bpf_skb_load_bytes(skb, p->payload, &rtp, RTP_MIN)
-				 : p->length < RTCP_MIN || bpf_skb_load_bytes(skb, p->payload, &rtp, RTCP_MIN))
+				 : p->length < RTCP_MIN || bpf_skb_load_bytes(skb, p->payload, &rtp, RTCP_MIN)) {
+		if (!p->length && !(p->port & 1))
+			keep_alive(own, p, skb->ifindex, now);
 		return odd(s, now);
+	}
 	int rtcp = rtp.second >= RTCP_FIRST && rtp.second <= RTCP_LAST;
 	if ((rtp.first & 0xc0) != 0x80 || p->length >= PACKET_MAX ||
-	    (rtcp ? !(p->port & 1) && !(f->flags & RTCP_MUX) : p->port & 1 || p->length < RTP_MIN))
+	    (rtcp ? !(p->port & 1) && !(f->flags & RTCP_MUX) : p->port & 1 || p->length < RTP_MIN)) {
+		if (!(p->port & 1) && is_keep_alive(p, &rtp))
+			keep_alive(own, p, skb->ifindex, now);
 		return odd(s, now);
+	}
 	int has_peer = find(&peer, f->peer);
 	if (has_peer && is_for_user_space(p, &peer, rtcp))
 		return NEXT;
@@ -272,6 +303,8 @@ inline int handle(struct __sk_buff *skb, struct packet *p, struct side *own, __u
 	}
 	if (!has_peer)
 		return refuse(s, NO_DESTINATION);
+	if (rtcp && peer.forward->flags & NO_RTCP)
+		return refuse(s, DIRECTION);
 	return forward(skb, p, own, &peer, id, rtcp);
 }
 

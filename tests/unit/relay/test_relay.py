@@ -20,6 +20,7 @@ from pbx_media_relay.errors import (
 from pbx_media_relay.forward import Forward, Medium, Side
 from pbx_media_relay.ports import Shard, SlotPool
 from pbx_media_relay.relay import BIND_TRIES, Order, Relay
+from pbx_media_relay.session import Rules
 from pbx_media_relay.stream import Direction, Stream
 
 S = 1_000_000_000
@@ -28,11 +29,13 @@ B = Stream(Side.B, Medium.AUDIO, Endpoint("192.0.2.2", 5000))
 
 
 class Rig:
-    def __init__(self, shard: str = "30000-30079", datapath: NullDatapath | None = None) -> None:
+    def __init__(
+        self, shard: str = "30000-30079", datapath: NullDatapath | None = None, rules: Rules | None = None
+    ) -> None:
         self.datapath = datapath or NullDatapath()
         self.told: list[events.RelayEvent] = []
         pool = SlotPool(Shard.parse(shard), random.Random(1))
-        self.relay = Relay(pool, self.datapath, media_timeout_s=60, tell=self.told.append)
+        self.relay = Relay(pool, self.datapath, media_timeout_s=60, tell=self.told.append, rules=rules)
         self.relay.start()
 
     def call(self, call_id: str = "c1", instance_id: str = "s1", now_s: int = 0, **more: int) -> int:
@@ -100,13 +103,27 @@ def test_a_phone_beside_the_relay_gets_another_slot_than_the_one_of_its_own_port
     assert rig.datapath.bound == set()
 
 
-def test_a_refused_allocate_leaves_nothing_behind() -> None:
-    rig = Rig("30000-30007")
-    looped = Stream(Side.A, Medium.AUDIO, Endpoint("127.0.0.1", 30000))
-    with pytest.raises(InvalidStreamError):
-        rig.relay.allocate(Order("c1", "s1", (looped,)), 0)
-    assert len(rig.relay.calls) == 0
-    assert rig.relay.status.slots.taken == 0
+def test_an_endpoint_in_a_slot_of_ours_is_refused_alone() -> None:
+    rig = Rig("30000-30015", rules=Rules.of(["192.0.2.1"], [], False))
+    first = rig.call("c1")
+    looped = Stream(Side.A, Medium.AUDIO, Endpoint("192.0.2.1", first * 8 + 2))
+    good = Stream(Side.A, Medium.VIDEO, Endpoint("192.0.2.9", 4002))
+    call = rig.relay.allocate(Order("c2", "s1", (looped, good)), 0)
+    assert [refusal.stream for refusal in call.refused] == [looped]
+    assert list(call.forwards) == [call.forward_id(good.index)]
+    rig.relay.update("c2", "s1", [Stream(Side.A, Medium.AUDIO, Endpoint("192.0.2.9", 4000))], 0)
+    assert call.refused == ()
+    assert len(call.forwards) == 2
+    assert rig.relay.update("c2", "s1", [looped], 0).refused
+    assert list(call.forwards) == [call.forward_id(good.index)], "what was announced before holds no more"
+
+
+def test_a_phone_beside_the_relay_may_have_a_port_that_no_call_holds() -> None:
+    rig = Rig("30000-30015")
+    first = rig.call("c1")
+    (free,) = {30000, 30008} - {first * 8}
+    call = rig.relay.update("c1", "s1", [Stream(Side.A, Medium.AUDIO, Endpoint("127.0.0.1", free))], 0)
+    assert call.refused == ()
 
 
 @pytest.mark.parametrize("call_id", ["", "x" * 257])

@@ -6,9 +6,9 @@ import pytest
 
 from pbx_media_relay import session
 from pbx_media_relay.endpoint import Endpoint
-from pbx_media_relay.errors import InvalidStreamError
 from pbx_media_relay.forward import EVERY_PAYLOAD_TYPE, Forward, Medium, Side
-from pbx_media_relay.session import LATCH_WINDOW_NS, Call, CallTable, Terms
+from pbx_media_relay.latching import LATCH_WINDOW_NS
+from pbx_media_relay.session import Call, CallTable, Rules, Terms
 from pbx_media_relay.stream import Direction, Latching, PayloadType, Stream
 
 A_RTP, B_RTP = Endpoint("192.0.2.1", 4000), Endpoint("192.0.2.2", 5000)
@@ -38,7 +38,7 @@ def test_a_stream_becomes_a_forward() -> None:
     (forward,) = change.upsert
     assert (forward.id, forward.peer, forward.port) == (15000, 15002, 30000)
     assert (forward.rtp, forward.rtcp) == (A_RTP, Endpoint("192.0.2.1", 4001))
-    assert forward.payload_types == 1 | 1 << 101
+    assert forward.payload_types == 1 | 1 << 101 | 1 << 13 | 1 << 19
     assert forward.clock_rate_hz == 8000
     assert forward.hint_host == "198.51.100.1"
     assert (forward.latch_until_ns, forward.generation) == (5 + LATCH_WINDOW_NS, 0)
@@ -111,11 +111,60 @@ def test_a_declined_stream_is_taken_out() -> None:
     assert session.update(call, [a_side(rtp=None)], 2) == session.Change()
 
 
-def test_an_endpoint_in_the_own_slot_is_a_loop_and_changes_nothing() -> None:
+@pytest.mark.parametrize(
+    ("host", "port", "is_refused"),
+    [
+        ("127.0.0.1", 30004, True),
+        ("127.8.8.8", 30005, True),
+        ("::1", 30000, True),
+        ("203.0.113.5", 30001, True),
+        ("203.0.113.5", 30008, True),
+        ("203.0.113.5", 30016, False),
+        ("203.0.113.6", 30004, False),
+        ("127.0.0.1", 30016, False),
+    ],
+)
+def test_ports_of_slots_that_calls_hold_are_no_phones(host: str, port: int, is_refused: bool) -> None:
     call = new_call()
-    with pytest.raises(InvalidStreamError):
-        session.update(call, [b_side(), a_side(rtp=Endpoint("127.0.0.1", 30004))], 0)
-    assert call.forwards == {}
+    rules = Rules.of(["203.0.113.5"], [], False)
+    held = {call.slot, call.slot + 1}.__contains__
+    rtp, rtcp = a_side(rtp=Endpoint(host, port)), a_side(rtcp=Endpoint(host, port))
+    for stream in (rtp, rtcp):
+        found = session.refusals(call, [b_side(), stream], held, rules)
+        assert [refusal.stream for refusal in found] == [stream] * is_refused
+    change = session.update(call, session.without([b_side(), rtp], session.refusals(call, [rtp], held, rules)), 0)
+    assert len(change.upsert) == 2 - is_refused
+
+
+def test_payload_types_of_both_sides_comfort_noise_and_no_more_are_plausible() -> None:
+    call = new_call()
+    session.update(call, [a_side(payload_types=(PayloadType(97, "opus", 48000, 2),))], 0)
+    session.update(call, [b_side(payload_types=(PayloadType(111, "opus", 48000, 2), PCMU))], 0)
+    both = 1 << 97 | 1 << 111 | 1 | 1 << 13 | 1 << 19
+    assert forward_of(call).payload_types == forward_of(call, Side.B).payload_types == both
+    assert forward_of(call).generation == 0
+    session.update(call, [b_side()], 0)
+    assert forward_of(call, Side.B).payload_types == EVERY_PAYLOAD_TYPE
+
+
+def test_rules_of_the_relay() -> None:
+    rules = Rules.of([], ["198.51.100.0/24", "2001:db8::/32"], True)
+    hidden = a_side(rtp=Endpoint("10.1.1.1", 4000), signaling_host="198.51.100.7")
+    for any_host, stream, hint in (
+        (False, hidden, "198.51.100.7"),
+        (True, hidden, ""),
+        (True, a_side(rtp=Endpoint("203.0.114.1", 4000), signaling_host="198.51.100.7"), "198.51.100.7"),
+        (True, a_side(rtp=Endpoint("10.1.1.1", 4000), signaling_host="10.1.1.1"), "10.1.1.1"),
+    ):
+        call = new_call()
+        session.update(call, [stream], 0, Rules.of([], [], any_host))
+        assert forward_of(call).hint_host == hint
+    call = new_call()
+    session.update(call, [a_side(rtp=Endpoint("198.51.100.9", 4000)), b_side(no_rtcp=True)], 0, rules)
+    assert (forward_of(call).fixed, forward_of(call, Side.B).fixed) == (True, False)
+    assert (forward_of(call).no_rtcp, forward_of(call, Side.B).no_rtcp) == (False, True)
+    with pytest.raises(ValueError, match="gateway"):
+        Rules.of([], ["gateway"], False)
 
 
 def test_expects_media_only_where_both_may_talk() -> None:

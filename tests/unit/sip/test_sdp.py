@@ -32,7 +32,7 @@ def test_reading():
     assert (video.connection, video.rtcp_mux, video.rtcp.port, video.direction) == (
         "2001:db8::5",
         True,
-        51372,
+        51373,
         "sendrecv",
     )
     assert second.payload_types[0].encoding == "PCMA"
@@ -74,9 +74,93 @@ def test_rewriting_to_ipv6():
     assert "192.0.2.1" not in made
 
 
-def test_bare_line_feeds_stay_what_they_are():
-    made = rewrite(SessionDescription.parse(OFFER.replace(b"\r\n", b"\n")), [None] * 3, "192.0.2.2", Origin(1, 1))
-    assert b"\r" not in made
+PLAIN = (
+    b"v=0\r\no=- 1 1 IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0\r\n"
+    b"m=audio 4000 RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\na=sendonly\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        PLAIN.replace(b"\r\n", b"\n"),
+        PLAIN.replace(b"\r\n", b"\r"),
+        PLAIN + b"\0",
+        PLAIN + b"\r\n \r\n\t\r\n\0\0",
+        PLAIN.rstrip(),
+        PLAIN.replace(b"t=0 0", b"\r\nt=0 0\r\n"),
+        PLAIN.replace(b"o=- 1 1 IN IP4 192.0.2.10\r\n", b""),
+        PLAIN.replace(b"s=-\r\n", b""),
+        PLAIN.replace(b"s=-\r\n", b"s=\r\n"),
+        PLAIN.replace(b"t=0 0\r\n", b""),
+        PLAIN.replace(b"c=IN IP4", b"c=in ip4").replace(b"RTP/AVP", b"rtp/avp").replace(b"m=audio", b"M=AUDIO"),
+        PLAIN.replace(b"a=sendonly", b"A=SendOnly ").replace(b"a=rtpmap", b"a=RtpMap"),
+        PLAIN.replace(b"c=IN IP4 192.0.2.10\r\nt=0 0\r\n", b"t=0 0\r\nc=IN IP4 192.0.2.10\r\n"),
+        PLAIN.replace(b"m=audio 4000 ", b"m=audio\t4000\t"),
+        PLAIN.replace(b"c=IN IP4 192.0.2.10", b"c=IN IP4 192.0.2.10/127"),
+        PLAIN.replace(b"m=audio 4000 ", b"m=audio 4000/1 "),
+    ],
+)
+def test_what_plain_devices_write_comes_out_lawful(written: bytes):
+    description = SessionDescription.parse(written)
+    made = rewrite(description, [StreamRewrite(30000, 30001)], "192.0.2.2", Origin(1, 1))
+    assert made == PLAIN.replace(b"192.0.2.10", b"192.0.2.2").replace(b"4000", b"30000")
+    assert description.media[0].direction == "sendonly"
+
+
+@pytest.mark.parametrize(
+    ("line", "out"),
+    [
+        (b"m=video 0 RTP/AVP\r\n", b"m=video 0 RTP/AVP 0\r\n"),
+        (b"m=application 0 TCP/BFCP\r\n", b"m=application 0 TCP/BFCP *\r\n"),
+        (b"m=image 0 udptl t38\r\n", b"m=image 0 UDPTL t38\r\n"),
+    ],
+)
+def test_a_refused_stream_needs_no_formats(line: bytes, out: bytes):
+    description = SessionDescription.parse(PLAIN + line)
+    streams = [StreamRewrite(30000, 30001), None]
+    assert rewrite(description, streams, "192.0.2.2", Origin(1, 1)).endswith(out)
+
+
+def test_what_is_said_anew():
+    offer = PLAIN + b"a=rtcp-mux\r\na=rtcp:9 IN IP4 0.0.0.0\r\n"
+    stream = StreamRewrite(30000, 30001, "RTP/AVPF", "inactive", mux=False)
+    made = rewrite(SessionDescription.parse(offer), [stream], "192.0.2.2", Origin(1, 1))
+    assert made.endswith(
+        b"m=audio 30000 RTP/AVPF 0 101\r\na=rtpmap:101 telephone-event/8000\r\na=rtcp:30001 IN IP4 192.0.2.2\r\n"
+        b"a=inactive\r\n"
+    )
+
+
+BROWSER = (
+    b"v=0\r\no=- 4611 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\na=extmap-allow-mixed\r\n"
+    b"a=msid-semantic: WMS\r\na=fingerprint:sha-256 AB:CD\r\na=ice-options:trickle\r\na=group:LS 0 1\r\n"
+    b"m=audio 9 UDP/TLS/RTP/SAVPF 111 0\r\nc=IN IP4 0.0.0.0\r\na=rtcp:9 IN IP4 0.0.0.0\r\na=ice-ufrag:a\r\n"
+    b"a=ice-pwd:b\r\na=setup:actpass\r\na=mid:0\r\na=extmap:1 urn:ietf:params:rtp-hdrext:ssrc-audio-level\r\n"
+    b"a=sendrecv\r\na=msid:- t\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 nack\r\n"
+    b"a=fmtp:111 minptime=10\r\na=ssrc:1 cname:x\r\n"
+    b"m=video 9 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\na=mid:1\r\na=rtcp-rsize\r\n"
+)
+
+
+def test_of_a_browser_nothing_is_left_that_does_not_pass_the_relay():
+    description = SessionDescription.parse(BROWSER)
+    made = rewrite(description, [StreamRewrite(30000, 30001, "RTP/AVP"), None], "192.0.2.2", Origin(1, 1))
+    assert made == (
+        b"v=0\r\no=- 1 1 IN IP4 192.0.2.2\r\ns=-\r\nc=IN IP4 192.0.2.2\r\nt=0 0\r\n"
+        b"m=audio 30000 RTP/AVP 111 0\r\na=rtcp:30001 IN IP4 192.0.2.2\r\na=sendrecv\r\na=rtcp-mux\r\n"
+        b"a=rtpmap:111 opus/48000/2\r\na=fmtp:111 minptime=10\r\nm=video 0 UDP/TLS/RTP/SAVPF 96\r\n"
+    )
+
+
+@pytest.mark.parametrize(("members", "stays"), [(b"a v", True), (b"a", True), (b"a v x", False)])
+def test_a_group_stays_with_all_of_its_streams_and_bundle_never(members: bytes, stays: bool):
+    offer = PLAIN.replace(b"t=0 0\r\n", b"t=0 0\r\na=group:LS " + members + b"\r\na=group:BUNDLE a v\r\n")
+    offer += b"a=mid:a\r\nm=video 4002 RTP/AVP 34\r\na=mid:v\r\nm=text 4004 RTP/AVP 98\r\na=mid:x\r\n"
+    streams = [StreamRewrite(30000, 30001), StreamRewrite(30002, 30003), None]
+    made = rewrite(SessionDescription.parse(offer), streams, "192.0.2.2", Origin(1, 1))
+    assert (b"a=group:LS" in made) == stays
+    assert b"BUNDLE" not in made
 
 
 @pytest.mark.parametrize(
@@ -84,13 +168,13 @@ def test_bare_line_feeds_stay_what_they_are():
     [
         b"",
         b"v=1\r\n",
-        b"v=0\r\ns=-\r\nt=0 0\r\n",
         b"v=0\r\no=- 1 1 IN IP4 h\r\nrubbish\r\n",
         b"v=0\r\no=- 1 1 IN IP4 h\r\nm=audio 1 RTP/AVP 0\r\n",
         b"v=0\r\no=- 1 1 IN IP4 h\r\nc=IN IP4 192.0.2.1\r\nm=audio 99999 RTP/AVP 0\r\n",
         b"v=0\r\no=- 1 1 IN IP4 h\r\nc=IN IP4 192.0.2.1\r\nm=audio x RTP/AVP 0\r\n",
         b"v=0\r\no=- 1 1 IN IP4 h\r\nc=IN IP4\r\nm=audio 1 RTP/AVP 0\r\n",
         b"v=0\r\no=- 1 1 IN IP4 h\r\nm=audio 1\r\n",
+        b"v=0\r\no=- 1 1 IN IP4 h\r\nc=IN IP4 192.0.2.1\r\nm=audio 4000 RTP/AVP\r\n",
         b"v=0\r\no=- 1 1 IN IP4 h\r\n" + b"a=x\r\n" * 2000,
         b"v=0\r\no=- 1 1 IN IP4 h\r\na=" + b"x" * 40_000,
     ],

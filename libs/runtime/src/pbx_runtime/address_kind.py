@@ -68,11 +68,11 @@ def kind_of(address: Address) -> Kind:
     kind = next((kind for network, kind in _BY_FAMILY[address.version] if address in network), Kind.PUBLIC)
     if isinstance(address, IPv4Address):
         return kind
-    kinds: list[Kind] = [kind_of(inner) for inner in _carried(address)]
+    kinds: list[Kind] = [kind_of(inner) for inner in carried_by(address)]
     return max([kind, *kinds])
 
 
-def _carried(address: IPv6Address) -> list[IPv4Address]:
+def carried_by(address: IPv6Address) -> list[IPv4Address]:
     """The IPv4 addresses inside an IPv6 address."""
     value = int(address)
     last = IPv4Address(value & 0xFFFFFFFF)

@@ -22,8 +22,8 @@ typedef struct {
 	uint64_t generation;
 	uint32_t clock_rate_hz;
 	uint32_t limit_pps;
-	uint8_t rtcp_mux, receive, send, tap;
-	uint32_t reserved;
+	uint8_t rtcp_mux, receive, send, tap, no_rtcp, fixed;
+	uint16_t reserved;
 } pr_forward;
 
 /* What was counted: the fields of datapath/base.py's Counters. */

@@ -7,9 +7,10 @@
 enum {
 	RTP_MIN = 12, RTCP_MIN = 8, RTCP_FIRST = 192, RTCP_LAST = 223,
 	SENDER_REPORT = 200, RECEIVER_REPORT = 201, SENDER_INFO = 20, REPORT_BLOCK = 24,
-	SEQUENTIAL_STEP_MAX = 3, MAX_DROPOUT = 3000, MAX_MISORDER = 100, SEEN_WINDOW = 64, JUMP_S = 3,
+	STUN_MIN = 20, STUN_COOKIE = 0x2112a442, SEQUENTIAL_STEP_MAX = 3, MAX_DROPOUT = 3000, MAX_MISORDER = 100, SEEN_WINDOW = 64, JUMP_S = 3,
 };
 static const uint64_t SECOND_NS = 1000000000, SETTLE_NS = 3000000000, RTT_MAX_NS = 10000000000;
+static const uint64_t LATCH_WINDOW_NS = 30000000000, STRAGGLER_NS = 1000000000;
 
 static uint16_t get16(const uint8_t *at) { return (uint16_t)(at[0] << 8 | at[1]); }
 static uint32_t get32(const uint8_t *at) { return (uint32_t)get16(at) << 16 | get16(at + 2); }
@@ -34,8 +35,12 @@ static void latch_open(struct latch *latch, const pr_endpoint *announced, uint64
 static void latch_update(struct latch *latch, const pr_endpoint *announced, const pr_forward *old,
 			 const pr_forward *new)
 {
+	if (new->fixed && !latch->fixed)
+		latch->destination = *announced;
+	latch->fixed = new->fixed;
 	if (!same(announced, &latch->announced)) {
 		latch->destination = *announced;
+		latch->moved = true;
 	} else if (old->generation == new->generation) {
 		if (!latch->source.port)
 			latch->until_ns = new->latch_until_ns;
@@ -51,14 +56,17 @@ static enum rank rank_of(const struct latch *latch, const pr_forward *forward, c
 	if (same(source, &latch->announced))
 		return RANK_EXACT;
 	if (same_host(source->addr, latch->announced.addr) || (hinted && same_host(source->addr, forward->hint_host)))
-		return RANK_HINTED;
+		return !latch->source.port && latch->last_source.port && same(source, &latch->last_source) ? RANK_FORMER
+													   : RANK_HINTED;
 	return hinted ? RANK_NONE : RANK_ANY;
 }
 
 static bool may_latch(const struct latch *latch, enum rank rank, bool plausible, uint64_t now_ns)
 {
-	if (rank == RANK_EXACT && !latch->source.port)
+	if (rank == RANK_EXACT)
 		return true;
+	if (rank == RANK_FORMER && latch->moved && now_ns + (LATCH_WINDOW_NS - STRAGGLER_NS) < latch->until_ns)
+		return false;
 	return rank > latch->rank && plausible && now_ns < latch->until_ns;
 }
 
@@ -68,7 +76,10 @@ static void latch_to(struct latch *latch, const pr_endpoint *source, enum rank r
 		latch->until_ns = 0;
 	else if (!latch->source.port && now_ns + SETTLE_NS < latch->until_ns)
 		latch->until_ns = now_ns + SETTLE_NS;
-	latch->source = latch->last_source = latch->destination = *source;
+	latch->source = latch->last_source = *source;
+	latch->moved = false;
+	if (!latch->fixed)
+		latch->destination = *source;
 	latch->rank = (uint8_t)rank;
 }
 
@@ -88,7 +99,7 @@ static bool accept_rtp(struct stream *stream, const struct packet *packet)
 	if (latch->source.port && same(&packet->source, &latch->source))
 		return true;
 	unsigned type = packet->data[1] & 0x7f;
-	bool plausible = stream->forward.payload_types[type >> 6] >> (type & 63) & 1;
+	bool plausible = packet->length == RTP_MIN || stream->forward.payload_types[type >> 6] >> (type & 63) & 1;
 	enum rank rank = rank_of(latch, &stream->forward, &packet->source);
 	if (!may_latch(latch, rank, plausible, packet->now_ns))
 		return false;
@@ -105,12 +116,34 @@ static bool accept_rtcp(struct stream *stream, const struct packet *packet)
 	if (latch->source.port && same(&packet->source, &latch->source))
 		return true;
 	enum rank rank = rank_of(latch, &stream->forward, &packet->source);
-	if (rank < RANK_HINTED)
+	if (rank < RANK_FORMER)
 		rank = rtp->port && same_host(packet->source.addr, rtp->addr) ? RANK_HINTED : RANK_NONE;
 	if (!may_latch(latch, rank, true, packet->now_ns))
 		return false;
 	latch_to(latch, &packet->source, rank, packet->now_ns);
 	return true;
+}
+
+static bool is_keep_alive(const struct packet *packet)
+{
+	const uint8_t *data = packet->data;
+	if (!packet->length)
+		return true;
+	if (data[0] & 0xc0)
+		return false;
+	return packet->length == RTP_MIN || (packet->length >= STUN_MIN && get32(data + 4) == STUN_COOKIE);
+}
+
+static void keep_alive(struct stream *stream, const struct packet *packet)
+{
+	struct latch *latch = &stream->rtp;
+	enum rank rank = rank_of(latch, &stream->forward, &packet->source);
+	if (latch->source.port && same(&packet->source, &latch->source))
+		return;
+	if (rank > RANK_ANY && may_latch(latch, rank, true, packet->now_ns)) {
+		latch_to(latch, &packet->source, rank, packet->now_ns);
+		stream->counters.source = latch->last_source;
+	}
 }
 
 /* ---- reception.py ---- */
@@ -318,6 +351,8 @@ static int receive_rtcp(struct stream *stream, struct stream *peer, const struct
 	read_compound(stream, peer, packet);
 	if (!peer)
 		return DROP_NO_DESTINATION;
+	if (peer->forward.no_rtcp)
+		return DROP_DIRECTION;
 	onward->to = peer->forward.rtcp_mux ? &peer->rtp.destination : &peer->rtcp.destination;
 	onward->port = peer->forward.id * 2 + !peer->forward.rtcp_mux;
 	return -1;
@@ -326,6 +361,8 @@ static int receive_rtcp(struct stream *stream, struct stream *peer, const struct
 static int receive(struct stream *stream, struct stream *peer, const struct packet *packet, struct onward *onward)
 {
 	const uint8_t *data = packet->data;
+	if (packet->length < PACKET_MAX && !packet->rtcp_port && is_keep_alive(packet))
+		keep_alive(stream, packet);
 	if (packet->length < RTCP_MIN || packet->length >= PACKET_MAX || (data[0] & 0xc0) != 0x80)
 		return DROP_MALFORMED;
 	bool rtcp = data[1] >= RTCP_FIRST && data[1] <= RTCP_LAST;
@@ -387,6 +424,7 @@ static void stream_begin(struct stream *stream, const pr_forward *forward)
 	latch_open(&stream->rtcp, &forward->rtcp, forward->latch_until_ns);
 	stream->rtp.destination = forward->rtp;
 	stream->rtcp.destination = forward->rtcp;
+	stream->rtp.fixed = stream->rtcp.fixed = forward->fixed;
 	write_end(stream);
 }
 

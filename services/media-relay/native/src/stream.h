@@ -18,7 +18,7 @@ enum {
 
 enum drop { DROP_SOURCE, DROP_MALFORMED, DROP_DIRECTION, DROP_NO_DESTINATION, DROP_RATE, DROP_SEND };
 
-enum rank { RANK_NONE, RANK_ANY, RANK_HINTED, RANK_EXACT };
+enum rank { RANK_NONE, RANK_ANY, RANK_FORMER, RANK_HINTED, RANK_EXACT };
 
 struct latch {
 	pr_endpoint announced, destination, source, last_source, candidate;
@@ -26,6 +26,8 @@ struct latch {
 	uint32_t candidate_ssrc;
 	uint16_t candidate_sequence;
 	uint8_t rank;
+	bool moved;        /* last_source was latched for another announced endpoint */
+	bool fixed;        /* what is sent goes where it was announced */
 };
 
 struct reception {

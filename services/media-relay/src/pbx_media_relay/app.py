@@ -58,6 +58,7 @@ class App:
             tell=self._tell,
             journal=self.journal,
             tap=self.recorder,
+            rules=settings.rules(),
         )
         self.identity = Identity(settings.name, settings.hosts, selection.datapath.name, settings.relay_node)
         self.operations = Operations(self.relay, self.identity, self.civil, settings.shutdown_s, self.recorder)

@@ -76,7 +76,7 @@ class DropReason(enum.IntEnum):
     MALFORMED = 1
     """Neither RTP nor RTCP as that port expects them (RFC 3550, RFC 5761): STUN, DTLS, truncated, noise."""
     DIRECTION = 2
-    """The sender may not send now, or the peer may not receive (hold)."""
+    """The sender may not send now, or the peer may not receive (hold; RTCP where it has no place for it)."""
     NO_DESTINATION = 3
     """The peer's forward is not installed (yet)."""
     RATE = 4
@@ -105,7 +105,12 @@ class Forward:
     receive: bool = True
     """Whether RTP from this endpoint is relayed. RTCP always is (RFC 3264 section 5.1)."""
     send: bool = True
-    """Whether RTP is relayed to this endpoint. RTCP always is."""
+    """Whether RTP is relayed to this endpoint. RTCP is, but for `no_rtcp`."""
+    no_rtcp: bool = False
+    """Whether RTCP is kept from this endpoint: it has no port for it, or an unspecified address (RFC 3264 section
+    8.4)."""
+    fixed: bool = False
+    """Asymmetric RTP: what goes to this endpoint goes where it was announced, whatever was latched."""
     latch_until_ns: int = 0
     """When the latch window closes; 0: strict, nothing but the announced endpoint."""
     generation: int = 0

@@ -26,7 +26,7 @@ from pbx_media_relay.forward import PORTS_PER_SLOT, place_of
 from pbx_media_relay.journal import Journal, NoJournal, Snapshot
 from pbx_media_relay.lease import Leases
 from pbx_media_relay.ports import Shard, SlotCounts, SlotPool
-from pbx_media_relay.session import Call, CallTable, Change, Terms
+from pbx_media_relay.session import Call, CallTable, Change, Refusal, Rules, Terms
 from pbx_media_relay.silence import SilenceWatch
 from pbx_media_relay.stream import Latching, Stream
 from pbx_media_relay.tap import NoTap, Tap
@@ -47,6 +47,8 @@ class Order:
     media_timeout_s: int = 0
     """0: the relay's default."""
     latching: Latching = Latching.AUTO
+    refused: tuple[Refusal, ...] = ()
+    """Endpoints that could not be read; of `streams` they are a part, without an address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Relay:
         tell: Callable[[events.RelayEvent], None],
         journal: Journal | None = None,
         tap: Tap | None = None,
+        rules: Rules | None = None,
     ) -> None:
         self._pool = pool
         self._datapath = datapath
@@ -77,6 +80,7 @@ class Relay:
         self._tell = tell
         self._journal: Journal = journal or NoJournal()
         self._tap: Tap = tap or NoTap()
+        self._rules = rules or Rules()
         self._calls = CallTable()
         self._by_slot: dict[int, Call] = {}
         self._silence = SilenceWatch()
@@ -121,7 +125,7 @@ class Relay:
         if call is not None:
             self._calls.own(call, order.instance_id)
             self.leases.touch(order.instance_id, now_ns)
-            self._update(call, order.streams, now_ns)
+            self._update(call, order.streams, order.refused, now_ns)
             return call
         if self.drain_deadline_ns is not None:
             raise DrainingError("the relay is draining")
@@ -129,27 +133,35 @@ class Relay:
             raise InvalidStreamError(f"a call id has 1 to {CALL_ID_MAX} characters")
         timeout_s = order.media_timeout_s or self._media_timeout_s
         terms = Terms(timeout_s * 1_000_000_000, order.latching)
-        slot = self._take_slot(now_ns, session.own_slots(order.streams))
+        slot = self._take_slot(now_ns, session.own_slots(order.streams, self._rules))
         call = Call(order.call_id, slot, order.instance_id, terms, now_ns)
         self._calls.add(call)
         self._by_slot[call.slot] = call
         self.leases.touch(order.instance_id, now_ns)
         try:
-            self._update(call, order.streams, now_ns)
-        except (InvalidStreamError, DatapathRefusedError):
+            self._update(call, order.streams, order.refused, now_ns)
+        except DatapathRefusedError:
             self.release(order.call_id, now_ns)
             raise
         return call
 
-    def update(self, call_id: str, instance_id: str, streams: Iterable[Stream], now_ns: int) -> None:
-        """Tell endpoints. Raises UnknownCallError, InvalidStreamError, DatapathRefusedError."""
+    def update(
+        self,
+        call_id: str,
+        instance_id: str,
+        streams: Iterable[Stream],
+        now_ns: int,
+        refused: tuple[Refusal, ...] = (),
+    ) -> Call:
+        """Tell endpoints; the call says which were refused. Raises UnknownCallError, DatapathRefusedError."""
         call = self._calls.get(call_id)
         if call is None:
             raise UnknownCallError(f"no call {call_id}")
         if instance_id:
             self._calls.own(call, instance_id)
         self.leases.touch(call.instance_id, now_ns)
-        self._update(call, streams, now_ns)
+        self._update(call, streams, refused, now_ns)
+        return call
 
     def release(self, call_id: str, now_ns: int) -> list[StreamReport]:
         """Give a slot back and answer what flowed; an unknown call answers nothing."""
@@ -264,7 +276,7 @@ class Relay:
             self._journal.forget(snapshot.id)
             return
         call = Call(snapshot.id, snapshot.slot, snapshot.instance_id, snapshot.terms, snapshot.allocated_at_ns)
-        session.restore(call, snapshot.streams, snapshot.windows)
+        session.restore(call, snapshot.streams, snapshot.windows, self._rules)
         try:
             self._datapath.bind(slot_port)
             for forward in call.forwards.values():
@@ -283,7 +295,7 @@ class Relay:
     def _take_slot(self, now_ns: int, shunned: Container[int]) -> int:
         """A slot whose ports are bound, and none of those `shunned`: a phone beside us says that its own port is there.
 
-        Where there is no other one the shunned slot is taken; the call is refused when its endpoint is looked at.
+        Where there is no other one the shunned slot is taken; the endpoint is refused when it is looked at.
         """
         slot = self._take_bound(now_ns)
         if slot not in shunned:
@@ -314,8 +326,11 @@ class Relay:
                 return slot
         raise NoFreeSlotError(f"{BIND_TRIES} slots in a row have ports held by other processes")
 
-    def _update(self, call: Call, streams: Iterable[Stream], now_ns: int) -> None:
-        self._carry_out(session.update(call, streams, now_ns))
+    def _update(self, call: Call, streams: Iterable[Stream], refused: tuple[Refusal, ...], now_ns: int) -> None:
+        told = tuple(streams)
+        loops = session.refusals(call, told, self._by_slot.__contains__, self._rules)
+        call.refused = (*refused, *loops)
+        self._carry_out(session.update(call, session.without(told, loops), now_ns, self._rules))
         self._journal.store(call)
         if call.tapped:
             self._tap.updated(call)

@@ -17,6 +17,10 @@ VERSION_MASK: Final = 0xC0
 RTCP_FIRST: Final = 192
 RTCP_LAST: Final = 223
 """RFC 5761 section 4: with the marker bit, RTP payload types 64..95 would collide and must not be used."""
+STUN_MIN: Final = 20
+STUN_COOKIE: Final = b"\x21\x12\xa4\x42"
+COMFORT_NOISE: Final = (13, 19)
+"""Payload types of RFC 3389, and what was reserved for it: sent in any session, and to keep a NAT open (RFC 6263)."""
 SENDER_REPORT: Final = 200
 RECEIVER_REPORT: Final = 201
 REPORT_BLOCK: Final = struct.Struct("!IB3sIIII")
@@ -66,6 +70,16 @@ def is_rtcp(packet: bytes) -> bool:
 def is_rtp(packet: bytes) -> bool:
     """Whether the octets can be RTP and are not RTCP."""
     return len(packet) >= RTP_MIN and packet[0] & VERSION_MASK == VERSION_2 and not RTCP_FIRST <= packet[1] <= RTCP_LAST
+
+
+def is_keep_alive(packet: bytes) -> bool:
+    """Whether octets that are no RTP were sent to keep a NAT open: nothing at all, STUN, RTP of no version without a
+    payload (RFC 6263 sections 4.1, 4.4, 4.5)."""
+    if not packet:
+        return True
+    if packet[0] & VERSION_MASK:
+        return False
+    return len(packet) == RTP_MIN or (len(packet) >= STUN_MIN and packet[4:8] == STUN_COOKIE)
 
 
 def header(packet: bytes) -> Header:

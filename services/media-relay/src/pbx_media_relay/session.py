@@ -7,18 +7,16 @@ Allocate, update and release are idempotent by call id. Nothing here touches por
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
 
-from pbx_media_relay.endpoint import Endpoint
-from pbx_media_relay.errors import InvalidStreamError
-from pbx_media_relay.forward import PORTS_PER_SLOT, Forward, payload_mask
+from pbx_media_relay.forward import EVERY_PAYLOAD_TYPE, PORTS_PER_SLOT, Forward, payload_mask
+from pbx_media_relay.latching import LATCH_WINDOW_NS
+from pbx_media_relay.rtp import COMFORT_NOISE
 from pbx_media_relay.stream import Direction, Latching, Stream
-
-LATCH_WINDOW_NS: Final = 30_000_000_000
-"""A phone behind NAT sends within a second of the answer; one that mutes itself at first is given half a
-minute."""
+from pbx_runtime.media_address import is_loopback
 
 STREAMS_PER_SLOT: Final = 4
 """Two media on two sides. Forward numbers are RTP ports divided by 2, so the peer's differs in bit 1."""
@@ -33,6 +31,46 @@ class Terms:
     media_timeout_ns: int
     """Silence in both directions that is reported; 0: never."""
     latching: Latching = Latching.AUTO
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What this relay's settings say of all calls."""
+
+    own_hosts: frozenset[str] = frozenset()
+    """The relay's addresses, bound and announced; loopback counts in any case."""
+    asymmetric: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Where endpoints are that send from other ports than they receive on."""
+    any_host: bool = False
+    """Whether a phone behind a NAT may be latched at any host: some have several public addresses."""
+
+    @classmethod
+    def of(cls, own_hosts: Iterable[str], asymmetric: Iterable[str], any_host: bool) -> Rules:
+        """From texts. Raises ValueError for what is no network."""
+        networks = tuple(ip_network(text, strict=False) for text in asymmetric)
+        return cls(frozenset(own_hosts), networks, any_host)
+
+    def is_own(self, host: str) -> bool:
+        """Whether packets sent to a host come back to this relay's machine."""
+        return host in self.own_hosts or is_loopback(host)
+
+    def is_asymmetric(self, host: str) -> bool:
+        """Whether what is sent to a host goes where it was announced, whatever it sends from."""
+        return bool(self.asymmetric) and any(ip_address(host) in network for network in self.asymmetric)
+
+    def hint_of(self, stream: Stream) -> str:
+        """The host that the latch is to prefer, and to keep to; empty: none."""
+        if not self.any_host or stream.rtp is None or stream.rtp.host == stream.signaling_host:
+            return stream.signaling_host
+        return "" if ip_address(stream.rtp.host).is_private else stream.signaling_host
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An endpoint that was not taken over; the rest of its command was."""
+
+    stream: Stream
+    detail: str
 
 
 @dataclass(slots=True)
@@ -50,6 +88,8 @@ class Call:
     """What the datapath should hold for this call, by forward id."""
     tapped: bool = False
     """Whether copies of its packets are wanted."""
+    refused: tuple[Refusal, ...] = ()
+    """Of the last command."""
 
     @property
     def slot_port(self) -> int:
@@ -127,17 +167,11 @@ class CallTable:
             del self._owned[call.instance_id]
 
 
-def update(call: Call, streams: Iterable[Stream], now_ns: int) -> Change:
-    """Take over what signaling says of some streams and answer what the datapath must do.
-
-    Raises InvalidStreamError before anything is changed.
-    """
-    told = tuple(streams)
-    for stream in told:
-        _check(call, stream)
+def update(call: Call, streams: Iterable[Stream], now_ns: int, rules: Rules = Rules()) -> Change:  # frozen
+    """Take over what signaling says of some streams and answer what the datapath must do."""
     changed: dict[int, Forward] = {}
     removed = []
-    for stream in told:
+    for stream in streams:
         number = call.forward_id(stream.index)
         known = call.forwards.get(number)
         call.streams[stream.index] = stream
@@ -145,25 +179,57 @@ def update(call: Call, streams: Iterable[Stream], now_ns: int) -> Change:
             if call.forwards.pop(number, None) is not None:
                 removed.append(number)
             continue
-        forward = _forward(call, stream, known, now_ns)
+        forward = _forward(call, stream, known, now_ns, rules)
         if known is None:
             _reopen_peer(call, number, changed, now_ns)
-        elif forward == known:
-            continue
-        call.forwards[number] = changed[number] = forward
+        _tell_peer(call, number, stream, changed)
+        if forward != known:
+            call.forwards[number] = changed[number] = forward
     return Change(tuple(changed.values()), tuple(removed))
 
 
-def restore(call: Call, streams: Iterable[Stream], windows: Iterable[tuple[int, int, int]]) -> None:
+def refusals(
+    call: Call, streams: Iterable[Stream], is_held: Callable[[int], bool], rules: Rules
+) -> tuple[Refusal, ...]:
+    """The streams whose endpoint is a port of a slot of ours that a call holds, under whatever address of ours.
+
+    No phone can be there. What is sent there comes in again, and would go round for ever where calls name each other.
+    """
+    found = []
+    for stream in streams:
+        for endpoint in (stream.rtp, stream.rtcp):
+            slot = endpoint.port // PORTS_PER_SLOT if endpoint is not None and rules.is_own(endpoint.host) else -1
+            if endpoint is not None and (slot == call.slot or (slot >= 0 and is_held(slot))):
+                found.append(Refusal(stream, f"{endpoint} is a port of a call's slot"))
+                break
+    return tuple(found)
+
+
+def without(streams: Iterable[Stream], refused: Iterable[Refusal]) -> tuple[Stream, ...]:
+    """The same with nothing known of those that were refused: what was announced before holds no more."""
+    gone = {refusal.stream.index for refusal in refused}
+    return tuple(
+        Stream(stream.side, stream.medium, direction=stream.direction) if stream.index in gone else stream
+        for stream in streams
+    )
+
+
+def restore(
+    call: Call,
+    streams: Iterable[Stream],
+    windows: Iterable[tuple[int, int, int]],
+    rules: Rules = Rules(),  # frozen
+) -> None:
     """Make a call what it was in a former process: its streams, and the latch state of each forward."""
     known = {number: (generation, until_ns) for number, generation, until_ns in windows}
-    for stream in streams:
-        call.streams[stream.index] = stream
+    told = tuple(streams)
+    call.streams.update((stream.index, stream) for stream in told)
+    for stream in told:
         number = call.forward_id(stream.index)
         if stream.rtp is not None and number in known:
             generation, until_ns = known[number]
             call.forwards[number] = replace(
-                _forward(call, stream, None, 0), generation=generation, latch_until_ns=until_ns
+                _forward(call, stream, None, 0, rules), generation=generation, latch_until_ns=until_ns
             )
 
 
@@ -182,24 +248,17 @@ def _talks(stream: Stream | None) -> bool:
     return stream is not None and stream.rtp is not None and stream.direction is Direction.SENDRECV
 
 
-def own_slots(streams: Iterable[Stream]) -> set[int]:
+def own_slots(streams: Iterable[Stream], rules: Rules = Rules()) -> set[int]:  # frozen
     """The slots, of whatever shard, in which endpoints on this host say to be: none of them may carry their call."""
     endpoints = (endpoint for stream in streams for endpoint in (stream.rtp, stream.rtcp))
-    return {endpoint.port // PORTS_PER_SLOT for endpoint in endpoints if endpoint is not None and _local(endpoint)}
+    return {
+        endpoint.port // PORTS_PER_SLOT
+        for endpoint in endpoints
+        if endpoint is not None and rules.is_own(endpoint.host)
+    }
 
 
-def _check(call: Call, stream: Stream) -> None:
-    """An endpoint inside the call's own slot would be a loop: each packet in would come in again."""
-    for endpoint in (stream.rtp, stream.rtcp):
-        if endpoint is not None and endpoint.port // PORTS_PER_SLOT == call.slot and _local(endpoint):
-            raise InvalidStreamError(f"{endpoint} is a port of the call's own slot")
-
-
-def _local(endpoint: Endpoint) -> bool:
-    return endpoint.host.startswith("127.") or endpoint.host == "::1"
-
-
-def _forward(call: Call, stream: Stream, known: Forward | None, now_ns: int) -> Forward:
+def _forward(call: Call, stream: Stream, known: Forward | None, now_ns: int, rules: Rules) -> Forward:
     rtp, rtcp = stream.rtp, stream.rtcp_endpoint
     assert rtp is not None
     if known is None or stream.relatch or known.rtp != rtp or known.rtcp != rtcp:
@@ -220,11 +279,32 @@ def _forward(call: Call, stream: Stream, known: Forward | None, now_ns: int) -> 
         send=stream.direction in RECEIVING,
         latch_until_ns=until_ns,
         generation=generation,
-        hint_host=stream.signaling_host,
-        payload_types=payload_mask(payload_type[0] for payload_type in stream.payload_types),
+        no_rtcp=stream.no_rtcp,
+        fixed=rules.is_asymmetric(rtp.host),
+        hint_host=rules.hint_of(stream),
+        payload_types=_plausible(stream, call.streams.get(stream.index ^ 2)),
         clock_rate_hz=codec.clock_rate_hz if codec else 0,
         tap=call.tapped,
     )
+
+
+def _plausible(stream: Stream, peer: Stream | None) -> int:
+    """The payload types that it may send: numbers are the receiver's (RFC 3264 section 5.1), so its peer's too."""
+    if not stream.payload_types:
+        return EVERY_PAYLOAD_TYPE
+    named = [*stream.payload_types, *(peer.payload_types if peer is not None else ())]
+    return payload_mask([*(payload_type[0] for payload_type in named), *COMFORT_NOISE])
+
+
+def _tell_peer(call: Call, number: int, stream: Stream, changed: dict[int, Forward]) -> None:
+    """What a stream names may be sent by its peer."""
+    peer, told = call.forwards.get(number ^ 2), call.streams.get(stream.index ^ 2)
+    if peer is None or told is None:
+        return
+    plausible = _plausible(told, stream)
+    if plausible != peer.payload_types:
+        widened = replace(peer, payload_types=plausible)
+        call.forwards[peer.id] = changed[peer.id] = widened
 
 
 def _reopen_peer(call: Call, number: int, changed: dict[int, Forward], now_ns: int) -> None:

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from pbx_media_relay.endpoint import canonical_host
 from pbx_media_relay.ports import Shard
+from pbx_media_relay.session import Rules
 from pbx_runtime.address import UnixSocket
 from pbx_runtime.settings import CommaList, Listen, Place, ServiceSettings
 
@@ -56,6 +57,11 @@ class RelaySettings(ServiceSettings):
     relay_cores: CommaList = ()
     """Cores on which the native datapath runs a thread each; empty: all that the process may use."""
 
+    relay_asymmetric: CommaList = ()
+    """Networks of gateways that send RTP from other ports than they receive on: what goes to them goes where they
+    announced."""
+    relay_latch_any: bool = False
+    """Whether a phone that announces a private address may be latched at any host, not at its signaling's alone."""
     relay_pins: Path = Path("/sys/fs/bpf/sip-pbx")
     """Directory on a bpf file system where the ebpf datapath keeps what is to outlive the process."""
 
@@ -64,6 +70,7 @@ class RelaySettings(ServiceSettings):
         """A family that is announced must be bound, and an announced address must be a real one."""
         if not all(core.isdecimal() for core in self.relay_cores):
             raise ValueError("PBX_RELAY_CORES is a list of core numbers")
+        self.rules()
         bound = {ipaddress.ip_address(host).version for host in self.relay_bind}
         if len(bound) != len(self.relay_bind) or not bound:
             raise ValueError("PBX_RELAY_BIND needs one address, or one of each family")
@@ -76,6 +83,14 @@ class RelaySettings(ServiceSettings):
         if len(set(announced)) != len(announced) or not set(announced) <= bound:
             raise ValueError("PBX_RELAY_ADVERTISE may name one address of each family in PBX_RELAY_BIND")
         return self
+
+    def rules(self) -> Rules:
+        """What the settings say of all calls. Raises ValueError."""
+        bound = [host for host in self.relay_bind if host not in WILDCARDS]
+        try:
+            return Rules.of([*map(canonical_host, bound), *self.hosts], self.relay_asymmetric, self.relay_latch_any)
+        except ValueError as error:
+            raise ValueError(f"PBX_RELAY_ASYMMETRIC: {error}") from None
 
     @property
     def cores(self) -> tuple[int, ...]:

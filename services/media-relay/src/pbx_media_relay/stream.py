@@ -62,6 +62,8 @@ class Stream:
     """A new offer or answer came: the latch opens again."""
     signaling_host: str = ""
     """Where its SIP came from; empty: not known."""
+    no_rtcp: bool = False
+    """Nothing but RTP may be sent there."""
 
     @property
     def index(self) -> int:

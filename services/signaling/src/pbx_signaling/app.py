@@ -90,6 +90,7 @@ class Signaling:
                 no_answer_s=settings.no_answer_s,
                 longest_s=settings.longest_call_s,
                 redirects=settings.sip_redirects,
+                barred=settings.barred(),
             ),
             sessions=SessionPolicy(settings.session_expires_s, settings.session_min_se_s),
             headers=HeaderPolicy(settings.sip_headers),
@@ -128,7 +129,7 @@ class Signaling:
         self.registrar = GrpcRegistrar(
             settings.registrar_address, instance, partial(self._health_of, "registrar"), self._credentials
         )
-        self.relays = Relays(instance, self._signal, self._relays_ready, self._credentials)
+        self.relays = Relays(instance, self._signal, self._relays_ready, self._credentials, config.calls.barred.add_own)
         self.executor = Executor(self.registrar, self.relays, self._signal)
         self.driver = Driver(self.core, self.journal.perform, self.executor.ask)
         self.registration = Registration(self.core, gate, self._register, self._unregister)

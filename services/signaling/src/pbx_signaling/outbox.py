@@ -122,6 +122,10 @@ def _resumed(event: pb.Event, entry: Entry, emit: Emit) -> None:
     event.call_resumed.by = _side(emit.side)
 
 
+def _dtmf(event: pb.Event, entry: Entry, emit: Emit) -> None:
+    event.call_dtmf.CopyFrom(pb.CallDtmf(side=_side(emit.side), digit=emit.digit, duration_ms=emit.duration_ms))
+
+
 def _media_timeout(event: pb.Event, entry: Entry, emit: Emit) -> None:
     event.call_media_timeout.silent_s = emit.status
 
@@ -208,4 +212,5 @@ BUILDERS: Final[Mapping[Record, Callable[[pb.Event, Entry, Emit], None]]] = {
     Record.RESUMED: _resumed,
     Record.MEDIA_TIMEOUT: _media_timeout,
     Record.ENDED: _ended,
+    Record.DTMF: _dtmf,
 }

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from pbx_runtime.address import Listen
+from pbx_runtime.media_address import Barred
 from pbx_runtime.settings import CommaList, ServiceSettings
 from pbx_signaling.call.header_policy import HeaderPolicy
 from pbx_signaling.call.trust import Trust
@@ -100,6 +101,9 @@ class SignalingSettings(ServiceSettings):
     """Networks and addresses of proxies in front: their Path, Record-Route and Contacts say where requests go."""
     sip_reachable: CommaList = ()
     """Private networks into which those proxies may send requests, beside their own."""
+    internal_networks: CommaList = ()
+    """Networks of services that phones must not reach through us: their addresses are refused in session descriptions,
+    but for those of a phone that is there itself."""
     transactions_max: int = Field(default=200_000, gt=0)
     sip_redirects: int = Field(default=5, ge=0, le=20)
     """Times that a call follows a callee's 3xx to another user of our domain; 0: never."""
@@ -116,6 +120,7 @@ class SignalingSettings(ServiceSettings):
             raise ValueError("PBX_SIP_LISTEN names no address")
         for listen in (*self.sip_listen, *self.sip_tls_listen, *self.sip_ws_listen, *self.sip_wss_listen):
             self.advertised_for(listen)
+        self.barred()
         self._complete_tls()
         if not self.digest_algorithms or not HASHES.keys() >= set(self.digest_algorithms):
             raise ValueError(f"PBX_DIGEST_ALGORITHMS: some of {', '.join(HASHES)}")
@@ -148,6 +153,15 @@ class SignalingSettings(ServiceSettings):
             raise ValueError("PBX_SIP_TLS_CERT and PBX_SIP_TLS_KEY are needed where SIP is served over TLS")
         if self.sip_tls_client_certs != "no" and self.sip_tls_client_ca is None:
             raise ValueError("PBX_SIP_TLS_CLIENT_CA is needed where PBX_SIP_TLS_CLIENT_CERTS asks for certificates")
+
+    def barred(self) -> Barred:
+        """The addresses that session descriptions may not name. Raises ValueError."""
+        listens = (*self.sip_listen, *self.sip_tls_listen, *self.sip_ws_listen, *self.sip_wss_listen)
+        hosts = [listen.host for listen in listens if not listen.is_wildcard]
+        try:
+            return Barred(self.internal_networks, [*hosts, *self.advertise])
+        except ValueError as error:
+            raise ValueError(f"PBX_INTERNAL_NETWORKS: {error}") from None
 
     def advertised_for(self, listen: Listen) -> str:
         """The address that phones are told for a listener: one of its family. Raises ValueError without one."""

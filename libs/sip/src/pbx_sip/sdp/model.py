@@ -1,4 +1,8 @@
-"""Session descriptions (RFC 8866) as lines kept byte-faithfully, with typed views of what a B2BUA must know."""
+"""Session descriptions (RFC 8866) as lines kept byte-faithfully, with typed views of what a B2BUA must know.
+
+Read as plain devices write them: any line end, empty lines, a NUL at the end, `c=in ip4`, no `o=`, a refused stream
+without formats. What is written again is lawful (`negotiate`).
+"""
 
 from __future__ import annotations
 
@@ -62,9 +66,12 @@ class MediaDescription:
     """One m= section: typed views over its lines."""
 
     kind: str
+    """In lower case."""
     port: int
     proto: str
+    """In upper case."""
     formats: list[str]
+    """Empty only where the stream is refused."""
     lines: list[str]
     """The m= line and all that follow it, without line ends."""
     connection: str
@@ -96,13 +103,13 @@ class MediaDescription:
 
     @property
     def rtcp(self) -> Rtcp:
-        """Where RTCP goes."""
+        """Where RTCP goes where it has a port of its own; above 65535 there is none."""
         value = self.attribute("rtcp")
         if value is not None:
             port, *rest = value.split()[:4] or [""]
             if _is_port(port):
                 return Rtcp(rest[2] if len(rest) == 3 else "", int(port))
-        return Rtcp("", self.port if self.rtcp_mux or not self.port else self.port + 1)
+        return Rtcp("", self.port + 1 if self.port else 0)
 
     @property
     def payload_types(self) -> list[PayloadType]:
@@ -127,20 +134,13 @@ class SessionDescription:
 
     lines: list[str]
     media: list[MediaDescription] = field(default_factory=list)
-    line_end: str = "\r\n"
 
     @classmethod
     def parse(cls, data: bytes) -> SessionDescription:
         """Reads a description. Raises ParseError (400), LimitExceeded (413)."""
         if len(data) > MAX_DESCRIPTION:
             raise LimitExceeded(f"session description of {len(data)} octets", 413)
-        text = readable(data)
-        if text.count("\r") != text.count("\r\n"):
-            text = _LONE_CR.sub(INSTEAD, text)
-        line_end = "\r\n" if "\r\n" in text else "\n"
-        lines = [line.rstrip("\r") for line in text.split("\n")]
-        while lines and not lines[-1]:
-            lines.pop()
+        lines = _lines(data)
         if len(lines) > MAX_LINES:
             raise LimitExceeded(f"session description of {len(lines)} lines", 413)
         if not lines or lines[0].strip() != "v=0":
@@ -149,13 +149,10 @@ class SessionDescription:
             if line[1:2] != "=":
                 raise ParseError("session description with a line that is none")
         starts = [index for index, line in enumerate(lines) if line.startswith("m=")]
-        session = lines[: starts[0]] if starts else lines
-        if not any(line.startswith("o=") for line in session):
-            raise ParseError("session description without o=")
-        description = cls(session, [], line_end)
-        bounds = [*starts, len(lines)]
-        for start, end in pairwise(bounds):
-            description.media.append(_media(lines[start:end], description))
+        description = cls(lines[: starts[0]] if starts else lines)
+        direction = description.direction
+        for start, end in pairwise([*starts, len(lines)]):
+            description.media.append(_media(lines[start:end], description, direction))
         return description
 
     @property
@@ -172,28 +169,49 @@ class SessionDescription:
 _DIRECTIONS: Final = frozenset({"a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive"})
 
 
+def _lines(data: bytes) -> list[str]:
+    """The lines that say something: types and names of attributes in lower case."""
+    text = readable(data.rstrip(b"\0\t\r\n "))
+    if text.count("\r") != text.count("\r\n"):
+        text = _LONE_CR.sub(INSTEAD, text) if "\n" in text else text.replace("\r", "\n")
+    text = text.replace("\r\n", "\n")
+    lines = [line for line in text.split("\n") if line and not line.isspace()]
+    for index, line in enumerate(lines):
+        if not line[0].islower():
+            line = line.lstrip()
+            line = lines[index] = line[:1].lower() + line[1:]
+        if line[0] == "a":
+            name, colon, value = line.partition(":")
+            if not name.islower() or name[-1].isspace():
+                lines[index] = f"{name.lower().rstrip()}{colon}{value}"
+    return lines
+
+
 def _connection(lines: list[str]) -> str | None:
     for line in lines:
         if line.startswith("c="):
             parts = line[2:].split()
-            if len(parts) != 3 or parts[0] != "IN" or parts[1] not in ("IP4", "IP6"):
+            if len(parts) < 3 or parts[0].upper() != "IN" or parts[1].upper() not in ("IP4", "IP6"):
                 raise ParseError("c= that is none")
             return parts[2].partition("/")[0]
     return None
 
 
-def _media(lines: list[str], session: SessionDescription) -> MediaDescription:
+def _media(lines: list[str], session: SessionDescription, direction: str) -> MediaDescription:
     parts = lines[0][2:].split()
-    if len(parts) < 4:
+    if len(parts) < 3:
         raise ParseError("m= that is none")
     port = parts[1].partition("/")[0]
     if not _is_port(port):
         raise ParseError("m= with a bad port")
+    if len(parts) == 3 and int(port):
+        raise ParseError("a stream without formats")
     connection = _connection(lines[1:])
     address = session.connection if connection is None else connection
     if not address and int(port):
         raise ParseError("a stream without c=")
-    return MediaDescription(parts[0], int(port), parts[2], parts[3:], lines, address, session.direction)
+    kind, proto = parts[0].lower(), parts[2].upper()
+    return MediaDescription(kind, int(port), proto, parts[3:], lines, address, direction)
 
 
 def _is_port(text: str) -> bool:

@@ -516,6 +516,7 @@ class StreamEndpoint(_message.Message):
     PAYLOAD_TYPES_FIELD_NUMBER: _builtins.int
     RELATCH_FIELD_NUMBER: _builtins.int
     SIGNALING_HOST_FIELD_NUMBER: _builtins.int
+    NO_RTCP_FIELD_NUMBER: _builtins.int
     side: Global___Side.ValueType
     """Which side."""
     media: Global___Media.ValueType
@@ -530,13 +531,15 @@ class StreamEndpoint(_message.Message):
     """IP literal from which this endpoint's SIP came. Where given, the latch accepts no other host than this one and
     the announced one (RFC 7362 section 5); empty: not known, and any plausible host may be latched.
     """
+    no_rtcp: _builtins.bool
+    """No RTCP is to be sent there: its address is unspecified (hold, RFC 3264 section 8.4), or it has no port for it."""
     @_builtins.property
     def rtp(self) -> Global___Address:
         """Where its RTP is to be sent; unset or port 0: the stream is declined or not known yet, nothing is relayed."""
 
     @_builtins.property
     def rtcp(self) -> Global___Address:
-        """Where its RTCP is to be sent; unset: rtp port + 1 (equal to rtp with rtcp_mux)."""
+        """Where its RTCP is to be sent; unset: rtp port + 1 (equal to rtp with rtcp_mux). With no_rtcp nowhere."""
 
     @_builtins.property
     def payload_types(self) -> _containers.RepeatedCompositeFieldContainer[Global___PayloadType]:
@@ -554,14 +557,45 @@ class StreamEndpoint(_message.Message):
         payload_types: _abc.Iterable[Global___PayloadType] | None = ...,
         relatch: _builtins.bool = ...,
         signaling_host: _builtins.str = ...,
+        no_rtcp: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rtcp", b"rtcp", "rtp", b"rtp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["direction", b"direction", "media", b"media", "payload_types", b"payload_types", "relatch", b"relatch", "rtcp", b"rtcp", "rtcp_mux", b"rtcp_mux", "rtp", b"rtp", "side", b"side", "signaling_host", b"signaling_host"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["direction", b"direction", "media", b"media", "no_rtcp", b"no_rtcp", "payload_types", b"payload_types", "relatch", b"relatch", "rtcp", b"rtcp", "rtcp_mux", b"rtcp_mux", "rtp", b"rtp", "side", b"side", "signaling_host", b"signaling_host"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StreamEndpoint: _TypeAlias = StreamEndpoint  # noqa: Y015
+
+@_typing.final
+class RefusedEndpoint(_message.Message):
+    """An endpoint that was not taken over; the others of its command were. Nothing is relayed to it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIDE_FIELD_NUMBER: _builtins.int
+    MEDIA_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    side: Global___Side.ValueType
+    """Which side."""
+    media: Global___Media.ValueType
+    """Which medium."""
+    detail: _builtins.str
+    """For a log line."""
+    def __init__(
+        self,
+        *,
+        side: Global___Side.ValueType = ...,
+        media: Global___Media.ValueType = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "media", b"media", "side", b"side"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefusedEndpoint: _TypeAlias = RefusedEndpoint  # noqa: Y015
 
 @_typing.final
 class AllocateRequest(_message.Message):
@@ -613,6 +647,7 @@ class AllocateResponse(_message.Message):
     SLOT_FIELD_NUMBER: _builtins.int
     HOSTS_FIELD_NUMBER: _builtins.int
     PORTS_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
     relay_id: _builtins.str
     """The relay that holds it."""
     slot: _builtins.int
@@ -625,6 +660,10 @@ class AllocateResponse(_message.Message):
     def ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamPorts]:
         """The ports: both media on both sides."""
 
+    @_builtins.property
+    def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedEndpoint]:
+        """Endpoints of the request that were not taken over."""
+
     def __init__(
         self,
         *,
@@ -632,10 +671,11 @@ class AllocateResponse(_message.Message):
         slot: _builtins.int = ...,
         hosts: _abc.Iterable[_builtins.str] | None = ...,
         ports: _abc.Iterable[Global___StreamPorts] | None = ...,
+        refused: _abc.Iterable[Global___RefusedEndpoint] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hosts", b"hosts", "ports", b"ports", "relay_id", b"relay_id", "slot", b"slot"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hosts", b"hosts", "ports", b"ports", "refused", b"refused", "relay_id", b"relay_id", "slot", b"slot"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -675,12 +715,19 @@ class UpdateResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    REFUSED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedEndpoint]:
+        """But for these."""
+
     def __init__(
         self,
+        *,
+        refused: _abc.Iterable[Global___RefusedEndpoint] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["refused", b"refused"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

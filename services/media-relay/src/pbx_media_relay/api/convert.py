@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -14,7 +15,7 @@ from pbx_media_relay.errors import InvalidStreamError
 from pbx_media_relay.forward import PORTS_PER_SLOT, DropReason, Medium, Side, rtp_port
 from pbx_media_relay.quality import quality_of
 from pbx_media_relay.relay import Order, Status
-from pbx_media_relay.session import Call
+from pbx_media_relay.session import Call, Refusal
 from pbx_media_relay.stream import Direction, Latching, PayloadType, Stream
 
 SIDES: Final = {pb.SIDE_A: Side.A, pb.SIDE_B: Side.B}
@@ -32,14 +33,44 @@ MEDIA_TIMEOUT_MAX_S: Final = 86400
 
 
 def order_of(request: pb.AllocateRequest, instance_id: str) -> Order:
-    """What an Allocate asks for. Raises InvalidStreamError."""
+    """What an Allocate asks for. Raises InvalidStreamError where it is not said of which stream it speaks."""
+    streams, refused = streams_of(request.endpoints)
     return Order(
         request.call_id,
         request.instance_id or instance_id,
-        tuple(stream_of(endpoint) for endpoint in request.endpoints),
+        streams,
         min(request.media_timeout_s, MEDIA_TIMEOUT_MAX_S),
         LATCHING.get(request.latching, Latching.AUTO),
+        refused,
     )
+
+
+def streams_of(messages: Iterable[pb.StreamEndpoint]) -> tuple[tuple[Stream, ...], tuple[Refusal, ...]]:
+    """Endpoints, and those of them that cannot be sent to: these are silent, and void nothing beside them.
+
+    Raises InvalidStreamError where it is not said of which stream it speaks.
+    """
+    streams, refused = [], []
+    for message in messages:
+        try:
+            stream = stream_of(message)
+        except InvalidStreamError as error:
+            if message.side not in SIDES or message.media not in MEDIA:
+                raise
+            stream = Stream(SIDES[message.side], MEDIA[message.media])
+            refused.append(Refusal(stream, str(error)))
+        streams.append(stream)
+    return tuple(streams), tuple(refused)
+
+
+def refused_of(call: Call) -> list[pb.RefusedEndpoint]:
+    """What was not taken over of the last command about a call."""
+    return [
+        pb.RefusedEndpoint(
+            side=SIDES_OUT[refusal.stream.side], media=MEDIA_OUT[refusal.stream.medium], detail=refusal.detail
+        )
+        for refusal in call.refused
+    ]
 
 
 def stream_of(message: pb.StreamEndpoint) -> Stream:
@@ -59,6 +90,7 @@ def stream_of(message: pb.StreamEndpoint) -> Stream:
         tuple(map(_payload_type, message.payload_types)),
         message.relatch,
         _host(message.signaling_host) if message.signaling_host else "",
+        message.no_rtcp,
     )
 
 

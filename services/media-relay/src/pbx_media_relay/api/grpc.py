@@ -53,13 +53,18 @@ class Operations:
         """Take a slot."""
         order = convert.order_of(request, instance_id)
         call = self._relay.allocate(order, self.civil.monotonic_ns())
-        return convert.allocated(call.slot, self._identity.relay_id, self._identity.hosts)
+        answer = convert.allocated(call.slot, self._identity.relay_id, self._identity.hosts)
+        if call.refused:
+            whole, answer = answer, pb.AllocateResponse()
+            answer.CopyFrom(whole)
+            answer.refused.extend(convert.refused_of(call))
+        return answer
 
     def update(self, request: pb.UpdateRequest, instance_id: str) -> pb.UpdateResponse:
         """Tell endpoints."""
-        streams = [convert.stream_of(endpoint) for endpoint in request.endpoints]
-        self._relay.update(request.call_id, instance_id, streams, self.civil.monotonic_ns())
-        return pb.UpdateResponse()
+        streams, refused = convert.streams_of(request.endpoints)
+        call = self._relay.update(request.call_id, instance_id, streams, self.civil.monotonic_ns(), refused)
+        return pb.UpdateResponse(refused=convert.refused_of(call))
 
     def release(self, request: pb.ReleaseRequest) -> pb.ReleaseResponse:
         """Give a slot back."""

@@ -9,11 +9,12 @@ The path of a packet, the same everywhere (tests/conformance/test_datapath.py is
 
 1. No forward on that local port: `stray`, remembered only by `last_heard_ns`.
 2. Not RTP/RTCP: MALFORMED. The RTP port takes RTP (version 2, at least 12 octets) and, with rtcp_mux, RTCP
-   (version 2, at least 8 octets, second octet 192..223); the RTCP port takes RTCP.
+   (version 2, at least 8 octets, second octet 192..223); the RTCP port takes RTCP. A keep-alive on the RTP port
+   (`rtp.is_keep_alive`) is MALFORMED too, and may latch its source.
 3. Source: equal to the accepted one, or latched now (`latching.py`); else SOURCE.
 4. Rate limit: RATE. Windows are whole seconds of the monotonic clock.
 5. Counted as received: packets, bytes, sequence, jitter, first and last packet; RTCP's reports are read.
-6. RTP only: the sender's `receive` and the peer's `send`; else DIRECTION.
+6. RTP: the sender's `receive` and the peer's `send`; RTCP: not the peer's `no_rtcp`; else DIRECTION.
 7. No peer installed: NO_DESTINATION. Else sent from the peer's local port of the peer's family to the peer's
    accepted endpoint (RTCP: to its RTCP endpoint, or its RTP endpoint from its RTP port with rtcp_mux); a
    refusal is SEND.

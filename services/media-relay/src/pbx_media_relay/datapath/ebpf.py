@@ -124,7 +124,7 @@ class EbpfDatapath:
     def upsert(self, forward: Forward) -> None:
         """See `Datapath.upsert`."""
         each = self._table.get(forward.id)
-        slow = forward.tap
+        slow = forward.tap or forward.fixed
         was_slow = forward.id in self._slow
         if each is not None and was_slow and not slow:
             self._take_back(each, forward.id)
@@ -203,7 +203,7 @@ class EbpfDatapath:
         """
         forward, each = self._forwards[number], self._table.get(number)
         view = forward
-        if each is not None:
+        if each is not None and not forward.fixed:  # which is user space's alone
             stream = self._table.stream(each)
             is_latched = values.latched(each.value, stream, 0) is not None
             if number not in self._slow or is_latched:

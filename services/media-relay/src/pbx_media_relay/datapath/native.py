@@ -190,6 +190,7 @@ class NativeDatapath:
         packed.clock_rate_hz, packed.limit_pps = forward.clock_rate_hz, forward.limit_pps
         packed.rtcp_mux, packed.tap = forward.rtcp_mux, forward.tap
         packed.receive, packed.send = forward.receive, forward.send
+        packed.no_rtcp, packed.fixed = forward.no_rtcp, forward.fixed
         return packed
 
 

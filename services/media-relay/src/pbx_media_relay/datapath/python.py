@@ -19,7 +19,7 @@ from pbx_media_relay.forward import PORTS_PER_SLOT, DropReason, Forward
 from pbx_media_relay.latching import Latch
 from pbx_media_relay.reception import Reception
 from pbx_media_relay.roundtrip import RoundTrip
-from pbx_media_relay.rtp import header, is_rtcp, is_rtp
+from pbx_media_relay.rtp import RTP_MIN, header, is_keep_alive, is_rtcp, is_rtp
 
 PACKET_MAX: Final = 2048
 """Longer than any RTP packet on an Ethernet path; a longer one arrives cut, and is dropped as malformed."""
@@ -51,8 +51,8 @@ class _Stream:
 
     def __init__(self, forward: Forward) -> None:
         self.forward = forward
-        self.rtp_latch = Latch(forward.rtp, forward.hint_host, forward.latch_until_ns, forward.generation)
-        self.rtcp_latch = Latch(forward.rtcp, forward.hint_host, forward.latch_until_ns, forward.generation)
+        rest = forward.hint_host, forward.latch_until_ns, forward.generation, forward.fixed
+        self.rtp_latch, self.rtcp_latch = Latch(forward.rtp, *rest), Latch(forward.rtcp, *rest)
         self.packets = self.bytes = self.rtcp_packets = self.rtcp_bytes = 0
         self.first_ns = self.last_ns = self.last_rtcp_ns = 0
         self.payload_type = -1
@@ -66,8 +66,9 @@ class _Stream:
         if self.forward.receive and not forward.receive:
             self.reception.pause()
         self.forward = forward
-        self.rtp_latch.update(forward.rtp, forward.hint_host, forward.latch_until_ns, forward.generation)
-        self.rtcp_latch.update(forward.rtcp, forward.hint_host, forward.latch_until_ns, forward.generation)
+        rest = forward.hint_host, forward.latch_until_ns, forward.generation, forward.fixed
+        self.rtp_latch.update(forward.rtp, *rest)
+        self.rtcp_latch.update(forward.rtcp, *rest)
 
     def over_limit(self, now_ns: int) -> bool:
         """Count one packet against the limit of the current second."""
@@ -230,11 +231,13 @@ class PythonDatapath:
             return self._receive_rtcp(stream, packet, source, now_ns)
         if is_rtp(packet) and not port & 1:
             return self._receive_rtp(stream, packet, source, now_ns)
+        if not port & 1 and is_keep_alive(packet):
+            stream.rtp_latch.keep_alive(source, now_ns)
         return DropReason.MALFORMED
 
     def _receive_rtp(self, stream: _Stream, packet: bytes, source: Endpoint, now_ns: int) -> DropReason | None:
         forward, head = stream.forward, header(packet)
-        plausible = bool(forward.payload_types >> head.payload_type & 1)
+        plausible = len(packet) == RTP_MIN or bool(forward.payload_types >> head.payload_type & 1)
         if not stream.rtp_latch.accept_rtp(source, plausible, (head.ssrc, head.sequence), now_ns):
             return DropReason.SOURCE
         if stream.over_limit(now_ns):
@@ -270,6 +273,8 @@ class PythonDatapath:
         stream.trip.receive(packet, peer.trip if peer else None, now_ns)
         if peer is None:
             return DropReason.NO_DESTINATION
+        if peer.forward.no_rtcp:
+            return DropReason.DIRECTION
         if peer.forward.rtcp_mux:
             return self._send(peer.forward.port, peer.rtp_latch.destination, packet)
         return self._send(peer.forward.port + 1, peer.rtcp_latch.destination, packet)

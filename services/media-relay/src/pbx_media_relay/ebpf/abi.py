@@ -17,7 +17,7 @@ from pbx_media_relay.endpoint import CANONICAL_CACHE, Endpoint
 ABI_VERSION: Final = 1
 PLACES: Final = 32768
 LOCALS_MAX: Final = 512
-RTCP_MUX, RECEIVE, SENDTO, SLOW = 1, 2, 4, 8
+RTCP_MUX, RECEIVE, SENDTO, SLOW, NO_RTCP = 1, 2, 4, 8, 16
 DROPS: Final = 6
 
 

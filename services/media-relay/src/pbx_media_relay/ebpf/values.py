@@ -27,7 +27,11 @@ def value_of(forward: Forward, former: abi.ForwardC | None, way: type_of_way, sl
     value.payload_types[0] = forward.payload_types & U64
     value.payload_types[1] = forward.payload_types >> 64
     value.flags = (
-        abi.RTCP_MUX * forward.rtcp_mux | abi.RECEIVE * forward.receive | abi.SENDTO * forward.send | abi.SLOW * slow
+        abi.RTCP_MUX * forward.rtcp_mux
+        | abi.RECEIVE * forward.receive
+        | abi.SENDTO * forward.send
+        | abi.SLOW * slow
+        | abi.NO_RTCP * forward.no_rtcp
     )
     value.peer = forward.peer
     value.clock_rate = forward.clock_rate_hz

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pbx_sip.message.message import Message
 
 SDP: Final = "application/sdp"
+UNKNOWN: Final = "application/octet-stream"
+OFFERING: Final = frozenset({"INVITE", "ACK", "PRACK", "UPDATE"})
+"""Methods whose requests and responses carry session descriptions."""
 ACCEPT: Final = f"{SDP}, multipart/mixed"
 SESSION: Final = ("", "session")
 """Dispositions of a description that belongs to the offer/answer exchange (RFC 3261 section 20.11)."""
@@ -32,13 +35,22 @@ def content_of(message: Message) -> Content | None:
     if not data:
         return None
     headers = message.headers
-    content_type = headers.first("Content-Type") or ""
+    content_type = headers.first("Content-Type") or _assumed(message)
     disposition = headers.first("Content-Disposition") or ""
     if is_multipart(content_type):
         return _content_of_parts(content_type, data, disposition)
-    if disposition and message.content_type == SDP and _kind(disposition) not in SESSION:
+    if disposition and content_type.partition(";")[0].strip().lower() == SDP and _kind(disposition) not in SESSION:
         return None
     return Content(content_type, data, disposition)
+
+
+def _assumed(message: Message) -> str:
+    """The type of a body without Content-Type (RFC 3261 section 7.4.1): one where an offer may stand.
+
+    A description that was not taken for one would cross as it is, and the media would go around the relay.
+    """
+    method = message.method if isinstance(message, Request) else message.cseq_method
+    return SDP if method in OFFERING else UNKNOWN
 
 
 def _content_of_parts(content_type: str, data: bytes, disposition: str) -> Content:

@@ -36,6 +36,7 @@ from pbx_signaling.call.header_policy import Carried
 from pbx_signaling.call.state import (
     BEFORE_ANSWER,
     CONNECTED,
+    MAX_DIGITS,
     MAX_EXCHANGES,
     OFFERING,
     SETUP,
@@ -44,7 +45,8 @@ from pbx_signaling.call.state import (
     State,
 )
 from pbx_signaling.media.session import MediaSession, SessionRefused
-from pbx_signaling.media.stream import StreamStatistics
+from pbx_signaling.media.stream import StreamEndpoint, StreamStatistics
+from pbx_sip.message import dtmf
 
 
 @dataclass(slots=True)
@@ -88,9 +90,12 @@ class Call:
     early_media: bool = False
     initiated: bool = False
     """Its first event was emitted."""
-    held_by: Side | None = None
     invitation_s: int = 0
     """How long the caller's INVITE is of use; 0: it does not say."""
+    held: list[Side] = field(default_factory=list)
+    """The sides that hold the other; each of them takes back its own hold."""
+    digits: int = 0
+    """DTMF digits that were told of."""
     exchanges: dict[int, Exchange] = field(default_factory=dict)
     pending: list[c.Command] = field(default_factory=list)
 
@@ -178,7 +183,11 @@ class Call:
     def _allocate(self, now: float) -> None:
         try:
             content = self.content
-            endpoints = self.media.first_offer(content.sdp) if content is not None and content.is_sdp else []
+            endpoints = (
+                self.media.first_offer(content.sdp, self.policy.barred)
+                if content is not None and content.is_sdp
+                else []
+            )
         except SessionRefused as error:
             self._refuse(488, "bad_session", Outcome.FAILED, 88, now, warning=str(error))
             return
@@ -203,7 +212,7 @@ class Call:
         self.media.place(Side.CALLEE, self.target.host)
         content = self.content
         if content is not None and content.is_sdp:
-            content = content.with_sdp(self.media.forward_offer(Side.CALLER, content.sdp))
+            content = content.with_sdp(self.media.forward_offer(Side.CALLER, content.sdp, self.policy.barred))
         self.state = State.DIALING
         self._do(c.Dial(self.target, content, self.headers), c.Emit(c.Record.DIALING))
 
@@ -217,7 +226,8 @@ class Call:
     # --- ringing and answer
 
     def _progress(self, signal: e.Progress, now: float) -> None:
-        content = self._carried(signal.content, Side.CALLEE, provisional=True, may_offer=self._invited_without_offer)
+        may_offer = self._invited_without_offer
+        content = self._carried(signal.content, Side.CALLEE, provisional=True, may_offer=may_offer, fork=signal.fork)
         first = self.state is State.DIALING
         if first and signal.status != 183:
             self.state = State.RINGING
@@ -234,6 +244,8 @@ class Call:
             self._do(c.Acknowledge(None), c.HangUp(Side.CALLEE, Cause("session refused", 88)))
             self._refuse(488, "bad_session", Outcome.FAILED, 88, now, warning=str(error))
             return
+        if content is None or not content.is_sdp:
+            self._tell_relay(self.media.settle(signal.fork))
         self.state, self.answered, self.content = State.ANSWERED, now, None
         self.targets = []
         if self.invitation_s:
@@ -326,14 +338,24 @@ class Call:
             except SessionRefused as error:
                 self._do(c.Reply(signal.side, signal.exchange, error.status))
                 return
+        if signal.ask is Ask.INFORM and content is not None:
+            self._note_digit(signal.side, content)
         self.exchanges[signal.exchange] = Exchange(signal.side, signal.ask, offered)
         rest = signal.fork, signal.package, signal.confirms, signal.headers
         self._do(c.Pass(signal.side.other, signal.exchange, signal.ask, content, *rest))
 
+    def _note_digit(self, side: Side, content: Content) -> None:
+        """A key that was pressed, as phones and gateways say it in INFO."""
+        pressed = dtmf.read(content.type, content.data)
+        if pressed is None or self.digits >= MAX_DIGITS:
+            return
+        self.digits += 1
+        self._do(c.Emit(c.Record.DTMF, side=side, digit=pressed.digit, duration_ms=pressed.duration_ms))
+
     def _offer_inside(self, content: Content, signal: e.Asked) -> Content:
         if signal.ask is Ask.CONFIRM_PROGRESS and self.media.owes_answer(signal.side):
             return self._carry(content, signal.side) or content
-        return content.with_sdp(self.media.offer(signal.side, content.sdp))
+        return content.with_sdp(self.media.offer(signal.side, content.sdp, self.policy.barred))
 
     def _replied(self, signal: e.Replied, now: float) -> None:
         exchange = self.exchanges.get(signal.exchange)
@@ -349,7 +371,13 @@ class Call:
                 self.media.rollback(exchange.by)
         elif content is not None and content.is_sdp and exchange.ask in OFFERING:
             may_offer = exchange.ask is Ask.MODIFY and not exchange.offered
-            content = self._carried(content, signal.side, provisional=not final, may_offer=may_offer)
+            try:
+                content = self._carry(content, signal.side, provisional=not final, may_offer=may_offer)
+            except SessionRefused as error:
+                if final and exchange.offered:
+                    self._refuse_answer(signal, exchange, error)
+                    return
+                content = None
             self._note_hold(exchange.by)
         if final and signal.status < 300 and exchange.offered and exchange.ask is not Ask.CONFIRM_PROGRESS:
             self.media.abandon(exchange.by)
@@ -357,6 +385,14 @@ class Call:
         reason = signal.reason if status == signal.status else ""
         rest = content, signal.retry_after_s, signal.headers
         self._do(c.Reply(exchange.by, signal.exchange, status, reason, *rest))
+
+    def _refuse_answer(self, signal: e.Replied, exchange: Exchange, error: SessionRefused) -> None:
+        """An offer was accepted with an answer that cannot be read: for its maker it was refused (RFC 3261 14.2)."""
+        self.exchanges.pop(signal.exchange, None)
+        self.media.rollback(exchange.by)
+        if exchange.ask is Ask.MODIFY:
+            self._do(c.Confirm(signal.side, signal.exchange, None))
+        self._do(c.Reply(exchange.by, signal.exchange, error.status))
 
     def _withdrawn(self, signal: e.Withdrawn, now: float) -> None:
         exchange = self.exchanges.get(signal.exchange)
@@ -377,14 +413,24 @@ class Call:
         self._carried(signal.content, signal.side, may_offer=False)
 
     def _note_hold(self, by: Side) -> None:
-        """Tells of hold and resume after an exchange in which `by` changed the session."""
+        """Tells of hold and resume after an exchange in which `by` changed the session.
+
+        Its peer answers within what was offered: that is no hold of its own. But one that takes all that it is offered
+        does not hold any more, and one that does not holds.
+        """
         holds = self.media.holds(by)
-        if holds and self.held_by is None:
-            self.held_by = by
-            self._do(c.Emit(c.Record.HELD, side=by))
-        elif self.held_by is by and not holds:
-            self.held_by = None
-            self._do(c.Emit(c.Record.RESUMED, side=by))
+        self._note(by, holds)
+        if not holds and (by.other in self.held) != self.media.holds(by.other) and self.media.is_open(by):
+            self._note(by.other, self.media.holds(by.other))
+
+    def _note(self, by: Side, holds: bool) -> None:
+        if holds == (by in self.held):
+            return
+        if holds:
+            self.held.append(by)
+        else:
+            self.held.remove(by)
+        self._do(c.Emit(c.Record.HELD if holds else c.Record.RESUMED, side=by))
 
     # --- the end
 
@@ -481,24 +527,41 @@ class Call:
     # --- session descriptions
 
     def _carry(
-        self, content: Content | None, side: Side, *, provisional: bool = False, may_offer: bool = True
+        self,
+        content: Content | None,
+        side: Side,
+        *,
+        provisional: bool = False,
+        may_offer: bool = True,
+        fork: str = "",
     ) -> Content | None:
         """Turns what `side` sent into what the other side gets. Raises SessionRefused."""
         if content is None or not content.is_sdp:
             return content
-        data, endpoints = self.media.carry(side, content.sdp, provisional=provisional, may_offer=may_offer)
-        if endpoints:
-            self._do(c.UpdateMedia(endpoints))
+        data, endpoints = self.media.carry(
+            side, content.sdp, self.policy.barred, provisional=provisional, may_offer=may_offer, fork=fork
+        )
+        self._tell_relay(endpoints)
         return content.with_sdp(data)
 
     def _carried(
-        self, content: Content | None, side: Side, *, provisional: bool = False, may_offer: bool = True
+        self,
+        content: Content | None,
+        side: Side,
+        *,
+        provisional: bool = False,
+        may_offer: bool = True,
+        fork: str = "",
     ) -> Content | None:
         """As `_carry`, where a session description that cannot be read is left out instead."""
         try:
-            return self._carry(content, side, provisional=provisional, may_offer=may_offer)
+            return self._carry(content, side, provisional=provisional, may_offer=may_offer, fork=fork)
         except SessionRefused:
             return None
+
+    def _tell_relay(self, endpoints: list[StreamEndpoint]) -> None:
+        if endpoints:
+            self._do(c.UpdateMedia(endpoints))
 
 
 _FORGET_SETUP: Final = (c.ClearDeadline(Deadline.SETUP), c.ClearDeadline(Deadline.NO_ANSWER))

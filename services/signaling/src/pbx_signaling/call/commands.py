@@ -171,6 +171,7 @@ class Record(enum.IntEnum):
     RESUMED = 6
     MEDIA_TIMEOUT = 7
     ENDED = 8
+    DTMF = 9
 
 
 @dataclass(slots=True)
@@ -184,6 +185,9 @@ class Emit:
     """Monotonic seconds; stamped by the core."""
     sequence: int = 0
     """Counts the call's events from 1; stamped by the core."""
+    digit: str = ""
+    """Of DTMF."""
+    duration_ms: int = 0
 
 
 @dataclass(slots=True)

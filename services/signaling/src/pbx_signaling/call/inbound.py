@@ -45,7 +45,7 @@ class ReliableBranch:
 class InboundLeg(Leg):
     """The UAS side of a call."""
 
-    __slots__ = ("_early", "_farewell", "_forks", "_key", "_late", "_reliable", "_request_")
+    __slots__ = ("_early", "_farewell", "_forks", "_key", "_late", "_reliable", "_request_", "_told")
 
     def __init__(self, sip: SipPort, entry: Entry, key: Key, request: Request, flow: Flow) -> None:
         super().__init__(sip, entry, Side.CALLER, flow, request.call_id)
@@ -60,6 +60,9 @@ class InboundLeg(Leg):
         """RSeq and CSeq of reliable responses that a final one overtook: their PRACKs may still come."""
         self._farewell: Cause | None = None
         """Why a BYE is due that waits for the caller's ACK."""
+        self._told: dict[str, Content] = {}
+        """By branch, the session description that the caller got in a provisional response that may be lost."""
+        self.learn_methods(request)
         self.remote_user_agent = (request.first("User-Agent") or "")[:128]
         self.first_hop = wire.first_hop(request)
         self.secure = request.uri[:5].lower() == "sips:"
@@ -99,8 +102,11 @@ class InboundLeg(Leg):
         response = self._response(command.status, command.reason, dialog, command.content)
         self.sip.border.put(response, command.headers, self.flow)
         if (command.reliable and self.wants_reliable) or self._needs_reliable:
+            self._told.pop(command.fork, None)
             self._ring_reliably(response, command, request)
         else:
+            if command.content is not None and command.content.is_sdp:
+                self._told[command.fork] = command.content
             self.sip.respond(self._key, response)
 
     def _ring_reliably(self, response: Response, command: Ring, invite: Request) -> None:
@@ -143,7 +149,9 @@ class InboundLeg(Leg):
                 self.sip.forget(other.local_tag)
         self._early = {command.fork: dialog}
         self.local_tags = [dialog.local_tag]
-        response = self._response(200, "", dialog, command.content)
+        # The callee answered reliably on its own leg; here nothing but the 2xx is sure to come (RFC 3261 13.2.1).
+        content, self._told = command.content or self._told.get(command.fork), {}
+        response = self._response(200, "", dialog, content)
         self.sip.border.put(response, command.headers, self.flow)
         refreshing.grant(self, request, response)
         self._request_ = None
@@ -231,7 +239,9 @@ class InboundLeg(Leg):
             late = rack is not None and (rack.rseq, rack.cseq) in self._late
             self.sip.respond(key, response_to(request, 200 if late else 481))
             return False
-        _, remote = branch.responses.pop(rack.rseq)
+        response, remote = branch.responses.pop(rack.rseq)
+        if response.body:
+            self.settled.add(self._forks.get(request.to_tag, ""))
         branch.confirmed = {rack.rseq: remote}
         if not remote:
             del self.asked[exchange]

@@ -51,6 +51,7 @@ class Leg:
     __slots__ = (
         "_entry",
         "accepted",
+        "allows_update",
         "answer",
         "asked",
         "budget",
@@ -66,6 +67,7 @@ class Leg:
         "secure",
         "sent_session",
         "session",
+        "settled",
         "side",
         "sip",
         "terminated",
@@ -94,6 +96,10 @@ class Leg:
         self.answer: Repeated | None = None
         self.session: session.Session | None = None
         """The session timer, where one was agreed on."""
+        self.allows_update = False
+        """Whether the peer said that it takes UPDATE (RFC 3311 section 4)."""
+        self.settled: set[str] = set()
+        """Early branches in which the INVITE's offer was answered reliably: the next offer may come."""
         self.sent_session: Content | None = None
         """The session description that the peer got last: a re-INVITE that refreshes repeats it."""
         self.local_tags: list[str] = []
@@ -163,6 +169,7 @@ class Leg:
             self.sip.respond(key, response_to(request, 500))
             return
         self._heard(flow, request)
+        self.learn_methods(request)
         misfit = wire.bad_extension(request)
         if misfit is None and self.is_given_up and request.method != "BYE":  # a CANCEL of ours is on its way
             misfit = response_to(request, 487)
@@ -273,20 +280,41 @@ class Leg:
         if dialog is None or self.terminated:
             self.tell(Replied(self.side, command.exchange, 481, "", None))
             return
-        if command.ask is Ask.MODIFY and self.confirming_offer:  # a refresh of ours (RFC 3261 section 14.1)
+        ask = self._way_of(command)
+        if ask is None:  # its own offer has no answer yet (RFC 3311 section 5.2)
+            self.tell(Replied(self.side, command.exchange, 500, "", None, retry_after_s=wire.retry_after_s()))
+            return
+        if ask is Ask.MODIFY and self.confirming_offer:  # a refresh of ours (RFC 3261 section 14.1)
             self.tell(Replied(self.side, command.exchange, 491, "", None))
             return
-        request = self.request(dialog, METHODS[command.ask])
+        request = self.request(dialog, METHODS[ask])
         if not self._decorate(request, command):
             self.tell(Replied(self.side, command.exchange, 481, "", None))
             return
         cseq = dialog.local_cseq
-        if command.ask is Ask.MODIFY:
+        if ask is Ask.MODIFY:
             self.confirming[cseq] = (dialog, command.exchange, None)
-        sent = Sent(self, Purpose.ASK, dialog, command.exchange, command.ask, cseq, command)
+        sent = Sent(self, Purpose.ASK, dialog, command.exchange, ask, cseq, command)
         key = self.sip.send(request, self.flow_of(dialog), sent)
-        if command.ask is Ask.MODIFY:
+        if ask is Ask.MODIFY:
             self.modifying = command.exchange, key
+
+    def _way_of(self, command: Pass) -> Ask | None:
+        """By which request the peer can be asked; None: not now.
+
+        An UPDATE goes to a peer that takes it, and not before its own offer was answered for sure; a peer in a call
+        that does not take it gets a re-INVITE, which says the same (RFC 3311 section 5.1).
+        """
+        if command.ask is not Ask.UPDATE or command.content is None:
+            return command.ask
+        if self.dialog is None and not (self.allows_update and command.fork in self.settled):
+            return None
+        return Ask.UPDATE if self.allows_update else Ask.MODIFY
+
+    def learn_methods(self, message: Message) -> None:
+        """Notes whether the peer takes UPDATE, where it says so."""
+        if "Allow" in message.headers:
+            self.allows_update = "UPDATE" in ",".join(message.headers.all("Allow"))
 
     def withdraw(self, command: Withdraw) -> None:
         """Cancels a re-INVITE that the peer has not answered; its final response ends the exchange (487, mostly)."""
@@ -388,6 +416,14 @@ class Leg:
         content = body.content_of(response)
         headers = (*self.sip.border.taken(response, self.flow), *refusal.explanation_of(response))
         self.tell(Replied(self.side, sent.exchange, response.status, response.reason, content, retry, headers))
+        if sent.ask is Ask.MODIFY and sent.command is not None and sent.command.ask is Ask.UPDATE:
+            self._confirm_alone(sent)
+
+    def _confirm_alone(self, sent: Sent) -> None:
+        """The ACK for a re-INVITE that stands for an UPDATE: the other side knows of none."""
+        waiting = self.confirming.get(sent.cseq)
+        if sent.cseq in self.accepted and waiting is not None and waiting[2] is None:
+            self.send_ack(waiting[0], sent.cseq, waiting[1], None)
 
     def _take_effect(self, sent: Sent, response: Response) -> None:
         """What a positive response to a request inside the dialog makes true; a refused offer is not said again."""

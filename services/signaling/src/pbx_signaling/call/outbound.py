@@ -182,6 +182,9 @@ class OutboundLeg(Leg):
         reliable = self._number_of(response) if tag else 0
         if reliable and tag and not self._is_next(self._early[tag], reliable):
             return
+        self.learn_methods(response)
+        if reliable and response.body:
+            self.settled.add(tag)
         if reliable and (not self._relays_prack or response.status == 199):
             self._confirm_progress(self._early[tag], reliable)
             reliable = 0
@@ -237,6 +240,7 @@ class OutboundLeg(Leg):
         self.confirming[sent.cseq] = (dialog, 0, None)
         self.accepted.add(sent.cseq)
         self._invite = None
+        self.learn_methods(response)
         refreshing.granted(self, response)
         self.tell(Answered(body.content_of(response), response.to_tag, self.sip.border.taken(response, self.flow)))
 

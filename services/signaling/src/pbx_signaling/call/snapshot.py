@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pbx_signaling.call.entry import Entry
     from pbx_signaling.call.leg import Leg
 
-VERSION: Final = 1
+VERSION: Final = 2
 _NOT_STORED: Final = frozenset({"pending", "policy", "found"})
 _encoder = msgspec.msgpack.Encoder()
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from pbx_runtime.media_address import Barred
 from pbx_signaling.call.events import Ask, Side
 
 OFFERING: Final = (Ask.MODIFY, Ask.UPDATE, Ask.CONFIRM_PROGRESS)
 """Requests inside a call whose session description is an offer or an answer; in others it is anybody's text."""
 MAX_EXCHANGES: Final = 16
 """Requests under way inside one call. Threat: a phone that asks without end while the other does not answer."""
+
+MAX_DIGITS: Final = 1_024
+"""DTMF digits of one call that become events. Threat: a phone that sends INFO without end fills the event stream."""
 
 
 class State(enum.IntEnum):
@@ -54,6 +58,8 @@ class CallPolicy:
     INVITE's transaction gives up. The net under everything that should have ended the attempt."""
     release_s: float = 0.25
     """Waiting for the relay's statistics; below T1, so that a BYE is answered before it is repeated."""
+    barred: Barred = field(default_factory=Barred, compare=False)
+    """Addresses that session descriptions may not name."""
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from pbx.relay.v1 import relay_pb2 as pb
@@ -66,6 +66,7 @@ class RelayLink:
             self.relay_id = status.relay_id
             self.slots_free = status.slots_free
             self.is_ready = status.state == pb.RELAY_STATE_READY
+            self._owner.on_hosts(status.hosts)
             self._owner.changed()
         for event in response.events:
             if event.HasField("media_timeout"):
@@ -86,6 +87,7 @@ class Relays:
         on_signal: Callable[[str, Signal], None],
         on_ready: Callable[[bool], None],
         credentials: GrpcCredentials | None = None,
+        on_hosts: Callable[[Iterable[str]], None] = lambda hosts: None,
     ) -> None:
         self.links: dict[str, RelayLink] = {}
         """Address to link."""
@@ -94,6 +96,8 @@ class Relays:
         self.credentials = credentials
         self._instance = instance
         self._on_ready = on_ready
+        self.on_hosts = on_hosts
+        """Told of the addresses of each relay: nobody's media may be sent there."""
         self._by_id: dict[str, RelayLink] = {}
 
     def add(self, address: str) -> RelayLink:
@@ -130,6 +134,7 @@ class Relays:
         def done(result: pb.Result | None, error: ServiceError | None) -> None:
             if result is not None and result.HasField("allocate"):
                 link.slots_free -= 1
+                self._refused(call_id, link.relay_id, result.allocate.refused)
                 answer(MediaReady(_slot(result.allocate)))
                 return
             detail = str(error) if result is None else result.error.detail
@@ -154,9 +159,17 @@ class Relays:
                 self.failures += 1
                 detail = str(error) if result is None else result.error.detail
                 _log.warning("update failed", call_id=call_id, relay=slot.relay, reason=detail)
+            else:
+                self._refused(call_id, slot.relay, result.update.refused)
 
         request = pb.UpdateRequest(call_id=call_id, endpoints=[_endpoint(e, relatch=True) for e in endpoints])
         link.client.submit(pb.Command(update=request), done, timeout_s=TIMEOUT_S)
+
+    def _refused(self, call_id: str, relay: str, refused: Iterable[pb.RefusedEndpoint]) -> None:
+        """Endpoints that the relay did not take: their stream is silent, the call goes on."""
+        for one in refused:
+            self.failures += 1
+            _log.warning("endpoint refused", call_id=call_id, relay=relay, side=one.side, reason=one.detail)
 
     def release(self, call_id: str, slot: Slot, answer: Callable[[Signal], None]) -> None:
         """Gives a slot back; without an answer the relay's lease does it."""
@@ -186,6 +199,7 @@ def _endpoint(endpoint: StreamEndpoint, *, relatch: bool) -> pb.StreamEndpoint:
         rtcp_mux=endpoint.rtcp_mux,
         signaling_host=utf8(endpoint.signaling_host),
         relatch=relatch,
+        no_rtcp=not endpoint.rtcp_port,
         payload_types=[
             pb.PayloadType(
                 number=codec.number,

@@ -2,19 +2,22 @@
 
 Each session description that crosses the call is read once, its endpoints are noted, and it is rewritten so that either
 side sees the relay's addresses alone. Endpoints of an offer take effect when the answer comes; a refused offer leaves
-everything as it was (RFC 3261 section 14.1). The first audio and the first video stream are relayed; further ones are
-declined in both directions. Pure; raises SessionRefused.
+everything as it was (RFC 3261 section 14.1). Which streams are carried is `pbx_sip.sdp.carry`'s rule, which addresses
+may be sent to that of `pbx_runtime.media_address`. Pure; raises SessionRefused.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
+from pbx_runtime.media_address import Barred, Use, read
 from pbx_signaling.media.stream import DIRECTIONS, Codec, Direction, Media, Slot, StreamEndpoint
 from pbx_sip.errors import RemoteError
+from pbx_sip.sdp import carry as rules
+from pbx_sip.sdp.carry import Line
 from pbx_sip.sdp.model import MediaDescription, SessionDescription
 from pbx_sip.sdp.negotiate import Origin, StreamRewrite, rewrite
 
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
 
 MAX_STREAMS: Final = 16
 """m= lines of a description. Threat: work per message; WebRTC clients send up to 4."""
-KINDS: Final = {"audio": Media.AUDIO, "video": Media.VIDEO}
+PLACES: Final = {"audio": Media.AUDIO, "video": Media.VIDEO}
+NO_RTCP_ABOVE: Final = 65_535
 
 
 class SessionRefused(Exception):
@@ -41,10 +45,9 @@ class Pending:
     by: int
     description: SessionDescription | None
     """Kept only until it was forwarded for the last time."""
-    endpoints: list[StreamEndpoint]
-    lines: tuple[Media | None, ...]
-    """What each m= line is: one of the slot's media, or declined."""
-    before: tuple[Media | None, ...]
+    endpoints: list[StreamEndpoint | None]
+    """Of each m= line that is carried; without rtcp-mux, which the answer decides."""
+    lines: list[Line]
 
 
 @dataclass(slots=True)
@@ -55,13 +58,16 @@ class MediaSession:
     """For o= of what we send; the two sides get different ones."""
     slot: Slot | None = None
     families: dict[int, int] = field(default_factory=dict)
-    """Side to address family (4 or 6) of what is announced to it."""
+    """Side to address family (4 or 6) of what is announced to it: that of its own description, once it has made one."""
     hosts: dict[int, str] = field(default_factory=dict)
     """Side to the address that its SIP comes from."""
-    lines: tuple[Media | None, ...] = ()
+    lines: list[Line] = field(default_factory=list)
+    """Of the last offer that was answered."""
     pending: Pending | None = None
     applied: dict[tuple[int, int], StreamEndpoint] = field(default_factory=dict)
     """(side, media) to the endpoint that the relay knows."""
+    early: dict[str, list[StreamEndpoint]] = field(default_factory=dict)
+    """Branch of a forked call to the endpoints of both sides under its provisional answer."""
     versions: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Side to the version of o= last sent to it, and a fingerprint of what was sent."""
     initial: bool = True
@@ -69,20 +75,23 @@ class MediaSession:
     last_answer_by: int = 0
 
     def place(self, side: int, host: str) -> None:
-        """Tells where a side's SIP comes from: the family of what is announced to it, and a hint for the relay."""
+        """Tells where a side's SIP comes from: a guess at the family of its media, and a hint for the relay."""
         self.families[side] = 6 if ":" in host else 4
         self.hosts[side] = host
 
     # --- offers
 
-    def first_offer(self, data: bytes) -> list[StreamEndpoint]:
+    def first_offer(self, data: bytes, barred: Barred) -> list[StreamEndpoint]:
         """Takes the caller's offer in; answers the endpoints that the relay may know at once."""
-        pending = self._take_offer(1, data)
-        for endpoint in pending.endpoints:
+        known: dict[int, StreamEndpoint] = {}
+        for endpoint in self._take_offer(1, data, barred).endpoints:
+            if endpoint is not None:
+                known.setdefault(endpoint.media, endpoint)
+        for endpoint in known.values():
             self.applied[endpoint.side, endpoint.media] = endpoint
-        return pending.endpoints
+        return list(known.values())
 
-    def forward_offer(self, by: int, data: bytes) -> bytes:
+    def forward_offer(self, by: int, data: bytes, barred: Barred) -> bytes:
         """The INVITE's offer `data` of a side as the other one gets it; again for each target that is tried.
 
         What a former target answered or offered on the way to its refusal (in reliable responses, PRACK, UPDATE) is
@@ -90,19 +99,19 @@ class MediaSession:
         """
         pending = self.pending
         if pending is None or pending.by != by or pending.description is None:
-            self.initial, self.last_answer_by, self.lines = True, 0, ()
-            pending = self._take_offer(by, data)
-        assert pending.description is not None
-        return self._rewritten(pending.description, pending.lines, to=3 - by)
+            self.initial, self.last_answer_by, self.lines = True, 0, []
+            pending = self._take_offer(by, data, barred)
+        self.early.clear()
+        return self._forwarded(pending, to=3 - by)
 
-    def offer(self, by: Side, data: bytes) -> bytes:
+    def offer(self, by: Side, data: bytes, barred: Barred) -> bytes:
         """Takes an offer inside the call in, and answers what the other side gets. Glare is refused with 491."""
         if self.pending is not None and not self._is_answered_early():
             raise SessionRefused("another offer is under way", 491)
+        pending = self._take_offer(by, data, barred)
         self.initial = False
-        pending = self._take_offer(by, data)
-        assert pending.description is not None
-        forwarded = self._rewritten(pending.description, pending.lines, to=by.other)
+        self.early.clear()
+        forwarded = self._forwarded(pending, to=by.other)
         pending.description = None
         return forwarded
 
@@ -110,14 +119,35 @@ class MediaSession:
         """The INVITE's offer was answered in a reliable provisional response: the next offer may come (RFC 6337)."""
         return self.initial and self.last_answer_by != 0
 
-    def _take_offer(self, by: int, data: bytes) -> Pending:
+    def _take_offer(self, by: int, data: bytes, barred: Barred) -> Pending:
         description = self._parsed(data)
-        lines = self._lines_of(description)
-        if not any(lines) and not self.lines:
-            raise SessionRefused("no audio and no video stream")
-        endpoints = self._endpoints(by, description, lines)
-        self.pending = Pending(by, description, endpoints, lines, self.lines)
+        places = rules.places(description.media)
+        if not rules.can_carry(description.media, places):
+            raise SessionRefused("no audio and no video stream that can be carried")
+        lines, endpoints = [], []
+        for stream, place in zip(description.media, places, strict=True):
+            direction = stream.direction
+            if place and _address(stream)[0] is Use.UNSPECIFIED:
+                direction = rules.without_receiving(direction)
+            lines.append(Line(stream.kind, stream.proto, stream.formats, place, direction, stream.rtcp_mux))
+            endpoints.append(self._endpoint(by, place, stream, direction, barred) if place else None)
+        self._learn_family(by, endpoints)
+        self.pending = Pending(by, description, endpoints, lines)
         return self.pending
+
+    def _forwarded(self, pending: Pending, *, to: int) -> bytes:
+        description, slot = pending.description, self.slot
+        assert description is not None
+        assert slot is not None
+        streams: list[StreamRewrite | None] = []
+        for line, stream in zip(pending.lines, description.media, strict=True):
+            if not line.place:
+                streams.append(None)
+                continue
+            ports = slot.ports[to, PLACES[line.place]]
+            direction = line.direction if line.direction != stream.direction else ""
+            streams.append(StreamRewrite(*ports, rules.proto_for_offer(line.proto), direction))
+        return self._written(description, streams, description.media, to=to)
 
     # --- answers
 
@@ -126,55 +156,122 @@ class MediaSession:
         return self.pending is not None and self.pending.by == side.other
 
     def carry(
-        self, side: Side, data: bytes, *, provisional: bool = False, may_offer: bool = True
+        self,
+        side: Side,
+        data: bytes,
+        barred: Barred,
+        *,
+        provisional: bool = False,
+        may_offer: bool = True,
+        fork: str = "",
     ) -> tuple[bytes, list[StreamEndpoint]]:
         """Takes a description of a response or an ACK in.
 
         It answers the other side's pending offer, repeats an answer, or is itself the offer that was asked for by an
         INVITE without one (`may_offer`). Returns what the other side gets, and the endpoints that changed for the
-        relay.
+        relay. `fork` names the branch of the call that a provisional answer belongs to.
         """
         pending = self.pending
         if pending is not None and pending.by == side.other:
-            return self._answer(side, data, pending, provisional)
+            return self._answer(side, data, barred, pending, fork if provisional else None)
         if not may_offer or (pending is None and self.last_answer_by == side and provisional):
-            return self._repeat(side, data)
-        taken = self._take_offer(side, data)
-        assert taken.description is not None
-        forwarded = self._rewritten(taken.description, taken.lines, to=side.other)
+            return self._repeat(side, data, barred)
+        taken = self._take_offer(side, data, barred)
+        forwarded = self._forwarded(taken, to=side.other)
         taken.description = None
         return forwarded, []
 
     def _answer(
-        self, side: Side, data: bytes, pending: Pending, provisional: bool
+        self, side: Side, data: bytes, barred: Barred, pending: Pending, fork: str | None
     ) -> tuple[bytes, list[StreamEndpoint]]:
-        description = self._parsed(data)
-        if len(description.media) != len(pending.lines):
-            raise SessionRefused("the answer has another number of streams than the offer")
-        endpoints = self._endpoints(side, description, pending.lines)
-        declined = {endpoint.media for endpoint in endpoints if not endpoint.port}
-        offered = [_declined(endpoint) if endpoint.media in declined else endpoint for endpoint in pending.endpoints]
-        lines = pending.lines
-        self.lines = lines
-        self.last_answer_by = side
-        if not provisional:
-            self.pending, self.initial = None, False
-        changed = [endpoint for endpoint in (*offered, *endpoints) if self._apply(endpoint)]
-        return self._rewritten(description, lines, to=side.other), changed
+        forwarded, endpoints = self._answered(side, data, barred, pending.lines, pending.endpoints)
+        reopens = not self.initial
+        self.lines, self.last_answer_by = pending.lines, side
+        if fork is None:
+            self._settle()
+        elif self.initial:
+            self.early[fork] = endpoints
+        return forwarded, self._applied(endpoints, reopens)
 
-    def _repeat(self, side: Side, data: bytes) -> tuple[bytes, list[StreamEndpoint]]:
-        description = self._parsed(data)
-        lines = self._lines_of(description)
-        changed = [endpoint for endpoint in self._endpoints(side, description, lines) if self._apply(endpoint)]
-        return self._rewritten(description, lines, to=side.other), changed
+    def _repeat(self, side: Side, data: bytes, barred: Barred) -> tuple[bytes, list[StreamEndpoint]]:
+        lines = self.lines
+        if side != self.last_answer_by:  # it says again what it offered: no answer of its own limits that
+            lines = [replace(line, direction="sendrecv") for line in lines]
+        mine: list[StreamEndpoint | None] = [None] * len(lines)
+        forwarded, endpoints = self._answered(side, data, barred, lines, mine)
+        return forwarded, self._applied([endpoint for endpoint in endpoints if endpoint.side == side], False)
 
-    def _apply(self, endpoint: StreamEndpoint) -> bool:
-        """Notes an endpoint; whether it is news to the relay."""
-        key = (endpoint.side, endpoint.media)
-        if self.applied.get(key) == endpoint:
-            return False
-        self.applied[key] = endpoint
-        return True
+    def _answered(
+        self,
+        side: Side,
+        data: bytes,
+        barred: Barred,
+        lines: list[Line],
+        offered: list[StreamEndpoint | None],
+    ) -> tuple[bytes, list[StreamEndpoint]]:
+        """What the offerer gets, and the endpoints of both sides that follow."""
+        description = self._parsed(data)
+        answers = rules.aligned(lines, description.media)
+        places = rules.live(lines, answers)
+        streams: list[StreamRewrite | None] = []
+        media: list[MediaDescription] = []
+        found: dict[tuple[int, int], StreamEndpoint] = {}
+        for line, stream, place, former in zip(lines, answers, places, offered, strict=True):
+            if stream is None or not place:
+                streams.append(None)
+                media.append(MediaDescription(line.kind, 0, line.proto, line.formats, [], "", ""))
+                continue
+            says = stream.direction
+            direction = rules.answered(line.direction, says)
+            if _address(stream)[0] is Use.UNSPECIFIED:
+                direction = rules.without_receiving(direction)
+            mux = line.mux and stream.rtcp_mux
+            endpoint = self._endpoint(side, place, stream, direction, barred)
+            found.setdefault((side, endpoint.media), _muxed(endpoint) if mux else endpoint)
+            if former is not None:
+                found.setdefault((former.side, former.media), _muxed(former) if mux else former)
+            streams.append(self._stream(line, stream, direction if direction != says else "", mux, to=side.other))
+            media.append(stream)
+        self._learn_family(side, found.values())
+        for key, endpoint in self.applied.items():
+            if endpoint.port and not any(place and PLACES[place] == key[1] for place in places):
+                found[key] = _declined(endpoint)
+        return self._written(description, streams, media, to=side.other), list(found.values())
+
+    def _stream(self, line: Line, stream: MediaDescription, direction: str, mux: bool, *, to: int) -> StreamRewrite:
+        assert self.slot is not None
+        rtp, rtcp = self.slot.ports[to, PLACES[line.place]]
+        proto = rules.proto_for_answer(line.proto, stream.proto)
+        return StreamRewrite(rtp, rtp if mux else rtcp, proto, direction, mux)
+
+    def settle(self, fork: str) -> list[StreamEndpoint]:
+        """The callee accepted without a description: its branch's provisional answer is the answer (RFC 3262 5).
+
+        Returns the endpoints that changed for the relay, to which another branch may have spoken last.
+        """
+        if not self.initial or self.pending is None or self.pending.by == 2:
+            return []
+        endpoints = self.early.get(fork, [])
+        self._settle()
+        return self._applied(endpoints, False)
+
+    def _settle(self) -> None:
+        self.pending, self.initial = None, False
+        self.early.clear()
+
+    def _applied(self, endpoints: Iterable[StreamEndpoint], all_of_them: bool) -> list[StreamEndpoint]:
+        """Notes endpoints; answers those that are news to the relay, or all.
+
+        After an exchange inside the call all are told, though they say what they said: the phone may have lost its
+        place in a NAT, and the relay is to learn anew where it is (RFC 7362 section 4).
+        """
+        changed = []
+        for endpoint in endpoints:
+            key = (endpoint.side, endpoint.media)
+            if (all_of_them and endpoint.port) or self.applied.get(key) != endpoint:
+                self.applied[key] = endpoint
+                changed.append(endpoint)
+        return changed
 
     def rollback(self, by: Side) -> None:
         """An offer of that side was refused: everything stays as it was."""
@@ -190,6 +287,11 @@ class MediaSession:
         """Whether a side has put the other on hold: its audio neither receives."""
         endpoint = self.applied.get((side, Media.AUDIO))
         return endpoint is not None and endpoint.direction in (Direction.SENDONLY, Direction.INACTIVE)
+
+    def is_open(self, side: Side) -> bool:
+        """Whether a side's audio goes both ways as far as it is concerned."""
+        endpoint = self.applied.get((side, Media.AUDIO))
+        return endpoint is not None and endpoint.direction is Direction.SENDRECV
 
     def codec_of(self, side: int) -> str:
         """The first audio codec that a side named, as "PCMU/8000"; empty before it named any."""
@@ -211,41 +313,71 @@ class MediaSession:
             raise SessionRefused(f"{len(description.media)} streams")
         return description
 
-    def _lines_of(self, description: SessionDescription) -> tuple[Media | None, ...]:
-        """Which m= line is which medium of the slot: as before where it was one, else the first of its kind."""
-        lines: list[Media | None] = []
-        taken = {media for media in self.lines[: len(description.media)] if media is not None}
-        for index, stream in enumerate(description.media):
-            media = KINDS.get(stream.kind)
-            if index < len(self.lines) and self.lines[index] is not None:
-                lines.append(self.lines[index] if media is self.lines[index] else None)
-            elif media is not None and media not in taken and stream.port:
-                taken.add(media)
-                lines.append(media)
-            else:
-                lines.append(None)
-        return tuple(lines)
+    def _learn_family(self, side: int, endpoints: Iterable[StreamEndpoint | None]) -> None:
+        """A side is told the family that it speaks of itself, whatever its SIP comes by (RFC 6157 section 4.2)."""
+        for endpoint in endpoints:
+            if endpoint is not None and endpoint.side == side and not endpoint.held:
+                self.families[side] = 6 if ":" in endpoint.host else 4
+                return
 
-    def _endpoints(
-        self, side: int, description: SessionDescription, lines: tuple[Media | None, ...]
-    ) -> list[StreamEndpoint]:
-        return [
-            _endpoint(side, media, stream, self.hosts.get(side, ""))
-            for media, stream in zip(lines, description.media, strict=False)
-            if media is not None
-        ]
+    def _endpoint(
+        self, side: int, place: str, stream: MediaDescription, direction: str, barred: Barred
+    ) -> StreamEndpoint:
+        media, source = PLACES[place], self.hosts.get(side, "").partition("%")[0]
+        use, host = _address(stream)
+        if use is Use.UNSPECIFIED:
+            former = self.applied.get((side, media))
+            host = former.host if former is not None else source
+        elif use is Use.ELSEWHERE:
+            use, host = read(source)
+        elif use is Use.HOST and barred.bars(host, source):
+            raise SessionRefused("a stream whose address is none of its sender's")
+        if use is Use.NONE or not host:
+            raise SessionRefused("a stream whose address is no address of one host")
+        held = use is Use.UNSPECIFIED
+        rtcp_host, rtcp_port = ("", 0) if held else self._rtcp(stream, host, source, barred)
+        return StreamEndpoint(
+            side=int(side),
+            media=media,
+            host=host,
+            port=stream.port,
+            rtcp_host=rtcp_host,
+            rtcp_port=rtcp_port,
+            direction=DIRECTIONS[direction],
+            rtcp_mux=False,
+            codecs=tuple(
+                Codec(each.number, each.encoding, each.clock_rate_hz, each.channels, each.ptime_ms)
+                for each in stream.payload_types
+            ),
+            signaling_host=source,
+            held=held,
+        )
 
-    def _rewritten(self, description: SessionDescription, lines: tuple[Media | None, ...], *, to: int) -> bytes:
+    @staticmethod
+    def _rtcp(stream: MediaDescription, host: str, source: str, barred: Barred) -> tuple[str, int]:
+        """Where RTCP goes without rtcp-mux; port 0 where it cannot go anywhere."""
+        rtcp = stream.rtcp
+        use, named = read(rtcp.host) if rtcp.host else (Use.HOST, host)
+        if use is Use.UNSPECIFIED or rtcp.port > NO_RTCP_ABOVE:
+            return "", 0
+        if use is not Use.HOST or barred.bars(named, source):
+            named = host
+        return named, rtcp.port
+
+    def _written(
+        self,
+        description: SessionDescription,
+        streams: list[StreamRewrite | None],
+        media: list[MediaDescription],
+        *,
+        to: int,
+    ) -> bytes:
         slot = self.slot
         assert slot is not None
         host = slot.host_for(self.families.get(to, 4))
-        streams = [
-            StreamRewrite(*slot.ports[to, media]) if media is not None and stream.port else None
-            for media, stream in zip(lines, description.media, strict=True)
-        ]
         session_id = self.session_id * 2 + (to & 1)
         version, before = self.versions.get(to, (0, 0))
-        plain = rewrite(description, streams, host, Origin(session_id, 0))
+        plain = rewrite(description, streams, host, Origin(session_id, 0), media)
         # Stored with the call and compared by whoever goes on with it: `hash` differs from process to process.
         fingerprint = int.from_bytes(blake2b(plain, digest_size=8).digest())
         if fingerprint != before:
@@ -254,38 +386,19 @@ class MediaSession:
         return plain.replace(b" %d 0 IN " % session_id, b" %d %d IN " % (session_id, version), 1)
 
 
-def _endpoint(side: int, media: Media, stream: MediaDescription, signaling_host: str) -> StreamEndpoint:
-    rtcp = stream.rtcp
-    direction = DIRECTIONS.get(stream.direction, Direction.SENDRECV)
-    host = stream.connection
-    if host in ("0.0.0.0", "::"):  # noqa: S104  # the old way to hold (RFC 3264 section 8.4)
-        direction = Direction.INACTIVE
-    rtcp_host = rtcp.host or host
-    if stream.port and not (_is_peer(host) and _is_peer(rtcp_host)):
-        raise SessionRefused("a stream whose address is no address of one host")
-    return StreamEndpoint(
-        side=int(side),
-        media=media,
-        host=host,
-        port=stream.port,
-        rtcp_host=rtcp_host,
-        rtcp_port=rtcp.port,
-        direction=direction,
-        rtcp_mux=stream.rtcp_mux,
-        codecs=tuple(
-            Codec(kind.number, kind.encoding, kind.clock_rate_hz, kind.channels, kind.ptime_ms)
-            for kind in stream.payload_types
-        ),
-        signaling_host=signaling_host,
-    )
+def _address(stream: MediaDescription) -> tuple[Use, str]:
+    """What the address of a stream is good for, and its spelling. Beside ICE an unspecified one says that the candidates come
+    later (RFC 8840 section 4.1.1), and not that the stream is held."""
+    use, host = read(stream.connection)
+    if use is Use.UNSPECIFIED and (stream.proto in rules.BROWSER or stream.attribute("ice-ufrag") is not None):
+        return Use.ELSEWHERE, host
+    return use, host
 
 
-def _is_peer(host: str) -> bool:
-    """Whether media can be sent there: a literal (names are not looked up on the way of a call), and of one host."""
-    try:
-        return not ip_address(host).is_multicast and host != "255.255.255.255"
-    except ValueError:
-        return False
+def _muxed(endpoint: StreamEndpoint) -> StreamEndpoint:
+    """With RTCP on the port of RTP; where that is, a=rtcp does not matter (RFC 5761 section 5.1.3)."""
+    port = 0 if endpoint.held else endpoint.port
+    return replace(endpoint, rtcp_mux=True, rtcp_host=endpoint.host, rtcp_port=port)
 
 
 def _declined(endpoint: StreamEndpoint) -> StreamEndpoint:

@@ -46,11 +46,14 @@ class StreamEndpoint:
     port: int
     rtcp_host: str
     rtcp_port: int
+    """0: no RTCP is to be sent there."""
     direction: Direction
     rtcp_mux: bool
     codecs: tuple[Codec, ...]
     signaling_host: str = ""
     """Where the side's SIP comes from: media of a phone behind a NAT comes from there too."""
+    held: bool = False
+    """Its address is unspecified: `host` is a former or a likely one, to which nothing at all is sent."""
 
 
 @dataclass(slots=True)
