@@ -387,8 +387,8 @@ class MediaSession:
 
 
 def _address(stream: MediaDescription) -> tuple[Use, str]:
-    """What the address of a stream is good for, and its spelling. Beside ICE an unspecified one says that the candidates come
-    later (RFC 8840 section 4.1.1), and not that the stream is held."""
+    """What the address of a stream is good for, and its spelling. Beside ICE an unspecified one says that candidates
+    come later (RFC 8840 section 4.1.1), and not that the stream is held."""
     use, host = read(stream.connection)
     if use is Use.UNSPECIFIED and (stream.proto in rules.BROWSER or stream.attribute("ice-ufrag") is not None):
         return Use.ELSEWHERE, host
