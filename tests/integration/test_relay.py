@@ -83,7 +83,7 @@ async def test_a_call_over_the_session_stream(relay: RelayProcess, phones: tuple
             {
                 "allocate": pb.AllocateRequest(
                     call_id="x",
-                    endpoints=[pb.StreamEndpoint(side=A, media=1, rtp=pb.Address(host="pbx.example", port=4000))],
+                    endpoints=[pb.StreamEndpoint(media=1, rtp=pb.Address(host="192.0.2.1", port=4000))],
                 )
             },
             pb.ERROR_CODE_INVALID_ARGUMENT,
@@ -94,6 +94,33 @@ async def test_a_call_over_the_session_stream(relay: RelayProcess, phones: tuple
 async def test_errors_are_results(relay: RelayProcess, command: dict[str, object], code: int) -> None:
     async with instance(relay) as signaling:
         assert (await signaling.ask(**command)).error.code == code
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pb.StreamEndpoint(side=B, media=1, rtp=pb.Address(host="pbx.example", port=4000)),
+        pb.StreamEndpoint(side=B, media=1, rtp=pb.Address(host="0.0.0.0", port=4000)),
+        pb.StreamEndpoint(side=B, media=1, rtp=pb.Address(host="fe80::1%eth0", port=4000)),
+        pb.StreamEndpoint(side=B, media=1, rtp=pb.Address(host="192.0.2.1", port=65536)),
+        pb.StreamEndpoint(
+            side=B, media=1, rtp=pb.Address(host="192.0.2.1", port=4), rtcp=pb.Address(host="239.1.1.1", port=5)
+        ),
+    ],
+)
+async def test_a_bad_endpoint_is_refused_by_itself(relay: RelayProcess, bad: pb.StreamEndpoint) -> None:
+    async with instance(relay) as signaling:
+        good = pb.StreamEndpoint(side=A, media=1, rtp=pb.Address(host="192.0.2.1", port=4000))
+        taken = (await signaling.ask(allocate=pb.AllocateRequest(call_id="b1", endpoints=[bad, good]))).allocate
+        assert taken.slot
+        assert [(one.side, one.media) for one in taken.refused] == [(B, 1)]
+        updated = (await signaling.ask(update=pb.UpdateRequest(call_id="b1", endpoints=[good, bad]))).update
+        assert len(updated.refused) == 1
+        assert updated.refused[0].detail
+        fine = pb.StreamEndpoint(side=B, media=1, rtp=pb.Address(host="192.0.2.2", port=4000))
+        assert not (await signaling.ask(update=pb.UpdateRequest(call_id="b1", endpoints=[fine]))).update.refused
+        streams = (await signaling.ask(release=pb.ReleaseRequest(call_id="b1"))).release.streams
+        assert {stream.side for stream in streams} == {A, B}
 
 
 async def test_a_stream_without_a_hello_is_refused(relay: RelayProcess) -> None:

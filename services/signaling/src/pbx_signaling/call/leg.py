@@ -96,8 +96,8 @@ class Leg:
         self.answer: Repeated | None = None
         self.session: session.Session | None = None
         """The session timer, where one was agreed on."""
-        self.allows_update = False
-        """Whether the peer said that it takes UPDATE (RFC 3311 section 4)."""
+        self.allows_update: bool | None = None
+        """Whether the peer said that it takes UPDATE (RFC 3311 section 4); None: it said nothing of what it takes."""
         self.settled: set[str] = set()
         """Early branches in which the INVITE's offer was answered reliably: the next offer may come."""
         self.sent_session: Content | None = None
@@ -302,19 +302,20 @@ class Leg:
     def _way_of(self, command: Pass) -> Ask | None:
         """By which request the peer can be asked; None: not now.
 
-        An UPDATE goes to a peer that takes it, and not before its own offer was answered for sure; a peer in a call
-        that does not take it gets a re-INVITE, which says the same (RFC 3311 section 5.1).
+        An UPDATE does not go to a peer whose Allow leaves it out, and to none before its own offer was answered for
+        sure; in a call such a peer gets a re-INVITE, which says the same (RFC 3311 section 5.1).
         """
         if command.ask is not Ask.UPDATE or command.content is None:
             return command.ask
-        if self.dialog is None and not (self.allows_update and command.fork in self.settled):
+        refused = self.allows_update is False
+        if self.dialog is None and (refused or command.fork not in self.settled):
             return None
-        return Ask.UPDATE if self.allows_update else Ask.MODIFY
+        return Ask.MODIFY if refused else Ask.UPDATE
 
     def learn_methods(self, message: Message) -> None:
         """Notes whether the peer takes UPDATE, where it says so."""
         if "Allow" in message.headers:
-            self.allows_update = "UPDATE" in ",".join(message.headers.all("Allow"))
+            self.allows_update = "UPDATE" in ",".join(message.headers.all("Allow")).upper()
 
     def withdraw(self, command: Withdraw) -> None:
         """Cancels a re-INVITE that the peer has not answered; its final response ends the exchange (487, mostly)."""
