@@ -156,10 +156,16 @@ def _relay(output: Path) -> Any:
     return json.loads(output.read_text(encoding="utf-8"))
 
 
+def _names(text: str) -> list[str]:
+    return [name for part in text.split(",") if (name := part.strip())]
+
+
 def main(arguments: list[str]) -> int:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--only", action="append", help="only these servers (sip-pbx, kamailio, sippy)")
+    parser.add_argument(
+        "--only", type=_names, action="extend", help="only these servers, with commas between (sip-pbx,kamailio,sippy)"
+    )
     parser.add_argument("--seconds", type=float, default=5.0, help="load time of one run")
     parser.add_argument("--ceiling", type=float, default=3000, help="highest rate tried, calls/s")
     parser.add_argument("--held", type=int, default=1000, help="calls held at once for the memory")
@@ -168,6 +174,8 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     wanted: dict[str, Callable[[], contextlib.AbstractContextManager[Server]]]
     wanted = {"sip-pbx": servers.ours, **servers.installed()}
+    if unknown := sorted(set(options.only or ()) - wanted.keys()):
+        parser.error(f"not known, or not installed here: {', '.join(unknown)}; there are {', '.join(wanted)}")
     report: dict[str, Any] = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "servers": {}}
     report["micro_us"] = micro_sip.measure()
     print(micro_sip.table(report["micro_us"]), flush=True)

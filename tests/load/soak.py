@@ -1,5 +1,7 @@
 """`make soak`: many simultaneous calls with RTP both ways through the relay; nothing lost, nothing left over.
 
+With more calls than `AT_ONCE_MAX` they are short ones, one after the other, without RTP: see `endurance`.
+
 Sequence numbers tell every lost packet. A first round of short calls fills what is made once (connections,
 caches, arenas), so that the memory afterwards is compared with that of a product that has worked.
 """
@@ -13,11 +15,17 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from load.endurance import Endurance, endure, wake_readers
+from load.endurance import print_report as print_endurance
 from support import procfs, rtp
 from support.call import Call, establish
 from support.phone import Phone
 from support.product import UNLIMITED, Product, Settings, accounts
 
+AT_ONCE_MAX = 1_000
+"""Calls with RTP that this machine's load generator plays at once."""
+RATE = 65.0
+"""Calls per second of the long form: well within what two cores carry, and 100 000 of them in half an hour."""
 OUTPUT = Path("build/soak.json")
 MEMORY_GROWTH = 0.05
 _PORTS_PER_CALL = 8
@@ -46,6 +54,7 @@ def soak(product: Product, calls: int, seconds: float) -> Report:
     with product.phone("1004") as caller, product.phone("1008") as callee:
         assert callee.register().status == 200
         _round(product, caller, callee, calls, 0.5)
+        wake_readers(product)
         time.sleep(1)
         report.rss_before = _rss(product)
         earlier = len(product.cdrs_of(calls))
@@ -121,17 +130,27 @@ def print_report(report: Report) -> None:
 def main(arguments: list[str]) -> int:
     """Run one soak, print and write the report; 1 when something was lost or left over."""
     parser = argparse.ArgumentParser(prog="make soak", description=__doc__)
-    parser.add_argument("--calls", type=int, default=100)
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--calls", type=int, default=100, help=f"beyond {AT_ONCE_MAX}: one after the other")
+    parser.add_argument("--seconds", type=float, default=60, help="of calls with RTP")
+    parser.add_argument("--rate", type=float, default=RATE, help=f"of calls per second, beyond {AT_ONCE_MAX} calls")
     parser.add_argument("--json", type=Path, default=OUTPUT)
     options = parser.parse_args(arguments)
+    if options.calls > AT_ONCE_MAX:
+        endurance = endure(options.calls, options.rate)
+        _write(options.json, endurance)
+        print_endurance(endurance)
+        return 1 if endurance.faults else 0
     ports = 3 * options.calls * _PORTS_PER_CALL  # two rounds within one quarantine, and room
     with Product(Settings(accounts(0), relay_ports=ports, environment=UNLIMITED)) as product:
         report = soak(product, options.calls, options.seconds)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+    _write(options.json, report)
     print_report(report)
     return 1 if report.faults else 0
+
+
+def _write(path: Path, report: Report | Endurance) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections import deque
 from collections.abc import Iterator
 
 import pytest
@@ -50,6 +51,39 @@ async def test_a_clean_life() -> None:
     assert seen == ["async", "first registered"]
     assert not life.health.is_ready
     assert life.health.is_live
+
+
+class Knot:
+    """Objects that refer to each other, as those of a call once did; the class counts those that are alive."""
+
+    alive = 0
+
+    def __init__(self) -> None:
+        Knot.alive += 1
+        self.parts = [{"knot": self} for _ in range(60)]
+
+    def __del__(self) -> None:
+        Knot.alive -= 1
+
+
+def test_a_cycle_in_every_call_is_found_long_before_memory_ends() -> None:
+    """Calls linger for a while after their end: by then their objects are in the oldest generation."""
+    lingering: deque[Knot] = deque(maxlen=1_000)
+    thresholds, most = gc.get_threshold(), 0
+    gc.freeze()
+    gc.collect()
+    gc.set_threshold(*GC_THRESHOLDS)
+    try:
+        for _ in range(12_000):
+            lingering.append(Knot())
+            most = max(most, Knot.alive)
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
+    assert most < 6_000
+    lingering.clear()
+    gc.collect()
+    assert Knot.alive == 0
 
 
 async def test_the_lag_of_the_loop_is_measured() -> None:

@@ -26,8 +26,16 @@ from pbx_runtime.settings import ServiceSettings, SettingsError, exit_with_setti
 
 S = TypeVar("S", bound=ServiceSettings)
 _Callback = tuple[str, Callable[[], Awaitable[None] | None]]
-GC_THRESHOLDS = (50_000, 20, 1_000)
-"""Measured: default thresholds stop a loop with many live objects for 13 ms and more, these for 0.06 ms."""
+GC_THRESHOLDS = (2_000, 5, 20)
+"""When each generation is looked at. Nothing of ours needs the collector (`tests/sim/test_nothing_left.py`), so this is
+the net for the day on which somebody adds a cycle: at the latest 200 000 objects later it is found, which is 40 MiB of
+signaling's calls. The oldest generation may not wait longer: a call's objects live for the 32 s of its transactions,
+and by then stand there.
+
+Measured with 2000 live calls (150 000 objects): 0.7 ms and 6 ms for the two young generations, 13 us per call of 1300
+in all, and no look at the oldest one. With a cycle in every call: 67 us per call, and 140 ms for all live objects once
+in 3000 calls. With 50 000 in the first place a young generation alone took 24 ms.
+"""
 LAG_EVERY_S = 0.25
 """How often the loop's lateness is measured; at 4 a second it costs nothing."""
 CANCEL_GRACE_S = 2.0

@@ -31,7 +31,8 @@ READERS: Final = 4
 WRITE_LOCK: Final = 0x5049_5045
 """PostgreSQL's advisory lock of `write`: replicas fold events one after the other, so that none misses another's."""
 PAGE_CACHE_KIB: Final = 16_384
-"""SQLite's page cache for each connection: the upper levels of the indexes of some million rows."""
+"""SQLite's page cache for each connection: the upper levels of the indexes of some million rows. By so much for each of
+1 + READERS connections this service grows with what it stores and is asked for, and no further."""
 
 T = TypeVar("T")
 Work = Callable[[sa.Connection], T]

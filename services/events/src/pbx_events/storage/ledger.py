@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import msgspec
@@ -121,7 +122,7 @@ class Ledger(Database):
             if call_id not in over
         ]
         if rows:
-            connection.execute(self.insert(open_calls).on_conflict_do_nothing(), rows)
+            connection.execute(self._open, rows)
         for event in fresh:
             if event.type == ADOPTED and event.call_id not in over:
                 moved = open_calls.update().where(open_calls.c.call_id == event.call_id)
@@ -143,12 +144,19 @@ class Ledger(Database):
         built = [cdr for cdr in map(build, by_call.values()) if cdr is not None]
         if built:
             rows = [cdr_row(cdr, min(e.at_ms for e in by_call[cdr["id"]])) for cdr in built]
-            connection.execute(self._upsert(), rows)
+            connection.execute(self._upsert, rows)
             on_their_way = [{"sink": sink, "cdr_id": cdr["id"]} for cdr in built for sink in self.sinks]
             if on_their_way:
                 connection.execute(exports.insert(), on_their_way)
         return built
 
+    # Statements of this database's dialect are made once: each is a net of cycles for the garbage collector.
+
+    @cached_property
+    def _open(self) -> Any:
+        return self.insert(open_calls).on_conflict_do_nothing()
+
+    @cached_property
     def _upsert(self) -> Any:
         insert = self.insert(cdrs)
         newer = {

