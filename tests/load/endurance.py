@@ -9,9 +9,11 @@ CDRs on disk grow, as they should.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 import time
+import urllib.parse
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,7 +22,7 @@ from typing import Final
 from load import run, servers
 from pbx_runtime.redis_pipe import PipelinedRedis
 from support import procfs
-from support.product import Product
+from support.product import Product, fetch
 from support.waiting import until
 
 ROUNDS: Final = 5
@@ -33,10 +35,12 @@ LINGER_S: Final = 75.0
 """At the most until transactions and slots have run out."""
 SETTLE_S: Final = 5.0
 """And then until events are stored and allocators have given back what they give back."""
-READERS: Final = 8
+READERS: Final = 6
 """Questions to the API at once: more than there are threads that read the database."""
-PAGES: Final = 16
-"""Of a thousand CDRs, for each of them: more than the page cache of a connection holds."""
+PAGES: Final = 12
+"""Of a thousand CDRs, for each of them: as much as the page cache of a connection holds."""
+READ_S: Final = 120.0
+"""For one of them, on a machine that does other things too."""
 KEYS_LIVE_S: Final = 600.0
 """The counts of nonces stay in Redis so long. Its keys and memory are compared from then on."""
 
@@ -97,7 +101,7 @@ def endure(calls: int, rate: float) -> Endurance:
 
 def _run_out(product: Product) -> None:
     """Waits until nothing of the round is left, and asks the API as often at once as it can answer."""
-    product.assert_all_released()
+    product.assert_all_released(LINGER_S)
     until(
         lambda: not product.metrics("signaling").sum("pbx_signaling_transactions"),
         timeout_s=LINGER_S,
@@ -115,13 +119,14 @@ def wake_readers(product: Product, pages: int = 1) -> None:
     def read(_: int) -> None:
         cursor: dict[str, str] = {}
         for _ in range(pages):
-            page = product.get("/v1/cdrs", limit=1000, **cursor)
+            query = urllib.parse.urlencode({"limit": "1000", **cursor})
+            page = json.loads(fetch(f"{product.http}/v1/cdrs?{query}", timeout_s=READ_S))
             if not page["next"]:
                 return
             cursor = {"cursor": page["next"]}
 
     with ThreadPoolExecutor(READERS) as pool:
-        list(pool.map(read, range(READERS * 2)))
+        list(pool.map(read, range(READERS)))
 
 
 def _look(server: servers.Server, calls: int, seconds: float) -> Checkpoint:
