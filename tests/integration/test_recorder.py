@@ -20,6 +20,7 @@ import uvloop
 from pbx_media_relay.recording.messages import Stored
 from pbx_media_relay.recording.recorder import Recorder
 from pbx_media_relay.session import Call, Terms
+from support.eventually import eventually
 from support.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -70,6 +71,31 @@ def test_a_worker_whose_end_was_not_read_yet_is_replaced(tmp_path: Path) -> None
 
     ((call_id, file),) = recorded(tmp_path, scenario)
     assert (call_id, file.error) == ("one", "")
+
+
+def test_a_worker_that_died_leaves_the_relay_at_rest(tmp_path: Path) -> None:
+    """The end of the link is noticed once: it is always readable, and would wake the loop for ever."""
+    faults: list[dict[str, Any]] = []
+
+    async def scenario(recorder: Recorder) -> None:
+        loop, me = asyncio.get_running_loop(), psutil.Process()
+        loop.set_exception_handler(lambda _, context: faults.append(context))
+        first = recorder.start(call("one"), time.monotonic_ns())
+        assert recorder._process is not None
+        recorder._process.kill()
+        await eventually(lambda: recorder._link is None, timeout_s=20)
+        assert repr(recorder) == "<Recorder 0 calls, 0 copies dropped>"
+        before, woken = sum(me.cpu_times()[:2]), me.num_ctx_switches().voluntary
+        await asyncio.sleep(1)
+        assert sum(me.cpu_times()[:2]) - before < 0.25, "the loop spins"
+        assert me.num_ctx_switches().voluntary - woken < 200
+        recorder.packet(3750 * 4, b"x" * 172, time.monotonic_ns())  # of a call whose recording was lost
+        recorder.stop("one", time.monotonic_ns())
+        assert recorder.start(call("one"), time.monotonic_ns()) != first
+
+    ((call_id, file),) = recorded(tmp_path, scenario)
+    assert (call_id, file.error) == ("one", "")
+    assert not faults
 
 
 def test_a_relay_with_many_open_files_records(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ the rate stays whatever the server does.
 from __future__ import annotations
 
 import json
+import math
 import resource
 import statistics
 import subprocess
@@ -31,6 +32,8 @@ MOST_RETRANSMISSIONS = 0.005
 GENERATOR_BOUND = 0.93
 """From this share of its CPU on, the load generator and not the server may be the limit."""
 _LATE_S = 2.0
+SLOT_S = 15.0
+"""How long a short call keeps a slot from others, its rest included."""
 MOST_AT_ONCE = 15_000
 """Calls that the load generator holds at most; it wants a descriptor for each."""
 _PROBE_USERS = 2
@@ -104,7 +107,7 @@ def calls(server: Server, rate: float, seconds: float, *, probe_rate: float = 0.
     """Whole calls with SDP; some of them timed finely where `probe_rate` is given."""
     rate = max(1.0, rate - probe_rate)
     count = max(1, round(rate * seconds))
-    _await_slots(server, count)
+    _await_slots(server, min(count, math.ceil(rate * SLOT_S)))
     scenario = scenarios.call(server.domain, digest=server.digest)
     tail_s = (scenarios.HOLD_MS[1] + scenarios.RING_MS) / 1000
     with _load(server, scenario, rate, count) as caller:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import importlib
 import itertools
 import math
 from array import array
@@ -38,17 +38,16 @@ class OpusEncoder:
     """libopus's encoder, 48 kHz mono. Raises OSError where the library is missing."""
 
     def __init__(self) -> None:
-        self._library = ctypes.CDLL("libopus.so.0")
-        self._library.opus_encoder_create.restype = ctypes.c_void_p
-        error = ctypes.c_int()
-        self._state = ctypes.c_void_p(self._library.opus_encoder_create(48000, 1, 2048, ctypes.byref(error)))
+        try:
+            opuslib = importlib.import_module("opuslib")
+        except Exception as error:  # opuslib raises no other kind without libopus
+            raise OSError(str(error)) from error
+        self._encoder = opuslib.Encoder(48000, 1, "voip")
 
     def encode(self, samples: array[int]) -> bytes:
         """One frame."""
-        out = ctypes.create_string_buffer(1500)
-        size = self._library.opus_encode(self._state, samples.tobytes(), len(samples), out, 1500)
-        assert size > 0, size
-        return out.raw[:size]
+        encoded: bytes = self._encoder.encode(samples.tobytes(), len(samples))
+        return encoded
 
 
 def strength(samples: array[int], frequency: int) -> float:

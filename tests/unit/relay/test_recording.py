@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import random
+import sys
 import wave
 from array import array
 from pathlib import Path
@@ -92,8 +94,25 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("no such file")
 
     monkeypatch.setattr(codec.ctypes, "CDLL", missing)
+    with pytest.raises(UnsupportedCodecError, match=r"G\.722 needs libspandsp"):
+        G722()
+
+
+def test_opus_without_its_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """opuslib looks for libopus when it is imported, and raises an Exception of no kind where there is none."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "opuslib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: None)
     with pytest.raises(UnsupportedCodecError, match="opus needs libopus"):
         Opus()
+
+
+def test_opus_is_decoded_by_opuslib() -> None:
+    try:
+        decoder = Opus()
+    except UnsupportedCodecError as missing:
+        pytest.skip(str(missing))
+    assert type(decoder._decoder).__module__.startswith("opuslib")
 
 
 class Sender:

@@ -1,13 +1,15 @@
-"""Decoders to 16-bit samples at 16 kHz: G.711 in itself, G.722 and Opus where their libraries are installed.
+"""Decoders to 16-bit samples at 16 kHz: G.711 in itself, G.722 and Opus where their C libraries are installed.
 
 A decoder belongs to one stream and keeps its state. `conceal` makes up what a lost packet held.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import importlib
 from array import array
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from pbx_media_relay.stream import PayloadType
 
@@ -101,37 +103,28 @@ class G711(_Repeating):
 
 
 class Opus:
-    """RFC 6716 by libopus, which conceals by itself."""
+    """RFC 6716 by opuslib and the libopus that it finds, which conceals by itself."""
 
     def __init__(self) -> None:
-        self._library = _load("libopus.so.0", "opus")
-        self._library.opus_decoder_create.restype = ctypes.c_void_p
-        error = ctypes.c_int()
-        self._state = ctypes.c_void_p(self._library.opus_decoder_create(RATE, 1, ctypes.byref(error)))
-        if error.value:
-            raise UnsupportedCodecError(f"libopus: error {error.value}")
-
-    def __del__(self) -> None:
-        if hasattr(self, "_state"):
-            self._library.opus_decoder_destroy(self._state)
+        opuslib = _opuslib()
+        self._error = opuslib.exceptions.OpusError
+        self._decoder = opuslib.Decoder(RATE, 1)
 
     def decode(self, payload: bytes) -> array[int]:
         """See `Decoder`."""
-        return self._decode(payload, len(payload), FRAME_MAX) if payload else array("h")
+        return self._decode(payload, FRAME_MAX) if payload else array("h")
 
     def conceal(self, count: int) -> array[int]:
         """See `Decoder`; libopus works in steps of 2.5 ms."""
         step = RATE // 400
         whole = min(-(-count // step) * step, FRAME_MAX)
-        made = self._decode(None, 0, whole)[:count]
+        made = self._decode(b"", whole)[:count]  # no octets: the packet was lost
         return made + array("h", bytes(2 * (count - len(made))))
 
-    def _decode(self, payload: bytes | None, size: int, room: int) -> array[int]:
-        buffer = (ctypes.c_int16 * room)()
-        count = self._library.opus_decode(self._state, payload, size, buffer, room, 0)
+    def _decode(self, payload: bytes, room: int) -> array[int]:
         samples = array("h")
-        if count > 0:
-            samples.frombytes(bytes(buffer)[: 2 * count])
+        with contextlib.suppress(self._error):  # it is no Opus packet
+            samples.frombytes(self._decoder.decode(payload, room))
         return samples
 
 
@@ -170,6 +163,14 @@ def decoder_of(payload_type: PayloadType) -> Decoder:
             return G722()
         case other:
             raise UnsupportedCodecError(f"no decoder for {other!r}")
+
+
+def _opuslib() -> Any:
+    """opuslib, which loads libopus as it is imported. Raises UnsupportedCodecError."""
+    try:
+        return importlib.import_module("opuslib")
+    except Exception as error:  # without libopus it raises no other kind
+        raise UnsupportedCodecError(f"opus needs libopus: {error}") from error
 
 
 def _load(name: str, codec: str) -> ctypes.CDLL:

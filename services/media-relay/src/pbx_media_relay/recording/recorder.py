@@ -69,6 +69,7 @@ class Recorder:
         self._process: subprocess.Popen[bytes] | None = None
         self._unsent: deque[bytes] = deque()
         self._is_closing = False
+        """The worker was told to end: that it does is no loss."""
         self.packets_dropped = 0
         """Copies that the worker could not take; they are missing in files, not in calls."""
 
