@@ -67,6 +67,8 @@ class Recorder:
         self._next_key = 1
         self._link: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._gone: list[subprocess.Popen[bytes]] = []
+        """Workers that were lost and whose exit status is not collected yet."""
         self._unsent: deque[bytes] = deque()
         self._is_closing = False
         """The worker was told to end: that it does is no loss."""
@@ -118,7 +120,9 @@ class Recorder:
             self._say(End(taped.key, now_ns))
 
     def tick(self) -> None:
-        """Send what could not be sent; to be called now and then."""
+        """Send what could not be sent, and collect the exit status of lost workers; to be called now and then."""
+        if self._gone:
+            self._gone = [process for process in self._gone if process.poll() is None]
         while self._unsent and self._link is not None:
             try:
                 self._link.send(self._unsent[0])
@@ -131,17 +135,22 @@ class Recorder:
         for call_id in list(self._by_call):
             self.stop(call_id, time.monotonic_ns())
         self.tick()
+        for process in self._gone:
+            await self._wait_for(process)
         if self._link is None or self._process is None:
             return
         self._is_closing = True
         self._link.shutdown(socket.SHUT_WR)
-        try:
-            await asyncio.to_thread(self._process.wait, END_S)
-        except subprocess.TimeoutExpired:
-            _log.error("recording worker does not end")
-            self._process.kill()
+        await self._wait_for(self._process)
         self._read_stored()
         self._unlink()
+
+    async def _wait_for(self, process: subprocess.Popen[bytes]) -> None:
+        try:
+            await asyncio.to_thread(process.wait, END_S)
+        except subprocess.TimeoutExpired:
+            _log.error("recording worker does not end")
+            process.kill()
 
     def _register(self, call: Call) -> _Taped:
         name = UNSAFE.sub("_", call.id)[:100]
@@ -217,6 +226,10 @@ class Recorder:
         self._by_call.clear()
         self._by_forward.clear()
         self._by_key.clear()
+        if self._process is not None:
+            self._process.kill()  # it may be stuck instead of gone
+            self._gone.append(self._process)
+            self._process = None
         self._unlink()
 
     def _unlink(self) -> None:
