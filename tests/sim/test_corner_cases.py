@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pbx_signaling.call import commands as c
 from pbx_signaling.call import events as e
 from pbx_sip.address import HostPort
 from pbx_sip.message.message import Message, Request, Response
@@ -155,3 +156,33 @@ def test_an_info_that_is_not_allowed_says_what_is() -> None:
     allowed = (bench.response(ALICE, 405).first("Allow") or "").split(", ")
     assert "INFO" not in allowed
     assert {"INVITE", "BYE", "UPDATE"} <= set(allowed)
+
+
+@pytest.mark.parametrize(
+    ("host", "sender", "whom"),
+    [
+        ("198.51.100.9", "pbx.local", "1008@198.51.100.9"),
+        ("198.51.100.9:5066;transport=tcp", "pbx.local", "1008@198.51.100.9"),
+        ("[2001:db8::77]", "pbx.local", "1008@2001:db8::77"),
+        ("198.51.100.9", "198.51.100.10", "1008@198.51.100.9"),
+        ("198.51.100.9", "198.51.100.9", "1008@pbx.local"),  # by this address the phone knows us
+        ("127.0.0.1", "pbx.local", "1008@pbx.local"),
+        ("192.0.2.1:5060", "pbx.local", "1008@pbx.local"),
+        ("localhost", "pbx.local", "1008@pbx.local"),
+    ],
+)
+def test_a_user_at_somebody_elses_address_is_not_ours(host: str, sender: str, whom: str) -> None:
+    bench = Bench()
+    text = INVITE.format(branch="e1").replace("sip:1008@192.0.2.1", f"sip:1008@{host}", 1)
+    bench.send(text.replace("1004@pbx.local", f"1004@{sender}"), ALICE, sdp(ALICE.host))
+    (question,) = [ask.command for ask in bench.asked if isinstance(ask.command, c.FindTargets)]
+    assert question.aor == whom
+
+
+def test_a_redirection_to_somebody_elses_address_is_not_followed() -> None:
+    for contact, asked in (("sip:1004@198.51.100.9", 1), ("sip:1009@192.0.2.1", 2), ("sip:1009@pbx.local", 2)):
+        bench = Bench()
+        invite(bench)
+        answer(bench, bench.request(BOB, "INVITE"), 302, extra=f"Contact: <{contact}>")
+        questions = [ask.command for ask in bench.asked if isinstance(ask.command, c.FindTargets)]
+        assert len(questions) == asked, contact

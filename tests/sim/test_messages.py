@@ -158,7 +158,7 @@ def test_silence_of_all_is_480_before_the_sender_gives_up() -> None:
     [
         (401, 'WWW-Authenticate: Digest realm="desk", nonce="1"', 403),
         (407, 'Proxy-Authenticate: Digest realm="desk", nonce="1"', 403),
-        (302, "Contact: <sip:x@far.example>", 480),
+        (302, "Contact: <sip:1004@198.51.100.9>", 480),
         (305, "Contact: <sip:198.51.100.9>", 480),
         (405, "Allow: INVITE", 500),
         (420, "Unsupported: timer", 500),

@@ -85,3 +85,21 @@ def test_nothing_is_listed_by_default() -> None:
     assert not hops.are_of_proxy(PROXY[0])
     assert not hops.admits(HostPort("192.0.2.200", 5060), HostPort(*PROXY))
     assert hops.admits(HostPort(PROXY[0], 5070), HostPort(*PROXY))
+
+
+@pytest.mark.parametrize(
+    ("host", "view", "ours"),
+    [
+        ("203.0.113.5", "", True),
+        ("127.0.0.1", "", True),
+        ("pbx.example", "", True),  # a name: the domains decide
+        ("203.0.113.77", "", False),
+        ("203.0.113.77", "pbx.example", False),
+        ("192.168.1.9", "192.168.1.9", True),  # the phone's name for us, behind a NAT of ours
+        ("::ffff:192.168.1.9", "192.168.1.9", True),
+        ("192.168.1.9", "192.168.1.10", False),
+        ("2001:db8::5", "", False),
+    ],
+)
+def test_which_hosts_may_mean_us(hops: NextHops, host: str, view: str, ours: bool) -> None:
+    assert hops.means_us(host, view) is ours

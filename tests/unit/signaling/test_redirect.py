@@ -10,7 +10,8 @@ from pbx_sip.message.message import Response
 
 
 def named(*contacts: str, status: int = 302) -> tuple[str, ...]:
-    return users_named(Response(status, "", Headers([("Contact", value) for value in contacts])), "pbx.local")
+    response = Response(status, "", Headers([("Contact", value) for value in contacts]))
+    return users_named(response, "pbx.local", {"192.0.2.1", "2001:db8::1"}.__contains__)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,7 @@ def named(*contacts: str, status: int = 302) -> tuple[str, ...]:
         ("<sip:1010@[2001:db8::1]>", "1010@pbx.local"),
         ("<sip:%31010@localhost>", "1010@pbx.local"),
         ("<sip:1010@elsewhere.example>", ""),
+        ("<sip:1010@192.0.2.2>", ""),
         ("<sip:pbx.local>", ""),
         ("<tel:+15551234>", ""),
         ("<mailto:1010@pbx.local>", ""),

@@ -64,7 +64,7 @@ class Core:
         self.timers = config.timers
         self.sessions = config.sessions
         addressing.hops.proxies, addressing.hops.reachable = config.proxies, config.reachable
-        self.border = Border(config.domain, config.headers, config.trusted)
+        self.border = Border(config.domain, config.headers, config.trusted, addressing.hops.means_us)
         self.counters = Counters()
         self.quotas = Quotas(config.quotas)
         self.calls: dict[str, Entry] = {}
@@ -211,6 +211,10 @@ class Core:
     def instance(self) -> str:
         """Our id: also the user of our Contacts."""
         return self._addressing.instance
+
+    def means_us(self, host: str, view: str = "") -> bool:
+        """Whether a host in a URI may be this product, for a peer whose own address has the host `view`."""
+        return self._addressing.hops.means_us(host, view)
 
     @property
     def wall_s(self) -> float:

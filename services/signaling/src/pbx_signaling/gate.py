@@ -305,7 +305,7 @@ class Gate:
         return Attempt(
             call_id=identity.call_id(core.now),
             dialled=uri.user_unescaped or "",
-            aor=self.aor_of(uri),
+            aor=self._aor_called(uri, claimed.host, core),
             claimed=self._claimed(claim, claimed, authorization),
             display_name=caller.display,
             authorization=authorization,
@@ -316,6 +316,10 @@ class Gate:
             claim=claim,
             body=request.body if "auth-int" in authorization else b"",
         )
+
+    def _aor_called(self, uri: Uri, view: str, core: Core) -> str:
+        """Whom a Request-URI means; somebody at an address that is not ours is nobody here (RFC 3261 16.4): 404."""
+        return self.aor_of(uri) if core.means_us(uri.host, view) else f"{uri.user_unescaped}@{uri.host.lower()}"
 
     def _claimed(self, claim: Claim, uri: Uri, authorization: str) -> str:
         """The address-of-record that credentials are to prove: that of From, or their own where From tells another.

@@ -43,6 +43,16 @@ class NextHops:
             self._own_hosts.add(address)
         self._own_ports.update(ports)
 
+    def means_us(self, host: str, view: str = "") -> bool:
+        """Whether a host in a URI may be this product: a name (which is judged elsewhere), or an address of ours.
+
+        `view`: the host of the peer's own address, for it may know us by an address that we do not know ourselves.
+        """
+        address = parse(host)
+        if address is None or address in self._own_hosts or kind_of(address) is Kind.LOOPBACK:
+            return True
+        return bool(view) and address == parse(view)
+
     def are_of_proxy(self, host: str) -> bool:
         """Whether routes that a peer at that address names are followed."""
         return self.proxies.covers(host)

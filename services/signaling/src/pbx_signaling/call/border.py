@@ -14,6 +14,8 @@ from pbx_signaling.call.redirect import users_named
 from pbx_signaling.call.trust import Trust
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pbx_sip.address import Flow
     from pbx_sip.message.message import Message, Response
 
@@ -23,9 +25,17 @@ IDENTITY: Final = frozenset({"P-Asserted-Identity", "Privacy"})
 class Border:
     """One instance's rules, asked by its legs."""
 
-    __slots__ = ("_domain", "_policy", "_trust")
+    __slots__ = ("_domain", "_means_us", "_policy", "_trust")
 
-    def __init__(self, domain: str, policy: HeaderPolicy | None = None, trust: Trust | None = None) -> None:
+    def __init__(
+        self,
+        domain: str,
+        policy: HeaderPolicy | None = None,
+        trust: Trust | None = None,
+        means_us: Callable[[str], bool] = lambda host: False,
+    ) -> None:
+        """`means_us`: whether an address literal is one of ours."""
+        self._means_us = means_us
         self._domain = domain
         self._policy = policy or HeaderPolicy()
         self._trust = trust or Trust()
@@ -55,7 +65,7 @@ class Border:
 
     def users_named(self, response: Response) -> tuple[str, ...]:
         """The users of our domain to whom a callee's 3xx sends the call on."""
-        return users_named(response, self._domain)
+        return users_named(response, self._domain, self._means_us)
 
     def put(self, message: Message, carried: Carried, flow: Flow) -> None:
         """Writes what came from the other leg into a message to the peer at the end of a flow."""

@@ -5,7 +5,7 @@ A redirection elsewhere is not followed: a phone, or who speaks in its name, mus
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pbx_signaling.call import wire
 from pbx_sip.errors import SipError
@@ -14,11 +14,14 @@ from pbx_sip.message.headers import split_commas
 from pbx_sip.message.message import Response
 from pbx_sip.message.uri import Uri
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 CONTACTS_MAX: Final = 8
 """Contacts of one response that are looked at. Threat: a list that keeps a caller waiting for hours."""
 
 
-def users_named(response: Response, domain: str) -> tuple[str, ...]:
+def users_named(response: Response, domain: str, means_us: Callable[[str], bool]) -> tuple[str, ...]:
     """Addresses-of-record of our domain that the Contacts of a 3xx name, by falling q; none of another response."""
     if not 300 <= response.status < 400:
         return ()
@@ -27,7 +30,7 @@ def users_named(response: Response, domain: str) -> tuple[str, ...]:
     for value in values[:CONTACTS_MAX]:
         try:
             contact = NameAddr.parse(value)
-            aor = _aor(Uri.parse(contact.uri), domain)
+            aor = _aor(Uri.parse(contact.uri), domain, means_us)
         except SipError:
             continue
         if aor:
@@ -35,11 +38,11 @@ def users_named(response: Response, domain: str) -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda aor: -found[aor]))
 
 
-def _aor(uri: Uri, domain: str) -> str:
+def _aor(uri: Uri, domain: str, means_us: Callable[[str], bool]) -> str:
     host, user = uri.host.lower(), uri.user_unescaped
     if not user or uri.scheme not in ("sip", "sips"):
         return ""
-    is_ours = host in (domain, "localhost") or wire.is_literal(host)
+    is_ours = host in (domain, "localhost") or (wire.is_literal(host) and means_us(host))
     return f"{user}@{domain}" if is_ours else ""
 
 
