@@ -8,7 +8,17 @@ from dataclasses import replace
 import pytest
 
 from pbx_sip.address import network_of
-from pbx_sip.auth.digest import STRONGEST_FIRST, Challenge, Credentials, ha1, respond, verify
+from pbx_sip.auth.digest import (
+    STRONGEST_FIRST,
+    Challenge,
+    Credentials,
+    account_of,
+    digest,
+    ha1,
+    respond,
+    select,
+    verify,
+)
 from pbx_sip.auth.nonce import NonceMinter, NonceVerdict
 from pbx_sip.errors import RemoteError
 
@@ -138,3 +148,70 @@ def test_nonces_of_one_second_and_one_source_differ():
 )
 def test_what_counts_as_one_source(host: str, network: str):
     assert network_of(host) == network
+
+
+@pytest.mark.parametrize(("nc", "qop"), [("0000000A", "auth"), ("0000000a", "AUTH"), ("ABCDEF01", "Auth")])
+def test_count_and_quality_are_hashed_as_they_came(nc: str, qop: str):
+    """RFC 7616 section 3.4.1: a hash over the text; capitals are no reason to refuse a right password."""
+    hashed = ha1("MD5", "u", "r", "p")
+    middle = f"{hashed}:n:{nc}:c:{qop}:{digest('MD5', 'REGISTER:sip:r')}"
+    value = f'Digest username="u",realm="r",nonce="n",uri="sip:r",qop={qop},nc={nc},cnonce="c"'
+    right = Credentials.parse(f'{value},response="{digest("MD5", middle).upper()}"')
+    assert verify(right, hashed, "REGISTER")
+    assert not verify(right, hashed, "INVITE")
+
+
+@pytest.mark.parametrize("nc", ["0000000g", "1", "000000001", "0x000001"])
+def test_a_count_that_is_none(nc: str):
+    with pytest.raises(RemoteError):
+        Credentials.parse(
+            f'Digest username="u",realm="r",nonce="n",uri="sip:r",response="x",qop=auth,cnonce="c",nc={nc}'
+        )
+
+
+OURS = 'username="u", nonce="n", uri="sip:r", response="ab"'
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f'Digest realm="pbx.test", {OURS}',
+        f'digest REALM = "pbx.test" ,{OURS}',
+        f"Digest\trealm=pbx.test, {OURS}",
+        f'Digest {OURS},\r\n Realm\t=\t"pbx.test"',
+        f'Digest realm="pbx.test", opaque="", {OURS}',
+    ],
+)
+def test_credentials_are_found_by_their_realm(value: str):
+    other = value.replace("pbx.test", "elsewhere.test")
+    assert select([other, value], "pbx.test") == value
+    assert select([other], "pbx.test") == ""
+
+
+@pytest.mark.parametrize("blank", ['nonce=""', 'response=""', 'nonce="",response=""', 'Response = ""', 'NONCE=""'])
+def test_blank_credentials_answer_no_challenge(blank: str):
+    """IMS phones name their user so before they were challenged (3GPP TS 24.229 5.1.1.2)."""
+    names = [part.partition("=")[0].strip().lower() for part in blank.split(",")]
+    rest = ", ".join(part for part in OURS.split(", ") if part.partition("=")[0] not in names)
+    assert select([f'Digest realm="pbx.test", {blank}, {rest}'], "pbx.test") == ""
+
+
+def test_broken_credentials_are_answered_as_what_they_are():
+    broken = 'Digest realm="pbx.test", username="u'
+    assert select([broken], "pbx.test") == broken
+    assert select(["Basic abc"], "pbx.test") == ""
+    assert select(["", "Digest"], "pbx.test") == ""
+
+
+@pytest.mark.parametrize(
+    ("username", "account"),
+    [
+        ("u", "u@r.test"),
+        ("u@r.test", "u@r.test"),
+        ("u@R.Test", "u@r.test"),
+        ("u@x", "u@x@r.test"),
+        ("@r.test", "@r.test@r.test"),
+    ],
+)
+def test_whose_a_digest_user_name_is(username: str, account: str):
+    assert account_of(username, "r.test") == account

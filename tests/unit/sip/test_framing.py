@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pbx_sip.errors import RemoteError
-from pbx_sip.message.framing import KeepAlive, StreamFramer
+from pbx_sip.message.framing import MAX_START_LINE, KeepAlive, StreamFramer
 from pbx_sip.message.parse import MAX_MESSAGE, parse
 
 BARE = b"OPTIONS sip:a SIP/2.0\r\nVia: x\r\nContent-Length: 0\r\n\r\n"
@@ -36,7 +36,8 @@ BROKEN: list[tuple[bytes, list[bytes | KeepAlive], int]] = [
     (b"OPTIONS sip:a SIP/2.0\r\nl: 12345678901\r\n\r\n", [], 400),
     ("OPTIONS sip:a SIP/2.0\r\nl: ²\r\n\r\n".encode(), [], 400),
     (b"OPTIONS sip:a SIP/2.0\r\nl: 65535\r\n\r\n", [], 513),
-    (b"x" * (MAX_MESSAGE + 1), [], 513),
+    (b"x" * (MAX_MESSAGE + 1), [], 400),
+    (b"OPTIONS sip:a SIP/2.0\r\nA: " + b"x" * MAX_MESSAGE, [], 513),
 ]
 
 
@@ -107,3 +108,35 @@ def test_noise_is_framed_or_refused_and_never_grows_a_body(noise: bytes, cuts: l
                     continue
                 assert item.count(b"\r\n\r\n") >= 1
     assert framer.pending <= len(stream)
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        *(b"GET / HTTP/1.1\r\n", b"POST /x HTTP/1.1\r\nContent-Length: 2\r\n\r\nxx", b"\x16\x03\x01", b"\xff", b"\0"),
+        *(b"SSH-2.0-OpenSSH_9.6\r\n", b"PING\r\n", b"<?xml", b"INVITE sip:a\r\n", b"SIPS/", b"HTTP/1.1 200 OK\r\n"),
+        *(
+            b"x" * 65,
+            b"*1\r\n$4\r\nPING\r\n",
+            b"INVITE " + b"x" * MAX_START_LINE,
+            b"\rx",
+            b" OPTIONS sip:a SIP/2.0\r\n",
+        ),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_another_protocol_ends_the_stream_with_its_first_line(stream: bytes, size: int) -> None:
+    framer = StreamFramer()
+    assert framer.receive(BARE) == [BARE]
+    for at in range(0, len(stream), size):
+        assert framer.receive(stream[at : at + size]) == []
+    assert framer.error is not None
+    assert framer.pending == 0
+
+
+@pytest.mark.parametrize(
+    "line", [b"OPTIONS sip:a SIP/3.0", b"x-y.z sip:a SIP/2.0 ", b"SIP/2.0 200", b"A sip:a b SIP/2.0"]
+)
+def test_what_may_yet_be_answered_is_framed(line: bytes) -> None:
+    message = line + b"\r\nl: 0\r\n\r\n"
+    assert StreamFramer().receive(message) == [message]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pbx_sip.errors import LocalError, RemoteError
 from pbx_sip.message.headers import Headers
-from pbx_sip.message.message import Request, Response, parameter_of, response_to
+from pbx_sip.message.message import Request, Response, parameter_of, response_to, tag_of, with_tag
 from pbx_sip.message.parse import parse
 from pbx_sip.message.serialize import serialize
 
@@ -104,3 +104,35 @@ def test_any_bytes_are_read_or_refused(data: bytes):
     except RemoteError:
         return
     assert parse(serialize(message)).body == message.body
+
+
+@pytest.mark.parametrize(
+    ("value", "tag"),
+    [
+        ('sip:a@h;x="<y>";tag=1', "1"),
+        ('<sip:a@h>;x=";tag=evil";tag=1', "1"),
+        ('"n;tag=evil" <sip:a@h>;tag=1', "1"),
+        ('<sip:a@h>;x="a>;tag=evil"', ""),
+        ("<sip:a@h> ; tag = 1", "1"),
+    ],
+)
+def test_a_parameter_in_a_quotation_is_none(value: str, tag: str) -> None:
+    assert tag_of(value) == tag
+
+
+@pytest.mark.parametrize("value", ["7 INVITE", "7   INVITE", "7\tINVITE", "7 \t INVITE"])
+def test_white_space_in_cseq(value: str) -> None:
+    message = Request("INVITE", "sip:a", Headers([("CSeq", value)]))
+    assert (message.cseq_number, message.cseq_method) == (7, "INVITE")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("<sip:a@h>", "<sip:a@h>;tag=new"),
+        ("<sip:a@h>;tag=old", "<sip:a@h>;tag=new"),
+        ('"old" <sip:old@h>;tag=old;x=1', '"old" <sip:old@h>;tag=new;x=1'),
+    ],
+)
+def test_another_tag(before: str, after: str) -> None:
+    assert with_tag(before, "new") == after

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pbx_sip.errors import RemoteError
+from pbx_sip.errors import ParseError, RemoteError
 from pbx_sip.header.name_addr import NameAddr
 from pbx_sip.message.headers import Headers, split_commas, split_semicolons
 
@@ -44,3 +44,25 @@ def test_headers_are_found_by_any_spelling_that_was_parsed():
     assert headers.all("Via") == ["3"]
     headers.remove("Via")
     assert "Via" not in headers
+
+
+@pytest.mark.parametrize(
+    ("value", "uri", "display", "params"),
+    [
+        ('sip:a@h;+sip.instance="<urn:x>"', "sip:a@h", "", {"+sip.instance": '"<urn:x>"'}),
+        ('sip:a@h ;tag=1; note="<sip:evil@x>;tag=2"', "sip:a@h", "", {"tag": "1", "note": '"<sip:evil@x>;tag=2"'}),
+        ('"Say <hi>" <sip:a@h>;x="<y>"', "sip:a@h", "Say <hi>", {"x": '"<y>"'}),
+        ('"a \\" <sip:evil@x>" <sip:a@h>', "sip:a@h", 'a " <sip:evil@x>', {}),
+        ('<sip:a@h>;reason="<gone>";tag=3', "sip:a@h", "", {"reason": '"<gone>"', "tag": "3"}),
+        ('sip:a@h;x="a\\"<b>";q=0.1', "sip:a@h", "", {"x": '"a\\"<b>"', "q": "0.1"}),
+    ],
+)
+def test_a_bracket_in_a_quotation_is_text(value: str, uri: str, display: str, params: dict[str, str]) -> None:
+    found = NameAddr.parse(value)
+    assert (found.uri, found.display, found.params) == (uri, display, params)
+
+
+def test_a_bracket_in_a_parameter_is_refused() -> None:
+    """It would make the parameter the address."""
+    with pytest.raises(ParseError):
+        NameAddr.parse("sip:a@h;x=<sip:evil@x>")

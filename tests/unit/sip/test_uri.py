@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pbx_sip.address import HostPort, Transport
 from pbx_sip.errors import ParseError, RemoteError
-from pbx_sip.message.uri import Uri
+from pbx_sip.message.uri import Uri, request_target
 
 GOOD = [
     ("sip:1004@pbx.local", Uri("sip", "1004", None, "pbx.local")),
@@ -70,3 +70,21 @@ def test_control_characters_stand_nowhere_in_a_sip_uri(code: int):
     for text in (f"sip:al{bad}ice@pbx.local", f"sip:alice:se{bad}cret@pbx.local", f"sip:alice@pbx.local;x={bad}"):
         with pytest.raises(ParseError):
             Uri.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("contact", "target"),
+    [
+        ("sip:a@h;transport=tcp", "sip:a@h;transport=tcp"),
+        ("sip:a@h?Subject=x&Route=%3Csip:evil%3E", "sip:a@h"),
+        ("sips:a@h:5061;lr?X=1", "sips:a@h:5061;lr"),
+        ("sip:a@h;METHOD=BYE;ob", "sip:a@h;ob"),
+        ("sip:who?@h", "sip:who?@h"),
+        ("sip:method@h", "sip:method@h"),
+        ("tel:+49?x=1", "tel:+49?x=1"),
+        ("sip:@?", "sip:@?"),
+    ],
+)
+def test_what_may_stand_in_a_request_uri(contact: str, target: str):
+    """RFC 3261 section 19.1.1, table 1: no headers, no method."""
+    assert request_target(contact) == target

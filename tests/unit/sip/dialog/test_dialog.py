@@ -117,3 +117,22 @@ def test_a_dialog_is_a_value() -> None:
     assert repr(dialog) == "<Dialog call-1 ours alice-1 early 0/1>"
     copy.confirmed = True
     assert "confirmed" in repr(copy)
+
+
+@pytest.mark.parametrize(
+    ("contact", "target"),
+    [
+        ("<sip:bob@192.0.2.9?Route=x>", "sip:bob@192.0.2.9"),
+        ("<sip:bob@192.0.2.9;method=BYE>", "sip:bob@192.0.2.9"),
+        ('sip:bob@192.0.2.9;+sip.instance="<urn:x>"', "sip:bob@192.0.2.9"),
+        ("", "sip:bob@example.com;line=7"),
+        ("<", "sip:bob@example.com;line=7"),
+    ],
+)
+def test_the_target_is_fit_for_a_request_uri_and_is_what_was_dialled_without_a_contact(
+    contact: str, target: str
+) -> None:
+    ours = request(uri="sip:bob@example.com;line=7")
+    dialog = Dialog.as_uac(ours, response(ours, 200, **({"Contact": contact} if contact else {})))
+    assert dialog.remote_target == target
+    assert dialog.ack(1, "SIP/2.0/UDP h;branch=z9hG4bKx").uri == target

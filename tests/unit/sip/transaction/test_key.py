@@ -7,7 +7,16 @@ import pytest
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Request
-from pbx_sip.transaction.key import client_key, invite_key_of, merge_identity, server_key, stateless_tag, take_via
+from pbx_sip.transaction.key import (
+    Via,
+    client_key,
+    invite_key_of,
+    merge_identity,
+    reply_flow,
+    server_key,
+    stateless_tag,
+    take_via,
+)
 from support.sip_messages import UDP, request, response
 
 V6 = Flow(Transport.UDP, HostPort("2001:db8::1", 5060), "udp6")
@@ -91,7 +100,7 @@ def test_topmost_via(value: str, flow: Flow, branch: str, sent_by: str, noted: s
 
 
 def test_a_request_without_via_has_none() -> None:
-    assert take_via(Request("OPTIONS", "sip:a", Headers()), UDP) == ("", "", "")
+    assert take_via(Request("OPTIONS", "sip:a", Headers()), UDP) == Via("", "", "")
 
 
 def key_of(message: Request, flow: Flow = UDP) -> tuple[str, str, str]:
@@ -135,3 +144,49 @@ def test_copies_share_identity_and_stateless_tag_tells_requests_apart() -> None:
     assert stateless_tag(request()) == stateless_tag(request())
     assert stateless_tag(request(call_id="other")) != stateless_tag(request())
     assert stateless_tag(request(call_id="\udcff"))
+
+
+@pytest.mark.parametrize(
+    ("via", "port"),
+    [
+        ("SIP/2.0/UDP 192.0.2.1:5080;branch=z9hG4bK1", 5080),
+        ("SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1", 5060),
+        ("SIP / 2.0 / UDP  192.0.2.1 : 5080 ; branch = z9hG4bK1", 5080),
+        ("SIP/2.0/UDP 192.0.2.1:40000;branch=z9hG4bK1", 40000),
+        ("SIP/2.0/UDP 192.0.2.1:5080;rport;branch=z9hG4bK1", 40000),
+        ("SIP/2.0/UDP 192.0.2.1:5080;branch=z9hG4bK1;RPORT=7", 40000),
+        ('SIP/2.0/UDP 192.0.2.1:5080;x=";rport";branch=z9hG4bK1', 5080),
+        # A NAT is in between, or sent-by is a name: only the source port is known to lead back.
+        ("SIP/2.0/UDP 10.0.0.1:5080;branch=z9hG4bK1", 40000),
+        ("SIP/2.0/UDP phone.example:5080;branch=z9hG4bK1", 40000),
+        ("SIP/2.0/UDP 198.51.100.9:5080;branch=z9hG4bK1", 40000),
+        # Ports that are none.
+        ("SIP/2.0/UDP 192.0.2.1:0;branch=z9hG4bK1", 40000),
+        ("SIP/2.0/UDP 192.0.2.1:70000;branch=z9hG4bK1", 40000),
+        ("SIP/2.0/UDP 192.0.2.1:x;branch=z9hG4bK1", 40000),
+    ],
+)
+def test_where_an_answer_goes(via: str, port: int) -> None:
+    """RFC 3261 section 18.2.2 and RFC 3581; never to another host than the source."""
+    source = Flow(Transport.UDP, HostPort("192.0.2.1", 40000), "udp4")
+    message = Request("OPTIONS", "sip:a", Headers([("Via", via)]))
+    found = reply_flow(take_via(message, source), source)
+    assert (found.remote, found.listener) == (HostPort("192.0.2.1", port), "udp4")
+
+
+def test_where_an_answer_goes_over_ipv6_and_over_a_connection() -> None:
+    v6 = Flow(Transport.UDP, HostPort("2001:db8::1", 40000), "udp6")
+    for sent_by, port in (("[2001:db8::1]:5080", 5080), ("[2001:db8::1]", 5060), ("[2001:db8::2]:5080", 40000)):
+        message = Request("OPTIONS", "sip:a", Headers([("Via", f"SIP/2.0/UDP {sent_by};branch=z9hG4bK1")]))
+        assert reply_flow(take_via(message, v6), v6).remote.port == port
+    tcp = Flow(Transport.TCP, HostPort("192.0.2.1", 40000), "tcp4", 7)
+    message = Request("OPTIONS", "sip:a", Headers([("Via", "SIP/2.0/TCP 192.0.2.1:5060;branch=z9hG4bK1")]))
+    assert reply_flow(take_via(message, tcp), tcp) == tcp
+
+
+def test_a_comma_in_a_quotation_does_not_end_a_via() -> None:
+    value = 'SIP/2.0/UDP 192.0.2.1:5060;note="a, b;branch=z9hG4bKno";branch=z9hG4bK7, SIP/2.0/UDP far;branch=z9hG4bK8'
+    message = Request("OPTIONS", "sip:a", Headers([("Via", value)]))
+    assert message.branch == "z9hG4bK7"
+    via = take_via(message, UDP)
+    assert (via.branch, via.sent_by) == ("z9hG4bK7", "192.0.2.1:5060")

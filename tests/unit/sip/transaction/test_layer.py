@@ -442,3 +442,79 @@ def test_repr_counts() -> None:
     layer = TransactionLayer()
     layer.request(request(), UDP, 0.0, OWNER)
     assert repr(layer).startswith("<TransactionLayer 1 client, 0 server")
+
+
+def to_tags(layer: TransactionLayer) -> list[tuple[int, str, str]]:
+    return [(each.status, each.cseq_method, each.to_tag) for each in sent(layer) if isinstance(each, Response)]
+
+
+@pytest.mark.parametrize("ringing", [False, True])
+def test_the_200_to_a_cancel_has_the_tag_of_the_487(ringing: bool) -> None:
+    """RFC 3261 section 9.2."""
+    layer = TransactionLayer()
+    event = received(layer, request())
+    layer.respond(event.key, response(event.request, 100), 0.0)
+    if ringing:
+        layer.respond(event.key, response(event.request, 180, "rings"), 0.1)
+    layer.drain()
+    layer.receive(request("CANCEL"), UDP, 1.0)
+    layer.respond(event.key, response(event.request, 487, "rings" if ringing else "other"), 1.0)
+    [ok, gone] = to_tags(layer)
+    assert (ok[:2], gone[:2]) == ((200, "CANCEL"), (487, "INVITE"))
+    assert ok[2] == gone[2] != ""
+    run_out(layer)
+
+
+def test_a_2xx_that_was_faster_than_the_cancel_keeps_its_dialog() -> None:
+    layer = TransactionLayer()
+    event = received(layer, request())
+    layer.receive(request("CANCEL"), UDP, 1.0)
+    layer.respond(event.key, response(event.request, 200, "dialog"), 1.0)
+    assert to_tags(layer)[-1] == (200, "INVITE", "dialog")
+    run_out(layer)
+
+
+@pytest.mark.parametrize("method", ["INVITE", "OPTIONS"])
+def test_who_is_thought_to_be_gone_is_waited_for_shortly(method: str) -> None:
+    layer = TransactionLayer()
+    layer.request(request(method), UDP, 0.0, OWNER, 4.0)
+    layer.handle_timeout(3.9)
+    assert not taken(layer, tx.TransactionFailed)
+    layer.handle_timeout(4.1)
+    [failed] = taken(layer, tx.TransactionFailed)
+    assert failed.cause is FailureCause.TIMEOUT
+    run_out(layer)
+
+
+def test_who_answers_in_time_is_waited_for_as_always() -> None:
+    layer = TransactionLayer()
+    layer.request(request(), UDP, 0.0, OWNER, 4.0)
+    layer.receive(response(request(), 180), UDP, 3.0)
+    layer.handle_timeout(60.0)
+    assert not taken(layer, tx.TransactionFailed)
+
+
+def test_what_is_given_up_fails_at_once_and_what_is_answered_is_not() -> None:
+    layer = TransactionLayer()
+    key = layer.request(request(), TCP, 0.0, OWNER)
+    layer.give_up(key, 1.0)
+    [failed] = taken(layer, tx.TransactionFailed)
+    assert failed.cause is FailureCause.TRANSPORT
+    layer.give_up(key, 1.0)
+    assert not taken(layer)
+    run_out(layer)
+
+
+def test_answers_go_to_the_port_of_sent_by_with_or_without_a_transaction() -> None:
+    source = Flow(UDP.transport, HostPort("192.0.2.1", 40000), "udp")
+    layer = TransactionLayer(admit=lambda of, flow: response(of, 401) if of.method == "REGISTER" else None)
+    for method in ("REGISTER", "OPTIONS", "CANCEL"):
+        layer.receive(request(method, branch=f"z9hG4bK{method}"), source, 0.0)
+        for output in layer.drain():
+            if type(output) is tx.RequestReceived:
+                assert output.flow == source, "where it came from stays known"
+                layer.respond(output.key, response(output.request, 200), 0.0)
+                [output] = layer.drain()
+            assert isinstance(output, tx.Transmit)
+            assert output.flow.remote == HostPort("192.0.2.1", 5060), method
+    run_out(layer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +18,11 @@ QOPS: Final = ("auth", "auth-int", "none")
 """Qualities of protection that may be offered; "none" is never written, it lets credentials without qop be taken."""
 MAX_CREDENTIALS: Final = 4_096
 """Characters of an Authorization value. Threat: work before anything is verified; real ones stay below 500."""
+
+
+QUALITIES: Final = ("", "auth", "auth-int")
+"""Of protection; the first is that of RFC 2069 and of phones that still go by it."""
+_HEX: Final = frozenset("0123456789abcdefABCDEF")
 
 
 def digest(algorithm: str, text: str) -> str:
@@ -78,7 +84,9 @@ class Credentials:
     algorithm: str = "MD5"
     cnonce: str = field(default="", repr=False)
     qop: str = ""
+    """As it came: the response is a hash over the text (RFC 7616 section 3.4.1)."""
     nc: str = ""
+    """The same."""
     opaque: str = ""
 
     @classmethod
@@ -90,8 +98,8 @@ class Credentials:
         missing = {"username", "realm", "nonce", "uri", "response"} - fields.keys()
         if missing:
             raise ParseError(f"credentials without {', '.join(sorted(missing))}")
-        qop = fields.get("qop", "").lower()
-        if qop and not (fields.get("cnonce") and len(fields.get("nc", "")) == 8):
+        qop, nc = fields.get("qop", ""), fields.get("nc", "")
+        if qop and not (fields.get("cnonce") and len(nc) == 8 and _HEX.issuperset(nc)):
             raise ParseError("credentials with qop and without cnonce or nc")
         return cls(
             username=fields["username"],
@@ -102,9 +110,14 @@ class Credentials:
             algorithm=fields.get("algorithm", "MD5").upper(),
             cnonce=fields.get("cnonce", ""),
             qop=qop,
-            nc=fields.get("nc", "").lower(),
+            nc=nc,
             opaque=fields.get("opaque", ""),
         )
+
+    @property
+    def quality(self) -> str:
+        """The quality of protection that `qop` names, in whatever case: "auth", "auth-int", or none."""
+        return self.qop.lower()
 
     def __str__(self) -> str:
         """As on the wire."""
@@ -151,7 +164,7 @@ def respond(
 
 def verify(credentials: Credentials, hashed: str, method: str, body: bytes = b"") -> bool:
     """Whether credentials are right for H(A1) `hashed` of their algorithm; in constant time."""
-    if credentials.algorithm not in HASHES or credentials.qop not in ("", "auth", "auth-int"):
+    if credentials.algorithm not in HASHES or credentials.quality not in QUALITIES:
         return False
     expected = _expected(credentials, hashed, method, body)
     return hmac.compare_digest(expected.encode(), credentials.response.encode("utf-8", "surrogateescape"))
@@ -160,7 +173,7 @@ def verify(credentials: Credentials, hashed: str, method: str, body: bytes = b""
 def _expected(credentials: Credentials, hashed: str, method: str, body: bytes) -> str:
     algorithm = credentials.algorithm
     a2 = f"{method}:{credentials.uri}"
-    if credentials.qop == "auth-int":
+    if credentials.quality == "auth-int":
         a2 += ":" + hashlib.new(HASHES[algorithm], body, usedforsecurity=False).hexdigest()
     ha2 = digest(algorithm, a2)
     if not credentials.qop:
@@ -169,8 +182,35 @@ def _expected(credentials: Credentials, hashed: str, method: str, body: bytes) -
     return digest(algorithm, f"{hashed}:{middle}:{ha2}")
 
 
+def account_of(username: str, realm: str) -> str:
+    """The account that a digest's user name means: `user` or `user@realm`, as phones are set up either way."""
+    user, at, domain = username.rpartition("@")
+    return f"{user if at and user and domain.lower() == realm.lower() else username}@{realm}"
+
+
+def select(values: Sequence[str], realm: str) -> str:
+    """Of the values of Authorization the one that answers a challenge for a realm; empty where none does.
+
+    Blank ones answer none: a phone's first request, which only names its user (3GPP TS 24.229 5.1.1.2). What cannot be read and names the realm all the same is answered as it is: whoever
+    verifies it says what is wrong.
+    """
+    broken = ""
+    for value in values:
+        if f'realm="{realm}"' in value and '""' not in value:
+            return value  # as nearly all write it
+        try:
+            fields = _fields(value[: MAX_CREDENTIALS + 1])
+        except ParseError:
+            broken = broken or (value if realm in value else "")
+            continue
+        if fields.get("realm") == realm and fields.get("nonce") != "" and fields.get("response") != "":
+            return value
+    return broken
+
+
 def _fields(value: str) -> dict[str, str]:
-    scheme, _, rest = value.strip().partition(" ")
+    scheme, *others = value.split(None, 1) or [""]  # any white space (LWS, RFC 3261 section 25.1)
+    rest = others[0] if others else ""
     if scheme.lower() != "digest":
         raise ParseError("not a digest")
     if not _LIST.fullmatch(rest):

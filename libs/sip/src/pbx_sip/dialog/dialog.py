@@ -14,6 +14,7 @@ from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
 from pbx_sip.message.headers import Headers, split_semicolons
 from pbx_sip.message.message import Message, Request, Response
+from pbx_sip.message.uri import request_target
 
 REFRESHING: Final = frozenset({"INVITE", "UPDATE", "SUBSCRIBE", "NOTIFY", "REFER"})
 """Target refresh requests (RFC 3261 section 6, 3311, 6665, 3515)."""
@@ -98,7 +99,9 @@ class Dialog:
             remote_tag=response.to_tag,
             local_address=request.first("From") or "",
             remote_address=remote,
-            remote_target=target or _uri_of(remote),
+            # Deliberately not RFC where there is no Contact: what was dialled is the one address that the peer is known
+            # by; its To is an address-of-record, and ours.
+            remote_target=target or request.uri or _uri_of(remote),
             route_set=tuple(reversed(response.headers.listed("Record-Route"))),
             local_cseq=request.cseq_number,
             secure=secure,
@@ -148,7 +151,7 @@ class Dialog:
         uri, routes = self.remote_target, self.route_set
         if routes and not _is_loose(routes[0]):
             # A strict router wants to be the Request-URI itself, and the target as the last route.
-            uri, routes = self.next_hop() or uri, (*routes[1:], f"<{self.remote_target}>")
+            uri, routes = request_target(self.next_hop()) or uri, (*routes[1:], f"<{self.remote_target}>")
         items = [("Via", via), ("Max-Forwards", "70")]
         if routes:
             items += [("Route", route) for route in routes]
@@ -162,9 +165,9 @@ class Dialog:
 
 
 def _target(message: Message) -> str:
-    """The URI of the first Contact; empty where there is none that can be read."""
+    """The URI of the first Contact, fit to be a Request-URI; empty where there is none that can be read."""
     contact = message.first("Contact")
-    return _uri_of(contact) if contact else ""
+    return request_target(_uri_of(contact)) if contact else ""
 
 
 def _uri_of(value: str) -> str:

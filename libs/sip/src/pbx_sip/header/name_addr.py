@@ -1,6 +1,10 @@
-"""From, To, Contact, Route and their kind: a name, a URI and parameters (RFC 3261 section 20.10).
+"""From, To, Contact, Route and their kind: a name, a URI and parameters (RFC 3261 section 20.10). The only such parser.
 
 name-addr = [ display-name ] LAQUOT addr-spec RAQUOT
+addr-spec without brackets: what follows its first semicolon are parameters of the header, not of the URI
+
+A bracket inside of a quoted-string is text, wherever the quotation stands: in the name, or in a parameter behind a URI
+without brackets (`sip:a@h;+sip.instance="<urn:x>"`).
 """
 
 from __future__ import annotations
@@ -26,7 +30,9 @@ class NameAddr:
         display = ""
         if value.startswith('"'):
             display, value = _quoted(value)
-        left = value.find("<")
+        left = unquoted(value, "<")
+        if left >= 0 and ";" in value[:left] and _is_uri(value):
+            raise ParseError("bracket in a parameter")
         if left < 0:
             if display:
                 raise ParseError("display name without an address in brackets")
@@ -53,6 +59,28 @@ class NameAddr:
         for key, value in self.params.items():
             text += f";{key}" if value is None else f";{key}={value}"
         return text
+
+
+def unquoted(value: str, char: str, start: int = 0) -> int:
+    """Where a character stands first outside of quoted-strings; -1 where nowhere, or only in a quotation not closed."""
+    if '"' not in value:
+        return value.find(char, start)
+    index, inside = start, False
+    while index < len(value):
+        here = value[index]
+        if inside and here == "\\":
+            index += 1
+        elif here == '"':
+            inside = not inside
+        elif here == char and not inside:
+            return index
+        index += 1
+    return -1
+
+
+def _is_uri(value: str) -> bool:
+    """Whether a value begins with a URI, not with a name."""
+    return value.partition(":")[0].lower() in ("sip", "sips", "tel")
 
 
 def _quoted(value: str) -> tuple[str, str]:

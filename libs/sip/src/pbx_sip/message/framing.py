@@ -1,8 +1,9 @@
 """Messages out of a byte stream (TCP, TLS): by Content-Length, with the keep-alive of RFC 5626 between them.
 
 RFC 3261 section 18.3: "The Content-Length header field MUST be used with stream oriented transports." A stream that
-does not say where its messages end is given up: to guess would let a body be taken for the next request. Line ends are
-CRLF here, without the leniency that datagrams get. Deliberately no timers: the driver bounds how long `pending` may
+does not say where its messages end is given up: to guess would let a body be taken for the next request. So is one that
+speaks another protocol (a scanner's GET, a TLS hello), with the first octets that show it. Line ends are CRLF here,
+without the leniency that datagrams get. Deliberately no timers: the driver bounds how long `pending` may
 stay above zero (slow senders) and how long a connection may be silent.
 """
 
@@ -20,6 +21,13 @@ _END: Final = b"\r\n\r\n"
 _LENGTH: Final = re.compile(rb"\r\n(?:content-length|l)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
 """Content-Length in each spelling that `parse` knows; it begins with a literal, so that the scan is a search for it."""
 _MAX_DIGITS: Final = 10
+_METHOD: Final = rb"[A-Za-z0-9.!%*_+`'~-]{1,64}"
+_START: Final = re.compile(rb"SIP/(?:\d|\Z)|" + _METHOD + rb"(?: |\Z)|\r?\Z")
+"""What a start line begins with: a version, or a method and its space; \\Z where more octets may still make it one."""
+_START_LINE: Final = re.compile(rb"SIP/\d.*|" + _METHOD + rb" .* SIP/\d[^ ]*[ \t]*", re.DOTALL)
+"""A whole start line, of whatever version of SIP: another than 2.0 is answered 505."""
+MAX_START_LINE: Final = 8_192
+"""Octets of a start line. Threat: what never ends its first line, and is held until it does."""
 
 
 class KeepAlive(enum.IntEnum):
@@ -35,7 +43,7 @@ class KeepAlive(enum.IntEnum):
 class StreamFramer:
     """Cuts one connection's stream into messages. What it returns does not depend on how the octets arrive."""
 
-    __slots__ = ("_blank", "_buffer", "_searched", "_wanted", "error")
+    __slots__ = ("_blank", "_buffer", "_checked", "_searched", "_wanted", "error")
 
     def __init__(self) -> None:
         self.error: RemoteError | None = None
@@ -47,6 +55,8 @@ class StreamFramer:
         """Octets of the message in hand, once its head is there."""
         self._blank = False
         """Whether a CRLF between messages came last."""
+        self._checked = False
+        """Whether the message in hand begins as one of SIP."""
 
     @property
     def pending(self) -> int:
@@ -76,6 +86,8 @@ class StreamFramer:
                 self._blank = not self._blank
                 del buffer[:2]
                 return True
+            if not self._checked:
+                self._check_start()
             if not self._measure():
                 return False
         if len(buffer) < self._wanted:
@@ -83,8 +95,20 @@ class StreamFramer:
         found.append(bytes(buffer[: self._wanted]))
         del buffer[: self._wanted]
         self._wanted = self._searched = 0
-        self._blank = False
+        self._blank = self._checked = False
         return True
+
+    def _check_start(self) -> None:
+        """Raises ParseError as soon as what came cannot become a message: by its first octets, or by its first line."""
+        buffer = self._buffer
+        end = buffer.find(_CRLF, 0, MAX_START_LINE)
+        if end < 0:
+            if _START.match(buffer) is None or len(buffer) >= MAX_START_LINE:
+                raise ParseError("a stream that is not SIP")
+        elif _START_LINE.fullmatch(buffer, 0, end) is None:
+            raise ParseError("a stream that is not SIP")
+        else:
+            self._checked = True
 
     def _measure(self) -> bool:
         """Finds the end of the head and with it the message's length; False where it has not come yet."""

@@ -166,6 +166,14 @@ class Headers:
         return None
 
 
+def unquoted_text(value: str) -> str:
+    """The text of a quoted-string, escapes resolved; a token comes back as it is."""
+    if len(value) < 2 or value[0] != '"' or value[-1] != '"':
+        return value
+    chars = iter(value[1:-1])
+    return "".join([next(chars, "") if char == "\\" else char for char in chars]) if "\\" in value else value[1:-1]
+
+
 def split_commas(value: str) -> list[str]:
     """Splits at commas outside of quotes and angle brackets; elements stripped, empty ones dropped."""
     if "," not in value:

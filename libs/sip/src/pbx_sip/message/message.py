@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from pbx_sip.message.headers import Headers
+from pbx_sip.message.headers import Headers, split_commas, split_semicolons
 from pbx_sip.message.status import reason_of
 
 BRANCH_COOKIE: Final = "z9hG4bK"
@@ -46,25 +46,27 @@ class Message:
     @property
     def cseq_number(self) -> int:
         """The number of CSeq; -1 where it is missing or none."""
-        number = (self.headers.first("CSeq") or "").partition(" ")[0]
+        number = _words(self.headers.first("CSeq") or "").partition(" ")[0]
         return int(number) if number.isascii() and number.isdigit() and len(number) <= 10 else -1
 
     @property
     def cseq_method(self) -> str:
         """The method of CSeq; empty where missing."""
-        return (self.headers.first("CSeq") or "").rpartition(" ")[2]
+        return _words(self.headers.first("CSeq") or "").rpartition(" ")[2]
 
     @property
     def top_via(self) -> str:
         """The topmost Via value alone, also where several stand in one line; empty where missing."""
         value = self.headers.first("Via") or ""
-        return value.partition(",")[0].rstrip() if "," in value else value
+        if "," not in value:
+            return value
+        return value.partition(",")[0].rstrip() if '"' not in value else (split_commas(value) or [""])[0]
 
     @property
     def branch(self) -> str:
         """The branch of the topmost Via; empty where there is none."""
         via = self.top_via
-        _, found, rest = via.partition(";branch=")
+        _, found, rest = via.partition(";branch=") if '"' not in via else (via, "", "")
         return rest.partition(";")[0].rstrip() if found else parameter_of(via, "branch")
 
     @property
@@ -134,6 +136,11 @@ def put_to_tag(response: Response, tag: str) -> None:
 _COPIED: Final = frozenset({"Via", "From", "To", "Call-ID", "CSeq"})
 
 
+def _words(value: str) -> str:
+    """A value with one space wherever there is white space (LWS, RFC 3261 section 25.1)."""
+    return " ".join(value.split()) if "\t" in value or "  " in value else value
+
+
 def tag_of(value: str) -> str:
     """The tag parameter of a From or To value; empty where there is none."""
     if "tag" not in value and "TAG" not in value.upper():
@@ -141,12 +148,23 @@ def tag_of(value: str) -> str:
     return parameter_of(value, "tag")
 
 
+def with_tag(value: str, tag: str) -> str:
+    """A From or To value with another tag; our own have it last."""
+    old = tag_of(value)
+    before, found, after = value.rpartition(old) if old else (value, "", "")
+    return f"{before}{tag}{after}" if found else f"{value};tag={tag}"
+
+
 def parameter_of(value: str, name: str) -> str:
     """A parameter behind the last ">" (or of a value without brackets); empty where it is missing.
 
-    Good for tag, branch, expires and their kind, whose values are tokens; `header` reads quoted ones.
+    Good for tag, branch, expires and their kind, whose values are tokens; `header` reads quoted ones. A parameter that
+    stands inside of a quoted-string is none, nor does a bracket there end the URI.
     """
-    for part in value[value.rfind(">") + 1 :].split(";")[1:]:
+    rest = value[value.rfind(">") + 1 :]
+    # No quotation is open behind the last bracket where none is closed there: nearly always.
+    parts = rest.split(";") if '"' not in rest else split_semicolons(value)
+    for part in parts[1:]:
         key, _, content = part.partition("=")
         if key == name or key.strip().lower() == name:
             return content.strip()

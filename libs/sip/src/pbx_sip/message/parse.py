@@ -23,6 +23,7 @@ MAX_LINE: Final = 8_192
 """Octets of one header line, folded lines joined: STIR identities reach 2 KiB. Threat: slow scans."""
 
 _VERSION: Final = "SIP/2.0"
+_LINE_ENDS: Final = (b"\r", b"\n")
 
 
 def parse(data: bytes) -> Message:
@@ -30,10 +31,13 @@ def parse(data: bytes) -> Message:
 
     Returns a Request or a Response. Raises ParseError where the start line or a header line cannot be read, where
     Content-Length is larger than what came (RFC 3261 section 18.3) or no number; LimitExceeded beyond a limit.
-    Octets after Content-Length are dropped, as section 18.3 says for datagrams.
+    Octets after Content-Length are dropped, as section 18.3 says for datagrams. So are line ends before the start line:
+    section 7.5 wants that of streams, and what keeps a NAT open is sent before a datagram's message, too.
     """
     if len(data) > MAX_MESSAGE:
         raise LimitExceeded(f"message of {len(data)} octets", 513)
+    if data[:1] in _LINE_ENDS:
+        data = data.lstrip(b"\r\n")
     head, separator, body = data.partition(b"\r\n\r\n")
     if not separator:
         head, body = _lenient_head(data)

@@ -105,6 +105,25 @@ class Uri:
         return HostPort(self.host, self.port if self.port is not None else self.transport.default_port)
 
 
+def request_target(text: str) -> str:
+    """A URI as it may stand in a Request-URI: without headers, and without a method (RFC 3261 section 19.1.1, table 1).
+
+    A Contact may have both; as headers of a request of ours they would say what its sender pleases. What is no SIP URI,
+    or none at all, comes back as it is.
+    """
+    if "?" not in text and "method" not in text.lower():
+        return text
+    try:
+        uri = Uri.parse(text)
+    except ParseError:
+        return text
+    if not uri.is_sip:
+        return text
+    uri.headers = ""
+    uri.params.pop("method", None)
+    return str(uri)
+
+
 def _host_port(text: str) -> tuple[str, int | None]:
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")

@@ -56,6 +56,11 @@ class Client(Machine):
         if not self.flow.transport.reliable:
             self._repeat_after(Signal.TIMER_E, host.timers.t1, host)
 
+    def hurry(self, patience_s: float, host: Host) -> None:
+        """Waits for so long only."""
+        host.unschedule(self.end_timer)
+        self._end_after(Signal.TIMER_F, patience_s, host)
+
     def receive(self, response: Response, host: Host) -> None:
         """A response that matched."""
         self.step(Signal.PROVISIONAL if response.status < 200 else Signal.FINAL, response, host)

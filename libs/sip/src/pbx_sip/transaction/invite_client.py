@@ -77,6 +77,11 @@ class InviteClient(Machine):
         if not self.flow.transport.reliable:
             self._repeat_after(Signal.TIMER_A, host.timers.t1, host)
 
+    def hurry(self, patience_s: float, host: Host) -> None:
+        """Waits for so long only, until a first response comes."""
+        host.unschedule(self.end_timer)
+        self._end_after(Signal.TIMER_B, patience_s, host)
+
     def receive(self, response: Response, host: Host) -> None:
         """A response that matched."""
         status = response.status

@@ -10,7 +10,7 @@ import enum
 from typing import ClassVar
 
 from pbx_sip.address import Flow
-from pbx_sip.message.message import Request, Response
+from pbx_sip.message.message import Request, Response, with_tag
 from pbx_sip.message.serialize import serialize
 from pbx_sip.transaction.events import FailureCause, ServerKey
 from pbx_sip.transaction.machine import Host, Machine, Table
@@ -44,7 +44,7 @@ class Signal(enum.IntEnum):
 class InviteServer(Machine):
     """Repeats its last response; waits for the ACK of a refusal."""
 
-    __slots__ = ("identity",)
+    __slots__ = ("identity", "promised", "to_tag")
 
     REQUEST = Signal.REQUEST
     TRANSPORT_ERROR = Signal.TRANSPORT_ERROR
@@ -54,6 +54,15 @@ class InviteServer(Machine):
         self.state = State.PROCEEDING
         self.identity = ""
         """What its CANCEL must say, beside the branch: `key.merge_identity`."""
+        self.to_tag = ""
+        """Of the first response that had one."""
+        self.promised = ""
+        """The To-tag that the 200 to a CANCEL had; a refusal has the same (section 9.2)."""
+
+    def cancelled(self, tag: str) -> str:
+        """A CANCEL came: the To-tag for its 200; `tag` where no response of ours had one yet."""
+        self.promised = self.to_tag or self.promised or tag
+        return self.promised
 
     def start(self, host: Host) -> None:
         """Nothing to start; as the other machines."""
@@ -62,6 +71,10 @@ class InviteServer(Machine):
         """A response of the transaction user; dropped where a final one went before (except a repeated
         2xx)."""
         status = response.status
+        if status > 100 and not self.to_tag:
+            if self.promised and status >= 300:
+                response.headers.set("To", with_tag(response.headers.first("To") or "", self.promised))
+            self.to_tag = response.to_tag
         if status < 200:
             signal = Signal.SEND_PROVISIONAL
         else:

@@ -16,6 +16,8 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from pbx_sip.address import Transport
+from pbx_sip.message.headers import split_commas, split_semicolons
 from pbx_sip.message.message import BRANCH_COOKIE, Request, Response
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ METHODS: Final = {
 }
 """One string for each known method: keys linger for 32 s, and need not hold one each."""
 
+MAX_PORT: Final = 65_535
 KEEP_STREAM_S: Final = 120
 """Seconds between the keep-alive packets that a peer offers to send (RFC 6223 section 4.3): RFC 5626's figure."""
 KEEP_UDP_S: Final = 25
@@ -38,7 +41,7 @@ KEEP_UDP_S: Final = 25
 
 
 class Via(NamedTuple):
-    """What matching needs of a topmost Via as it came."""
+    """What matching and answering need of a topmost Via as it came."""
 
     branch: str
     """Empty where there is none."""
@@ -46,6 +49,8 @@ class Via(NamedTuple):
     """In lower case."""
     text: str
     """The whole value."""
+    is_symmetric: bool = False
+    """It asks by `rport` for the answer where the request came from (RFC 3581)."""
 
 
 def take_via(request: Request, flow: Flow) -> Via:
@@ -60,21 +65,62 @@ def take_via(request: Request, flow: Flow) -> Via:
     if index < 0:
         return Via("", "", "")
     name, value = items[index]
-    text, comma, others = value.partition(",")
-    head, *params = text.split(";")
-    # "SIP/2.0/UDP host:port": the protocol may hold white space around its slashes, sent-by around its colon.
-    words = head.rpartition("/")[2].split()
-    sent_by = "".join(words[1:]).lower()
-    branch, changed = _note(params, sent_by, flow)
+    text, comma, others = value.partition(",") if '"' not in value else _first_quoted(value)
+    head, *params = text.split(";") if '"' not in text else split_semicolons(text) or [""]
+    sent_by = _sent_by(head)
+    branch, changed, is_symmetric = _note(params, sent_by, flow)
     if changed:
         noted = ";".join((head.rstrip(), *params))
         items[index] = (name, f"{noted},{others}" if comma else noted)
-    return Via(branch, sent_by, text)
+    return Via(branch, sent_by, text, is_symmetric)
 
 
-def _note(params: list[str], sent_by: str, flow: Flow) -> tuple[str, bool]:
-    """The branch among `params`; and whether `received` or `rport` were set there."""
+def via_of(response: Response) -> Via:
+    """The topmost Via of an answer to what could not be taken in, as far as `reply_flow` needs it."""
+    head, *params = split_semicolons(response.top_via) or [""]
+    is_symmetric = any(param.partition("=")[0].strip().lower() == "rport" for param in params)
+    return Via("", _sent_by(head), response.top_via, is_symmetric)
+
+
+def _sent_by(head: str) -> str:
+    """Of "SIP/2.0/UDP host:port", where white space may stand around the slashes and around the colon."""
+    return "".join(head.rpartition("/")[2].split()[1:]).lower()
+
+
+def _first_quoted(value: str) -> tuple[str, str, str]:
+    """The first of several values where a comma may stand in a quotation; a comma, and the others."""
+    first, *others = split_commas(value) or [""]
+    return first, "," if others else "", ", ".join(others)
+
+
+def reply_flow(via: Via, flow: Flow) -> Flow:
+    """Where the answer to a request goes: down its flow, or to the port of sent-by at the host that it came from.
+
+    RFC 3261 section 18.2.2: over UDP and without `rport`, to the port of sent-by (a phone that sends from one port and
+    listens on another). Deliberately not RFC where sent-by names another host than the source: a NAT is in between, and
+    only the source port leads through it. Never to another host than the source, so that nobody can point answers at
+    a third.
+    """
+    if flow.transport.reliable or via.is_symmetric or not via.sent_by or not _is_host(via.sent_by, flow.remote.host):
+        return flow
+    port = _port_of(via.sent_by)
+    return flow if not port or port == flow.remote.port else flow._replace(remote=flow.remote._replace(port=port))
+
+
+def _port_of(sent_by: str) -> int:
+    """The port of sent-by, 5060 where it has none (section 18.2.2); 0 where it is none."""
+    _, colon, port = sent_by.rpartition("]" if sent_by.startswith("[") else ":")
+    if sent_by.startswith("["):
+        colon, port = port[:1], port[1:]
+    if not colon:
+        return Transport.UDP.default_port
+    return int(port) if port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= MAX_PORT else 0
+
+
+def _note(params: list[str], sent_by: str, flow: Flow) -> tuple[str, bool, bool]:
+    """The branch among `params`; whether `received` or `rport` were set there; and whether `rport` was asked for."""
     branch = ""
+    is_symmetric = False
     remote = flow.remote
     received = not _is_host(sent_by, remote.host)
     changed = False
@@ -86,7 +132,7 @@ def _note(params: list[str], sent_by: str, flow: Flow) -> tuple[str, bool]:
         elif key == "rport":
             # "The server MUST insert a received parameter ... even if it is identical" (RFC 3581 section 4).
             params[index] = f"rport={remote.port}"
-            received = changed = True
+            received = changed = is_symmetric = True
         elif key == "keep" and not value:
             params[index] = f"keep={KEEP_STREAM_S if flow.transport.reliable else KEEP_UDP_S}"
             changed = True
@@ -96,7 +142,7 @@ def _note(params: list[str], sent_by: str, flow: Flow) -> tuple[str, bool]:
     if received:
         params.append(f"received={remote.host}")
         params[:] = [param for param in params if param]
-    return branch, changed or received
+    return branch, changed or received, is_symmetric
 
 
 def _is_host(sent_by: str, host: str) -> bool:

@@ -10,8 +10,8 @@ number.
     layer.drain()                                  what happened, in order; call it after each of the others
 
 CANCEL and the ACK for a refusal are answered and absorbed here; the transaction user sees what is left to
-decide. A response goes back down the flow on which its request came (RFC 3581 section 4, RFC 5626), whatever
-its Via says.
+decide. A response goes back down the flow on which its request came (RFC 3581 section 4, RFC 5626), or to the
+port of its Via at the same host (`key.reply_flow`).
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ from pbx_sip.transaction.key import (
     identity_of_cancelled,
     invite_key_of,
     merge_identity,
+    reply_flow,
     server_key,
     stateless_tag,
     take_via,
@@ -151,12 +152,14 @@ class TransactionLayer:
             assert isinstance(message, Response)
             self._receive_response(message, flow)
 
-    def request(self, request: Request, flow: Flow, now: float, owner: Any) -> ClientKey:
+    def request(self, request: Request, flow: Flow, now: float, owner: Any, patience_s: float = 0.0) -> ClientKey:
         """Sends a request other than ACK, whose Via with a fresh branch the caller has put on top. `drain`
         next.
 
         `owner` comes back with each output about it. Raises LocalError where the branch is in use, is
         missing, or the method is ACK.
+
+        `patience_s`: how long to wait for a first response instead of 64*T1, where a peer is thought to be gone; 0: so.
         """
         self._now = now
         method = METHODS.get(request.method, request.method)
@@ -168,11 +171,20 @@ class TransactionLayer:
         if flow.transport.reliable:
             self._by_flow.setdefault(flow, set()).add(machine)
         machine.start(self)
+        if 0.0 < patience_s < self.timers.timeout:
+            machine.hurry(patience_s, self)
         return key
 
     def knows(self, key: ServerKey) -> bool:
         """Whether a request with that key belongs to a transaction that there is."""
         return key in self._servers
+
+    def give_up(self, key: ClientKey, now: float) -> None:
+        """Ends a request that has no final response, as if its flow had broken. `drain` next."""
+        self._now = now
+        machine = self._clients.get(key)
+        if machine is not None:
+            machine.step(machine.TRANSPORT_ERROR, None, self)
 
     def respond(self, key: ServerKey, response: Response, now: float) -> None:
         """Answers a request; dropped where its transaction has ended or was answered. `drain` next."""
@@ -291,31 +303,31 @@ class TransactionLayer:
         elif machine is not None:
             machine.step(machine.REQUEST, request, self)
         elif request.method == "CANCEL" and self._is_cancelled_by(request, key, flow):
-            self._receive_cancel(key, request, flow)
+            self._receive_cancel(key, request, reply_flow(via, flow))
         elif (answer := self._admit(request, flow)) is not None:
             if answer:
-                self._output.append(Transmit(answer, flow))
+                self._output.append(Transmit(answer, reply_flow(via, flow)))
         elif request.method == "CANCEL":
-            self._refuse(request, flow, 481)
+            self._refuse(request, reply_flow(via, flow), 481)
         else:
-            self._begin(key, request, flow)
+            self._begin(key, request, flow, reply_flow(via, flow))
 
-    def _begin(self, key: ServerKey, request: Request, flow: Flow) -> None:
-        """A request that belongs to no transaction yet."""
+    def _begin(self, key: ServerKey, request: Request, flow: Flow, back: Flow) -> None:
+        """A request that belongs to no transaction yet; its answers go `back`."""
         in_dialog = request.to_tag
         if self._is_full(in_dialog):
             self.refused += 1
-            self._refuse(request, flow, 503)
+            self._refuse(request, back, 503)
             return
         identity = merge_identity(request)
         if not in_dialog:
             if identity in self._merge:
                 self.merged += 1
-                self._refuse(request, flow, 482)
+                self._refuse(request, back, 482)
                 return
             self._merge[identity] = key
             self._merge_of[key] = identity
-        machine = self._open(key, flow, InviteServer if key[1] == "INVITE" else Server)
+        machine = self._open(key, back, InviteServer if key[1] == "INVITE" else Server)
         if isinstance(machine, InviteServer):
             machine.identity = identity
         self._output.append(RequestReceived(key, request, flow))
@@ -353,10 +365,13 @@ class TransactionLayer:
         )
 
     def _receive_cancel(self, key: ServerKey, request: Request, flow: Flow) -> None:
-        """A new CANCEL whose INVITE is here: 200 (section 9.2)."""
+        """A new CANCEL whose INVITE is here: 200, with the To-tag that the INVITE's answer has (section 9.2)."""
         invite_key = invite_key_of(key)
-        self._open(key, flow, Server).respond(response_to(request, 200, "", stateless_tag(request)), self)
-        self._output.append(CancelReceived(key, request, invite_key, self._servers[invite_key].owner))
+        invite = self._servers[invite_key]
+        assert isinstance(invite, InviteServer)
+        tag = invite.cancelled(stateless_tag(request))
+        self._open(key, flow, Server).respond(response_to(request, 200, "", tag), self)
+        self._output.append(CancelReceived(key, request, invite_key, invite.owner))
 
     def _leave_flow(self, machine: Machine) -> None:
         machines = self._by_flow.get(machine.flow)
