@@ -17,7 +17,7 @@ from pbx_registrar.throttle import SOURCE as SOURCE_DRAWER
 from pbx_runtime.clock import ManualClock
 from pbx_runtime.errors import ServiceError, Unavailable
 from pbx_sip.address import network_of
-from pbx_sip.auth.digest import STRONGEST_FIRST, Challenge, Credentials, respond
+from pbx_sip.auth.digest import STRONGEST_FIRST, Challenge, Credentials, digest, respond
 from pbx_sip.auth.nonce import NonceMinter
 from support.registrations import AOR, account
 
@@ -265,3 +265,28 @@ def test_no_secret_shows_in_a_representation(rig: Rig) -> None:
     credentials = rig.credentials()
     assert credentials.response not in repr(Attempt("REGISTER", str(credentials)))
     assert account().ha1["MD5"] not in repr(account())
+
+
+@pytest.mark.parametrize("user", ["1004@pbx.local", "1004@PBX.local"])
+@pytest.mark.parametrize("algorithm", STRONGEST_FIRST)
+def test_a_digest_user_name_with_its_domain(rig: Rig, user: str, algorithm: str) -> None:
+    """H(A1) is a hash over the name as it is written: the account has one for each, the domain in lower case."""
+    judgement = rig.judge(rig.credentials(user=user, algorithm=algorithm))
+    assert judgement.verdict is (Verdict.ACCEPTED if user.islower() else Verdict.REJECTED)
+    assert rig.judge(rig.credentials("guess", user=user, algorithm=algorithm)).verdict is Verdict.REJECTED
+
+
+def test_an_account_of_before_knows_its_plain_name_alone(rig: Rig) -> None:
+    rig.accounts.by_aor[AOR] = dataclasses.replace(account(), ha1_of_aor={})
+    assert rig.judge(rig.credentials(user=AOR)).verdict is Verdict.REJECTED
+    assert rig.judge(rig.credentials()).verdict is Verdict.ACCEPTED
+
+
+def test_a_count_in_capitals_is_the_same_count(rig: Rig) -> None:
+    nonce = rig.nonce()
+    first = rig.credentials(nonce=nonce, nc=10)
+    assert rig.judge(first).verdict is Verdict.ACCEPTED
+    hashed = account().ha1["SHA-256"]
+    middle = f"{hashed}:{nonce}:0000000A:c:auth:{digest('SHA-256', 'REGISTER:sip:pbx.local')}"
+    again = dataclasses.replace(first, nc="0000000A", response=digest("SHA-256", middle))
+    assert rig.judge(again).verdict is Verdict.STALE

@@ -17,8 +17,10 @@ from pbx_registrar.bindings import (
     Outcome,
     Policy,
     Registration,
+    Report,
     expire,
     register,
+    report,
     unregister,
 )
 from support.registrations import AOR, NOW_MS, TCP, UDP, binding, contact, registration, uris
@@ -54,6 +56,7 @@ def test_a_first_contact_is_bound_with_all_that_the_request_says() -> None:
             sip_instance="",
             reg_id=0,
             registered_at_ms=NOW_MS,
+            refreshed_at_ms=NOW_MS,
         ),
     )
 
@@ -354,3 +357,69 @@ def test_whatever_comes_the_table_stays_sound(requests: list[tuple[Registration,
         assert [each.q_thousandths for each in outcome.bindings] == sorted(
             (each.q_thousandths for each in outcome.bindings), reverse=True
         )
+
+
+def again(cseq: int, after_ms: int, **more: object) -> Outcome:
+    """A second REGISTER of a phone that was bound with CSeq 40."""
+    first = binding(A, cseq=40, refreshed_at_ms=NOW_MS)
+    return apply([first], registration(contact(A), cseq=cseq, **more), NOW_MS + after_ms)
+
+
+@pytest.mark.parametrize(
+    ("cseq", "after_ms", "more", "status"),
+    [
+        # Overtaken on the way: from the same place, hardly behind, at once.
+        (40, 100, {}, 500),
+        (39, 100, {}, 500),
+        (38, 31_000, {}, 500),
+        # It began anew: from elsewhere, far behind, or when no datagram of then can be under way any more.
+        (40, 100, {"flow": TCP}, 200),
+        (39, 100, {"flow": dataclasses.replace(UDP, port=5071)}, 200),
+        (1, 100, {}, 200),
+        (37, 100, {}, 200),
+        (40, 33_000, {}, 200),
+        # Another Call-ID has its own order.
+        (39, 100, {"call_id": "reg-2"}, 200),
+    ],
+)
+def test_a_phone_that_began_to_count_anew_is_let_in(
+    cseq: int, after_ms: int, more: dict[str, object], status: int
+) -> None:
+    assert again(cseq, after_ms, **more).status == status
+
+
+def test_the_oldest_binding_of_the_same_device_makes_room() -> None:
+    def old(uri: str, age_s: int, instance: str = PHONE) -> Binding:
+        return binding(uri, sip_instance=instance, refreshed_at_ms=NOW_MS - age_s * 1000, call_id=uri)
+
+    full = [old(A, 10), old(B, 30), old(C, 60, "urn:uuid:other")]
+    outcome = apply(full, registration(contact(D, sip_instance=PHONE.lower()), cseq=9))
+    assert (outcome.status, uris(outcome.bindings)) == (200, [D, A, C])
+    assert [(change.kind, change.binding.uri) for change in outcome.changes] == [
+        (ChangeKind.ADDED, D),
+        (ChangeKind.REMOVED, B),
+    ]
+    refused = apply(full, registration(contact(D, sip_instance="urn:uuid:third"), cseq=9))
+    assert (refused.status, refused.reason, refused.changes) == (403, "Too Many Contacts", ())
+
+
+def test_what_a_keep_alive_found_out_is_noted_until_the_phone_registers() -> None:
+    bound = apply([], registration(contact(A))).bindings
+    gone = report(bound, UDP, Report(False), NOW_MS + 1_000)
+    assert kinds(gone) == [ChangeKind.REPORTED]
+    assert gone.bindings[0].unreachable_since_ms == NOW_MS + 1_000
+    still = report(gone.bindings, UDP, Report(False), NOW_MS + 9_000)
+    assert (still.changes, still.bindings) == ((), gone.bindings)
+    back = report(gone.bindings, UDP, Report(True, 12), NOW_MS + 9_000)
+    assert (back.bindings[0].unreachable_since_ms, back.bindings[0].round_trip_ms) == (0, 12)
+    again = apply(list(gone.bindings), registration(contact(A), cseq=2), NOW_MS + 9_000)
+    assert again.bindings[0].unreachable_since_ms == 0
+    kept = apply(list(back.bindings), registration(contact(A), cseq=2), NOW_MS + 9_000)
+    assert kept.bindings[0].round_trip_ms == 12
+
+
+@pytest.mark.parametrize("flow", [TCP, dataclasses.replace(UDP, port=5071), dataclasses.replace(UDP, instance_id="s2")])
+def test_a_report_about_another_flow_is_about_nobody(flow: Flow) -> None:
+    bound = apply([], registration(contact(A))).bindings
+    assert not any(each.is_kept_by(flow) for each in bound)
+    assert report(bound, flow, Report(False), NOW_MS).changes == ()

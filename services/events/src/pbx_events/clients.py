@@ -198,7 +198,17 @@ def _binding(binding: registrar_pb2.Binding) -> dict[str, Any]:
         "call_id": binding.call_id,
         "cseq": binding.cseq,
         "q": binding.q_thousandths / 1000,
+        "reachable": _reachable(binding),
+        "unreachable_since": iso(binding.unreachable_since_ms) if binding.unreachable_since_ms else None,
+        "round_trip_ms": binding.round_trip_ms or None,
     }
+
+
+def _reachable(binding: registrar_pb2.Binding) -> bool | None:
+    """Whether its phone answers; None where it was never heard to."""
+    if binding.unreachable_since_ms:
+        return False
+    return True if binding.round_trip_ms else None
 
 
 def _call(call: signaling_pb2.Call) -> dict[str, Any]:

@@ -18,16 +18,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from pbx_registrar.credentials import Account, Accounts, canonical, canonical_aor, hashes
+from pbx_registrar.credentials import Account, Accounts, canonical, hashes
 from pbx_registrar.storage.base import AuthLedger, Done, Failure, Proof
 from pbx_runtime.clock import Clock
 from pbx_runtime.errors import ServiceError
 from pbx_sip.address import network_of
-from pbx_sip.auth.digest import HASHES, STRONGEST_FIRST, Credentials, verify
+from pbx_sip.auth.digest import HASHES, QUALITIES, STRONGEST_FIRST, Credentials, account_of, verify
 from pbx_sip.auth.nonce import NonceMinter, NonceVerdict
 from pbx_sip.errors import SipError
 
-QOPS: Final = ("", "auth", "auth-int")
 SIGNATURE_DIGITS: Final = 32
 """The end of a nonce, which signs the rest and need not be remembered."""
 USER_SHOWN: Final = 64
@@ -68,7 +67,7 @@ class Offer:
 
     def covers(self, credentials: Credentials) -> bool:
         """Whether credentials use what was offered, and nothing weaker."""
-        return credentials.algorithm in self.algorithms and (credentials.qop or "none") in self.qop
+        return credentials.algorithm in self.algorithms and (credentials.quality or "none") in self.qop
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ class Authenticator:
         except SipError:
             decide(_MALFORMED, None)
             return
-        if credentials.algorithm not in HASHES or credentials.qop not in QOPS:
+        if credentials.algorithm not in HASHES or credentials.quality not in QUALITIES:
             decide(_MALFORMED, None)
             return
         now_s = self._clock.epoch_ms() / 1000
@@ -129,7 +128,7 @@ class Authenticator:
         if not self._offer.covers(credentials):
             decide(_REJECTED, None)
             return
-        tried = canonical_aor(credentials.username, credentials.realm)
+        tried = canonical(account_of(credentials.username, credentials.realm))
 
         def found(account: Account | None, error: ServiceError | None) -> None:
             if error is not None:
@@ -141,7 +140,7 @@ class Authenticator:
 
     def _judge(self, case: _Case, decide: Done[Judgement]) -> None:
         account, credentials = case.account, case.credentials
-        hashed = (account.ha1 if account is not None else self._nobody).get(credentials.algorithm, "")
+        hashed = (self._nobody if account is None else _known_of(account, credentials)).get(credentials.algorithm, "")
         right = verify(credentials, hashed, case.attempt.method, case.attempt.body)
         if account is None or not hashed or not right:
             self._fail(case, decide)
@@ -179,7 +178,7 @@ class Authenticator:
 
     def _proof(self, credentials: Credentials) -> Proof:
         # Without qop there is no count, and the nonce serves once (RFC 2069).
-        count = credentials.nc if credentials.qop else "-"
+        count = credentials.nc.lower() if credentials.qop else "-"
         return Proof(
             nonce=credentials.nonce[:-SIGNATURE_DIGITS] + count,
             # A nonce is good for its lifetime on both sides of now (clocks of replicas differ).
@@ -194,6 +193,11 @@ class _Case:
     credentials: Credentials
     tried: str
     account: Account | None
+
+
+def _known_of(account: Account, credentials: Credentials) -> dict[str, str]:
+    """H(A1) for the user name as it was written: H(A1) is a hash over it."""
+    return account.ha1 if credentials.username == account.user else account.ha1_of_aor
 
 
 def _throttled(wait_ms: int) -> Judgement:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pbx_registrar.contact_uri import same_contact
@@ -26,6 +26,12 @@ PATH_MAX: Final = 10
 PATH_VALUE_MAX: Final = 1_024
 """Characters of each. Threat: storage, and requests to the phone that no longer fit a datagram."""
 Q_MAX: Final = 1000
+REORDERING_MS: Final = 32_000
+"""How long a datagram of a transaction may still be under way: 64*T1 (RFC 3261 section 17.1.2.2). A CSeq that is not
+higher means a late request within that time, and a phone that began anew after it."""
+REORDERED_MAX: Final = 2
+"""How far the CSeq of a late request can be behind: a phone has one REGISTER under way (RFC 3261 section 10.2), which
+takes two numbers with its challenge. A larger step back is a phone that began anew."""
 
 
 class ChangeKind(enum.IntEnum):
@@ -35,6 +41,7 @@ class ChangeKind(enum.IntEnum):
     REFRESHED = 2
     REMOVED = 3
     EXPIRED = 4
+    REPORTED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,16 @@ class Binding:
     sip_instance: str
     reg_id: int
     registered_at_ms: int
+    refreshed_at_ms: int = 0
+    """When its last REGISTER came; 0 in records of versions that did not keep it."""
+    unreachable_since_ms: int = 0
+    """Since when the phone does not answer; 0 where it does, or nothing is known."""
+    round_trip_ms: int = 0
+    """To the phone and back, when it was last told; 0 where it was not measured."""
+
+    def is_kept_by(self, flow: Flow) -> bool:
+        """Whether it came over a flow of that very instance, which looks after it."""
+        return self.flow.is_same(flow) and self.flow.instance_id == flow.instance_id
 
     def is_bound_to(self, contact: Contact) -> bool:
         """Whether the contact is this binding: the same flow of the same phone, or the same URI."""
@@ -123,6 +140,15 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """What a keep-alive found out."""
+
+    reachable: bool
+    round_trip_ms: int = 0
+    """0: not measured."""
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What happened to one binding; the binding after it, before it where it went."""
 
@@ -146,7 +172,7 @@ class Outcome:
 def register(current: Sequence[Binding], request: Registration, policy: Policy, now_ms: int) -> Outcome:
     """Apply a REGISTER to the bindings as they were read."""
     live, expired = split_expired(current, now_ms)
-    refusal = _malformed(request) or _too_brief(request, policy) or _out_of_order(live, request)
+    refusal = _malformed(request) or _too_brief(request, policy) or _out_of_order(live, request, now_ms)
     if refusal is not None:
         return refusal
     if request.remove_all:
@@ -160,6 +186,22 @@ def unregister(current: Sequence[Binding], uri: str, flow: Flow | None, now_ms: 
     gone = [binding for binding in live if _is_meant(binding, uri, flow)]
     left = tuple(binding for binding in live if binding not in gone)
     return Outcome(200, left, (*expired, *(Change(ChangeKind.REMOVED, binding) for binding in gone)))
+
+
+def report(current: Sequence[Binding], flow: Flow, report: Report, now_ms: int) -> Outcome:
+    """Note what was found out about the bindings of a flow.
+
+    A REGISTER of the phone makes a fresh binding, which is reachable: so it says itself.
+    """
+    live, changes = split_expired(current, now_ms)
+    for index, binding in enumerate(live):
+        if binding.is_kept_by(flow):
+            since_ms = 0 if report.reachable else binding.unreachable_since_ms or now_ms
+            round_trip_ms = report.round_trip_ms or binding.round_trip_ms
+            live[index] = replace(binding, unreachable_since_ms=since_ms, round_trip_ms=round_trip_ms)
+            if live[index] != binding:
+                changes.append(Change(ChangeKind.REPORTED, live[index]))
+    return Outcome(200, tuple(live), tuple(changes))
 
 
 def expire(current: Sequence[Binding], now_ms: int) -> Outcome:
@@ -220,14 +262,27 @@ def _too_brief(request: Registration, policy: Policy) -> Outcome | None:
     return None
 
 
-def _out_of_order(live: Sequence[Binding], request: Registration) -> Outcome | None:
-    """Step 6 and 7: with the same Call-ID only a higher CSeq may touch a binding; else the whole request fails."""
+def _out_of_order(live: Sequence[Binding], request: Registration, now_ms: int) -> Outcome | None:
+    """Step 6 and 7: with the same Call-ID only a higher CSeq may touch a binding; else the whole request fails.
+
+    Deliberately not RFC for a phone that keeps its Call-ID and begins to count anew: locked out until its old binding
+    ran out, it could not be called for hours.
+    """
     for binding in live:
-        if binding.call_id != request.call_id or request.cseq > binding.cseq:
+        if binding.call_id != request.call_id or request.cseq > binding.cseq or _began_anew(binding, request, now_ms):
             continue
         if request.remove_all or any(binding.is_bound_to(contact) for contact in request.contacts):
             return Outcome(500, reason="CSeq Out Of Order")
     return None
+
+
+def _began_anew(binding: Binding, request: Registration, now_ms: int) -> bool:
+    """Whether a CSeq that is not higher comes from a phone that rebooted, not from a request that was overtaken."""
+    return (
+        not binding.flow.is_same(request.flow)
+        or binding.cseq - request.cseq > REORDERED_MAX
+        or now_ms - (binding.refreshed_at_ms or binding.registered_at_ms) > REORDERING_MS
+    )
 
 
 def _with_contacts(
@@ -238,11 +293,22 @@ def _with_contacts(
     kept, fresh, changes = list(live), list[Binding](), list(expired)
     for contact in request.contacts:
         _apply(kept, fresh, changes, _Step(request, contact, policy, now_ms))
+    while len(fresh) + len(kept) > max(policy.bindings_max, len(live)):
+        oldest = _oldest_of_device(kept, request)
+        if oldest is None:
+            return Outcome(403, reason="Too Many Contacts")
+        kept.remove(oldest)
+        changes.append(Change(ChangeKind.REMOVED, oldest))
     table = sorted(fresh + kept, key=_worst_q)
-    if len(table) > max(policy.bindings_max, len(live)):
-        return Outcome(403, reason="Too Many Contacts")
     outbound = any(contact.is_outbound and contact.expires_s != 0 for contact in request.contacts)
     return Outcome(200, tuple(table), tuple(changes), outbound=outbound)
+
+
+def _oldest_of_device(kept: Sequence[Binding], request: Registration) -> Binding | None:
+    """The binding that a phone may lose for its new one: its own oldest, of another port that it had before."""
+    instances = {contact.sip_instance.lower() for contact in request.contacts} - {""}
+    own = [binding for binding in kept if binding.sip_instance.lower() in instances]
+    return min(own, key=lambda binding: binding.refreshed_at_ms or binding.registered_at_ms, default=None)
 
 
 def _worst_q(binding: Binding) -> int:
@@ -276,6 +342,7 @@ class _Step:
             sip_instance=contact.sip_instance,
             reg_id=contact.reg_id if contact.is_outbound else 0,
             registered_at_ms=registered_at_ms,
+            refreshed_at_ms=self.now_ms,
         )
 
 
@@ -288,6 +355,9 @@ def _apply(kept: list[Binding], fresh: list[Binding], changes: list[Change], ste
         changes.extend(Change(ChangeKind.REMOVED, binding) for binding in bound)
         return
     made = step.binding(min((binding.registered_at_ms for binding in bound), default=step.now_ms))
+    measured_ms = [binding.round_trip_ms for binding in bound if binding.flow.is_same(made.flow)]
+    if any(measured_ms):
+        made = replace(made, round_trip_ms=max(measured_ms))
     fresh.append(made)
     changes.append(Change(ChangeKind.REFRESHED if bound else ChangeKind.ADDED, made))
     # One URI over several flows (RFC 5626), now registered without a flow: the others end.

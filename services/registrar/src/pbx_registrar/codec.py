@@ -17,6 +17,8 @@ from pbx.registrar.v1 import registrar_pb2 as pb
 from pbx_registrar.bindings import Binding, Change, ChangeKind, Flow
 from pbx_registrar.storage.base import Refusals
 
+UNTOLD: Final = frozenset({ChangeKind.REFRESHED, ChangeKind.REPORTED})
+"""Changes that are no events."""
 TRANSPORTS: Final = {1: "udp", 2: "tcp", 3: "tls", 4: "ws", 5: "wss"}
 
 
@@ -47,6 +49,9 @@ def binding_of(message: pb.Binding) -> Binding:
         message.sip_instance,
         message.reg_id,
         message.registered_at_ms,
+        message.refreshed_at_ms,
+        message.unreachable_since_ms,
+        message.round_trip_ms,
     )
 
 
@@ -73,6 +78,9 @@ def binding_message(binding: Binding) -> pb.Binding:
         sip_instance=binding.sip_instance,
         reg_id=binding.reg_id,
         registered_at_ms=binding.registered_at_ms,
+        refreshed_at_ms=binding.refreshed_at_ms,
+        unreachable_since_ms=binding.unreachable_since_ms,
+        round_trip_ms=binding.round_trip_ms,
     )
 
 
@@ -101,7 +109,7 @@ class ProtoCodec:
 
     def events(self, changes: Sequence[Change], now_ms: int) -> tuple[bytes, ...]:
         """See `Codec`."""
-        return tuple(self._event(change, now_ms) for change in changes if change.kind is not ChangeKind.REFRESHED)
+        return tuple(self._event(change, now_ms) for change in changes if change.kind not in UNTOLD)
 
     def notices(self, changes: Sequence[Change]) -> tuple[bytes, ...]:
         """See `Codec`."""

@@ -35,6 +35,8 @@ class Account:
     """Algorithm to H(A1), lower-case hex."""
     calls_max: int = 0
     """Calls that it may make at once; 0: what signaling says for accounts without a limit of their own."""
+    ha1_of_aor: dict[str, str] = field(default_factory=dict, repr=False)
+    """The same for a phone whose digest user name is `user@domain`; empty for an account that was last put before."""
 
     @property
     def aor(self) -> str:
@@ -94,7 +96,8 @@ def new_account(user: str, domain: str, display_name: str, password: str, now_ms
     check_display_name(display_name)
     if not 0 < len(password) <= PASSWORD_MAX:
         raise InvalidArgument(f"a password has 1 to {PASSWORD_MAX} characters")
-    return Account(user, domain, display_name, now_ms, hashes(user, domain, password))
+    both = hashes(user, domain, password), hashes(f"{user}@{domain}", domain, password)
+    return Account(user, domain, display_name, now_ms, both[0], ha1_of_aor=both[1])
 
 
 def check_display_name(display_name: str) -> None:

@@ -59,10 +59,13 @@ class Observer:
         """Bindings changed."""
         for change in changes:
             self._changes[change.kind].inc()
+            binding = change.binding
+            if change.kind is ChangeKind.REPORTED and not binding.unreachable_since_ms:
+                continue
             if change.kind is not ChangeKind.REFRESHED:
-                binding = change.binding
+                is_report = change.kind is ChangeKind.REPORTED
                 _log.info(
-                    f"binding {change.kind.name.lower()}",
+                    "binding does not answer" if is_report else f"binding {change.kind.name.lower()}",
                     aor=Pii(binding.aor),
                     contact=Pii(binding.uri),
                     source=Pii(binding.flow.host),

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from pbx_registrar import bindings as rules
 from pbx_registrar.authenticate import Attempt, Authenticator, Judgement, Verdict
-from pbx_registrar.bindings import Binding, Change, Flow, Outcome, Policy, Registration
+from pbx_registrar.bindings import Binding, Change, Flow, Outcome, Policy, Registration, Report
 from pbx_registrar.credentials import Account, Accounts
 from pbx_registrar.storage.base import BindingStore, Done, Record, Write
 from pbx_runtime.clock import Clock
@@ -109,6 +109,10 @@ class Registrar:
     def unregister(self, aor: str, uri: str, flow: Flow | None, done: Done[Outcome]) -> None:
         """Remove bindings without a REGISTER: a broken flow, an administrator, a deleted account."""
         self.change(aor, lambda current, now_ms: rules.unregister(current, uri, flow, now_ms), done)
+
+    def report(self, aor: str, flow: Flow, report: Report, done: Done[Outcome]) -> None:
+        """Note what a keep-alive found out about the bindings of a flow."""
+        self.change(aor, lambda current, now_ms: rules.report(current, flow, report, now_ms), done)
 
     def expire(self, aor: str, done: Done[Outcome]) -> None:
         """Drop what ran out, and tell of it."""

@@ -191,8 +191,8 @@ def account_of(username: str, realm: str) -> str:
 def select(values: Sequence[str], realm: str) -> str:
     """Of the values of Authorization the one that answers a challenge for a realm; empty where none does.
 
-    Blank ones answer none: a phone's first request, which only names its user (3GPP TS 24.229 5.1.1.2). What cannot be read and names the realm all the same is answered as it is: whoever
-    verifies it says what is wrong.
+    Blank ones answer none: a phone's first request may only name its user (3GPP TS 24.229 5.1.1.2). What cannot be read
+    and names the realm all the same is answered as it is: whoever verifies it says what is wrong.
     """
     broken = ""
     for value in values:

@@ -111,6 +111,8 @@ class _ChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Change.ValueTy
     """It was removed by the phone or an administrator."""
     CHANGE_EXPIRED: _Change.ValueType  # 4
     """Its lifetime ran out."""
+    CHANGE_REPORTED: _Change.ValueType  # 5
+    """Its phone stopped answering, answers again, or answers at another pace."""
 
 class Change(_Change, metaclass=_ChangeEnumTypeWrapper):
     """Changes of a binding."""
@@ -125,6 +127,8 @@ CHANGE_REMOVED: Change.ValueType  # 3
 """It was removed by the phone or an administrator."""
 CHANGE_EXPIRED: Change.ValueType  # 4
 """Its lifetime ran out."""
+CHANGE_REPORTED: Change.ValueType  # 5
+"""Its phone stopped answering, answers again, or answers at another pace."""
 Global___Change: _TypeAlias = Change  # noqa: Y015
 
 class _PutMode:
@@ -210,6 +214,7 @@ class Command(_message.Message):
     LOOKUP_FIELD_NUMBER: _builtins.int
     AUTHENTICATE_FIELD_NUMBER: _builtins.int
     UNREGISTER_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Chosen by the caller; unique among its commands in flight."""
     @_builtins.property
@@ -228,6 +233,10 @@ class Command(_message.Message):
     def unregister(self) -> Global___UnregisterRequest:
         """A removal of bindings."""
 
+    @_builtins.property
+    def report(self) -> Global___ReportRequest:
+        """What was found out about a binding."""
+
     def __init__(
         self,
         *,
@@ -236,12 +245,13 @@ class Command(_message.Message):
         lookup: Global___LookupRequest | None = ...,
         authenticate: Global___AuthenticateRequest | None = ...,
         unregister: Global___UnregisterRequest | None = ...,
+        report: Global___ReportRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["authenticate", b"authenticate", "command", b"command", "lookup", b"lookup", "register", b"register", "unregister", b"unregister"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["authenticate", b"authenticate", "command", b"command", "lookup", b"lookup", "register", b"register", "report", b"report", "unregister", b"unregister"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authenticate", b"authenticate", "command", b"command", "id", b"id", "lookup", b"lookup", "register", b"register", "unregister", b"unregister"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authenticate", b"authenticate", "command", b"command", "id", b"id", "lookup", b"lookup", "register", b"register", "report", b"report", "unregister", b"unregister"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["register", "lookup", "authenticate", "unregister"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["register", "lookup", "authenticate", "unregister", "report"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -259,6 +269,7 @@ class Result(_message.Message):
     AUTHENTICATE_FIELD_NUMBER: _builtins.int
     UNREGISTER_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The id of the command answered."""
     @_builtins.property
@@ -281,6 +292,10 @@ class Result(_message.Message):
     def error(self) -> Global___Error:
         """The registrar could not do it (Redis or SQL out of reach): the caller answers 503."""
 
+    @_builtins.property
+    def report(self) -> Global___ReportResponse:
+        """Answer to report."""
+
     def __init__(
         self,
         *,
@@ -290,12 +305,13 @@ class Result(_message.Message):
         authenticate: Global___AuthenticateResponse | None = ...,
         unregister: Global___UnregisterResponse | None = ...,
         error: Global___Error | None = ...,
+        report: Global___ReportResponse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["authenticate", b"authenticate", "error", b"error", "lookup", b"lookup", "register", b"register", "result", b"result", "unregister", b"unregister"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["authenticate", b"authenticate", "error", b"error", "lookup", b"lookup", "register", b"register", "report", b"report", "result", b"result", "unregister", b"unregister"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authenticate", b"authenticate", "error", b"error", "id", b"id", "lookup", b"lookup", "register", b"register", "result", b"result", "unregister", b"unregister"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authenticate", b"authenticate", "error", b"error", "id", b"id", "lookup", b"lookup", "register", b"register", "report", b"report", "result", b"result", "unregister", b"unregister"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["register", "lookup", "authenticate", "unregister", "error"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["register", "lookup", "authenticate", "unregister", "error", "report"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
@@ -427,6 +443,9 @@ class Binding(_message.Message):
     SIP_INSTANCE_FIELD_NUMBER: _builtins.int
     REG_ID_FIELD_NUMBER: _builtins.int
     REGISTERED_AT_MS_FIELD_NUMBER: _builtins.int
+    REFRESHED_AT_MS_FIELD_NUMBER: _builtins.int
+    UNREACHABLE_SINCE_MS_FIELD_NUMBER: _builtins.int
+    ROUND_TRIP_MS_FIELD_NUMBER: _builtins.int
     aor: _builtins.str
     """Address-of-record without a scheme: user@domain."""
     uri: _builtins.str
@@ -447,6 +466,12 @@ class Binding(_message.Message):
     """reg-id, 0 where not given."""
     registered_at_ms: _builtins.int
     """When the binding was first made: milliseconds since the Unix epoch."""
+    refreshed_at_ms: _builtins.int
+    """When its last REGISTER came: milliseconds since the Unix epoch; 0 where that was not kept."""
+    unreachable_since_ms: _builtins.int
+    """Since when the phone does not answer: milliseconds since the Unix epoch; 0 where it does, or nothing is known."""
+    round_trip_ms: _builtins.int
+    """To the phone and back, in milliseconds, when it was last told; 0 where it was not measured."""
     @_builtins.property
     def flow(self) -> Global___Flow:
         """Where the phone was heard from."""
@@ -470,10 +495,13 @@ class Binding(_message.Message):
         sip_instance: _builtins.str = ...,
         reg_id: _builtins.int = ...,
         registered_at_ms: _builtins.int = ...,
+        refreshed_at_ms: _builtins.int = ...,
+        unreachable_since_ms: _builtins.int = ...,
+        round_trip_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aor", b"aor", "call_id", b"call_id", "cseq", b"cseq", "expires_at_ms", b"expires_at_ms", "flow", b"flow", "path", b"path", "q_thousandths", b"q_thousandths", "reg_id", b"reg_id", "registered_at_ms", b"registered_at_ms", "sip_instance", b"sip_instance", "uri", b"uri", "user_agent", b"user_agent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aor", b"aor", "call_id", b"call_id", "cseq", b"cseq", "expires_at_ms", b"expires_at_ms", "flow", b"flow", "path", b"path", "q_thousandths", b"q_thousandths", "refreshed_at_ms", b"refreshed_at_ms", "reg_id", b"reg_id", "registered_at_ms", b"registered_at_ms", "round_trip_ms", b"round_trip_ms", "sip_instance", b"sip_instance", "unreachable_since_ms", b"unreachable_since_ms", "uri", b"uri", "user_agent", b"user_agent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -638,6 +666,64 @@ class UnregisterResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UnregisterResponse: _TypeAlias = UnregisterResponse  # noqa: Y015
+
+@_typing.final
+class ReportRequest(_message.Message):
+    """What the keep-alive found out about a binding; told when it changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AOR_FIELD_NUMBER: _builtins.int
+    FLOW_FIELD_NUMBER: _builtins.int
+    REACHABLE_FIELD_NUMBER: _builtins.int
+    ROUND_TRIP_MS_FIELD_NUMBER: _builtins.int
+    aor: _builtins.str
+    """Address-of-record without a scheme."""
+    reachable: _builtins.bool
+    """Whether the phone answers."""
+    round_trip_ms: _builtins.int
+    """To the phone and back, in milliseconds; 0 where it did not answer."""
+    @_builtins.property
+    def flow(self) -> Global___Flow:
+        """The flow that was tried. A binding that has another one by now is not meant."""
+
+    def __init__(
+        self,
+        *,
+        aor: _builtins.str = ...,
+        flow: Global___Flow | None = ...,
+        reachable: _builtins.bool = ...,
+        round_trip_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["flow", b"flow"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aor", b"aor", "flow", b"flow", "reachable", b"reachable", "round_trip_ms", b"round_trip_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportRequest: _TypeAlias = ReportRequest  # noqa: Y015
+
+@_typing.final
+class ReportResponse(_message.Message):
+    """Whether there is such a binding."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BINDINGS_FIELD_NUMBER: _builtins.int
+    bindings: _builtins.int
+    """Number of bindings of that flow; 0: it is not to be kept alive any more."""
+    def __init__(
+        self,
+        *,
+        bindings: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bindings", b"bindings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportResponse: _TypeAlias = ReportResponse  # noqa: Y015
 
 @_typing.final
 class LookupRequest(_message.Message):

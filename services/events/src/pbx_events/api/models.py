@@ -175,6 +175,11 @@ class Registration(Shape):
     call_id: str = Field(examples=["f81d4fae@192.0.2.10"])
     cseq: int = Field(examples=[2])
     q: float = Field(examples=[1.0])
+    reachable: bool | None = Field(
+        examples=[True], description="Whether the phone answers; null where it is not asked, or never answered"
+    )
+    unreachable_since: str | None = Field(examples=[None])
+    round_trip_ms: int | None = Field(examples=[12], description="To the phone and back, when it changed last")
 
 
 class Subscription(Shape):

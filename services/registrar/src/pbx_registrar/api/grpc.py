@@ -15,7 +15,7 @@ from pbx.registrar.v1 import registrar_pb2_grpc
 from pbx_registrar.answer import answer
 from pbx_registrar.api import convert
 from pbx_registrar.authenticate import Judgement
-from pbx_registrar.bindings import ChangeKind, Outcome
+from pbx_registrar.bindings import ChangeKind, Outcome, Report
 from pbx_registrar.codec import flow_of
 from pbx_registrar.credentials import Account
 from pbx_registrar.observe import Observer
@@ -59,12 +59,16 @@ class Operations:
             done(True, None)
             return
 
+        names = alike(aor)
+
         def found(account: Account | None, error: ServiceError | None) -> None:
-            if account is None:
+            if account is not None:
+                self.registrar.store.read(account.aor, read)
+            elif error is None and names:
+                self.registrar.accounts.find(names.pop(), found)
+            else:
                 lookups["unknown" if error is None else "error"].inc()
                 done(None if error is not None else True, error)
-            else:
-                self.registrar.store.read(aor, read)
 
         def read(record: Record | None, error: ServiceError | None) -> None:
             if record is None:
@@ -95,6 +99,28 @@ class Operations:
 
         flow = flow_of(request.flow) if request.HasField("flow") else None
         self.registrar.unregister(convert.aor_of(request.aor), request.uri, flow, removed)
+
+    def report(self, request: pb.ReportRequest, done: Done[pb.ReportResponse]) -> None:
+        """What a keep-alive found out. Raises InvalidArgument."""
+        flow = flow_of(request.flow)
+
+        def noted(outcome: Outcome | None, error: ServiceError | None) -> None:
+            bindings = outcome.bindings if outcome is not None else ()
+            meant = sum(binding.is_kept_by(flow) for binding in bindings)
+            done(pb.ReportResponse(bindings=meant) if outcome is not None else None, error)
+
+        report = Report(request.reachable, request.round_trip_ms)
+        self.registrar.report(convert.aor_of(request.aor), flow, report, noted)
+
+
+def alike(aor: str) -> list[str]:
+    """By what name a user is called who is not known by the one that was dialled: people write `Bob` for `bob`.
+
+    Deliberately wider than RFC 3261 section 19.1.4, which compares users by case; the exact name comes first.
+    """
+    user, _, domain = aor.rpartition("@")
+    lower = user.lower()
+    return [f"{lower}@{domain}"] if lower != user else []
 
 
 def removals(outcome: Outcome) -> int:
@@ -152,6 +178,8 @@ class RegistrarServicer(registrar_pb2_grpc.RegistrarServiceServicer):
                 operations.register(command.register, done)
             case "unregister":
                 operations.unregister(command.unregister, done)
+            case "report":
+                operations.report(command.report, done)
             case _:
                 raise InvalidArgument("a command without an operation")
 

@@ -184,9 +184,11 @@ def _values(account: Account) -> dict[str, Any]:
         "ha1_sha256": account.ha1["SHA-256"],
         "ha1_sha512_256": account.ha1["SHA-512-256"],
         "calls_max": account.calls_max,
+        "ha1_of_aor": ",".join(f"{algorithm}={hashed}" for algorithm, hashed in account.ha1_of_aor.items()),
     }
 
 
 def _account(row: Any) -> Account:
     hashed = {"MD5": row.ha1_md5, "SHA-256": row.ha1_sha256, "SHA-512-256": row.ha1_sha512_256}
-    return Account(row.user, row.domain, row.display_name, row.created_at_ms, hashed, row.calls_max)
+    of_aor = dict(pair.split("=", 1) for pair in (row.ha1_of_aor or "").split(",") if pair)
+    return Account(row.user, row.domain, row.display_name, row.created_at_ms, hashed, row.calls_max, of_aor)

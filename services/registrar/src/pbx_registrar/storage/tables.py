@@ -17,4 +17,11 @@ accounts = sa.Table(
     sa.Column("ha1_sha256", sa.String(64), nullable=False),
     sa.Column("ha1_sha512_256", sa.String(64), nullable=False),
     sa.Column("calls_max", sa.Integer, nullable=False, server_default="0", comment="calls at once; 0: the default"),
+    sa.Column(
+        "ha1_of_aor",
+        sa.String(512),
+        nullable=False,
+        server_default="",
+        comment="H(user@domain:realm:password) by algorithm: NAME=hex,...",
+    ),
 )
