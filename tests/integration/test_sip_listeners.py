@@ -125,3 +125,49 @@ def test_one_address_of_each_family_is_advertised() -> None:
     assert [given.advertised_for(listen) for listen in given.sip_listen] == ["192.0.2.1", "2001:db8::1"]
     named = SignalingSettings(authenticate=False, sip_listen="[::]:5060", advertise="pbx.example.org")  # type: ignore[arg-type]
     assert named.advertised_for(named.sip_listen[0]) == "pbx.example.org"
+
+
+async def test_each_of_several_addresses_has_a_name_and_an_advertised_address_of_its_own(tmp_path: Path) -> None:
+    local = (Listen("127.0.0.1", 0), Listen("127.0.0.2", 0), Listen("127.0.0.1", 0), Listen("::1", 0))
+    given = settings(
+        tmp_path,
+        sip_listen=local,
+        sip_tls_listen=(),
+        sip_ws_listen=(),
+        sip_wss_listen=(),
+        advertise=("192.0.2.1", "192.0.2.2", "2001:db8::1"),
+    )
+    addressing = Addressing("s1")
+    listeners = made(given, addressing)
+    await listeners.open()
+    try:
+        hosts = {name: each.advertised.host for name, each in addressing.listeners.items() if name.startswith("udp")}
+        assert hosts == {"udp4": "192.0.2.1", "udp2-4": "192.0.2.2", "udp3-4": "192.0.2.1", "udp6": "2001:db8::1"}
+        bound = {name: each.address.host for name, each in listeners.by_name.items() if name.startswith("udp")}
+        assert bound == {"udp4": "127.0.0.1", "udp2-4": "127.0.0.2", "udp3-4": "127.0.0.1", "udp6": "::1"}
+        assert addressing.via(Flow(Transport.UDP, HostPort("192.0.2.9", 5060), "udp2-4"), "z").startswith(
+            "SIP/2.0/UDP 192.0.2.2:"
+        )
+    finally:
+        listeners.close()
+
+
+@pytest.mark.parametrize(
+    ("advertise", "hosts"),
+    [
+        ((), ("127.0.0.1", "127.0.0.2")),
+        (("192.0.2.9",), ("192.0.2.9", "192.0.2.9")),
+        (("192.0.2.9", "192.0.2.8"), ("192.0.2.9", "192.0.2.8")),
+        (("pbx.example",), ("pbx.example", "pbx.example")),
+    ],
+)
+def test_what_is_advertised_for_which_address(advertise: tuple[str, ...], hosts: tuple[str, ...]) -> None:
+    listens = (Listen("127.0.0.1", 5060), Listen("127.0.0.2", 5060))
+    given = SignalingSettings(authenticate=False, sip_listen=listens, advertise=advertise)
+    assert tuple(given.advertised_for(listen) for listen in listens) == hosts
+
+
+def test_fewer_advertised_than_listened_on_is_said_at_start() -> None:
+    listens = tuple(Listen(f"127.0.0.{n}", 5060) for n in (1, 2, 3))
+    with pytest.raises(ValueError, match="PBX_ADVERTISE"):
+        SignalingSettings(authenticate=False, sip_listen=listens, advertise=("192.0.2.1", "192.0.2.2"))

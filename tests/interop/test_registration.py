@@ -88,8 +88,15 @@ def test_no_account_registers_another(pair: Pair) -> None:
 @pytest.mark.parametrize("algorithm", ["SHA-256", "MD5"])
 def test_both_algorithms_are_offered_and_taken(pair: Pair, algorithm: str) -> None:
     with pair.product.phone(pair.caller) as phone:
-        phone.algorithm = algorithm
+        phone.extra, phone.algorithm = [("User-Agent", "PJSUA v2.14")], algorithm
         assert phone.register().status == 200
+
+
+def test_a_phone_that_does_not_say_its_name_is_offered_what_every_phone_bears(pair: Pair) -> None:
+    with pair.product.phone(pair.caller) as phone:
+        phone.algorithm = "MD5"
+        assert phone.register().status == 200
+        assert phone.challenged == ["MD5"]
 
 
 def test_an_old_cseq_changes_nothing(pair: Pair) -> None:

@@ -140,15 +140,19 @@ def test_sips_makes_sips_contacts_and_needs_a_secure_callee(product: Product, pa
     pair.released()
 
 
+OUTBOUND = [("Supported", "path, outbound")]
+
+
 def test_outbound_is_agreed_upon(product: Product, pair: Pair) -> None:
     with product.phone_on("tcp", pair.callee) as phone:
         instance = '+sip.instance="<urn:uuid:00000000-0000-1000-8000-000A95A0E128>"'
+        phone.extra = OUTBOUND
         answer = phone.register(contacts=(f"<{phone.contact};ob>;{instance};reg-id=1",))
         assert answer.status == 200
         assert answer.get("require") == "outbound"
         assert answer.get("flow-timer") == "120"
         with product.phone_on("tcp", pair.callee) as second:
-            second.register_cseq = phone.register_cseq
+            second.register_cseq, second.extra = phone.register_cseq, OUTBOUND
             answer = second.register(contacts=(f"<{second.contact};ob>;{instance};reg-id=1",))
             assert answer.status == 200
             assert pair.contacts(pair.callee) == [f"{second.contact};ob"], "one binding for one flow of one phone"
@@ -159,7 +163,7 @@ def test_the_other_flow_serves_when_one_breaks(product: Product, pair: Pair) -> 
     instance = '+sip.instance="<urn:uuid:00000000-0000-1000-8000-000A95A0E129>"'
     with product.phone_on("tls", pair.callee) as first, product.phone_on("tcp", pair.callee) as second:
         for number, phone in ((2, second), (1, first)):
-            contact = f"<{phone.contact};ob>;{instance};reg-id={number}"
+            contact, phone.extra = f"<{phone.contact};ob>;{instance};reg-id={number}", OUTBOUND
             assert phone.register(contacts=(contact,), call_id=f"{number}@{pair.callee}").status == 200
         assert len(pair.contacts(pair.callee)) == 2
         with product.phone(pair.caller) as caller:

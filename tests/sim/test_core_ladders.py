@@ -27,9 +27,9 @@ def test_a_call_is_made_answered_and_ended_by_the_caller():
     answer(bench, out, 200, sdp("192.0.2.20"))
     ok = bench.response(ALICE, 200)
     assert b"m=audio 30000 RTP/AVP 0 8" in ok.body
-    assert not bench.take(BOB), "the callee's ACK waits for the caller's"
+    assert bench.request(BOB, "ACK").cseq_number == 1, "at once: the caller's may be lost (RFC 3261 section 13.2.2.4)"
     bench.send(within("ACK", ok, 1, "k1"), ALICE)
-    assert bench.request(BOB, "ACK").cseq_number == 1
+    assert not bench.take(BOB)
     bench.send(within("BYE", ok, 2, "y1"), ALICE)
     assert bench.response(ALICE, 200)
     bye = bench.request(BOB, "BYE")
@@ -312,7 +312,7 @@ def test_a_second_fork_that_answers_is_acknowledged_and_ended():
 
 def test_an_invite_without_credentials_is_challenged_and_keeps_no_state():
     bench = Bench(authenticate=True)
-    invite(bench, extra="User-Agent: Some Phone 1.0")
+    invite(bench, extra="User-Agent: PJSUA v2.14 Linux")
     response = bench.response(ALICE, 407)
     values = response.headers.all("Proxy-Authenticate")
     assert [Challenge.parse(value).algorithm for value in values] == ["SHA-512-256", "SHA-256", "MD5"]

@@ -100,3 +100,36 @@ def test_identity_inside_the_dialog_crosses_between_trusted_peers_alone():
         bench.send(within("BYE", ok, 3, "y1"), ALICE)
         bench.sent.clear()
         bench.assert_clean()
+
+
+@pytest.mark.parametrize(
+    ("account", "sender", "extra", "shown"),
+    [
+        ("", '"Alice \\"A\\" Smith" <sip:1004@pbx.local>', "", '"Alice \\"A\\" Smith" <sip:1004@pbx.local>'),
+        ("", "Alice Smith <sip:1004@pbx.local>", "", '"Alice Smith" <sip:1004@pbx.local>'),
+        ("", "<sip:1004@pbx.local>", "", "<sip:1004@pbx.local>"),
+        ("Al", '"The Boss" <sip:1004@pbx.local>', "", '"Al" <sip:1004@pbx.local>'),
+        ("", '"Alice" <sip:1004@pbx.local>', "Privacy: id", '"Anonymous" <sip:anonymous@anonymous.invalid>'),
+        ("", f'"{"x" * 500}" <sip:1004@pbx.local>', "", f'"{"x" * 128}" <sip:1004@pbx.local>'),
+    ],
+)
+def test_what_a_caller_calls_itself_is_shown_where_its_account_has_no_name(
+    account: str, sender: str, extra: str, shown: str
+):
+    bench = Bench(authenticate=True, trusted=(BOBS,), name=account)
+    out = called(bench, extra, sender=sender)
+    assert identity(out)[0] == shown
+    asserted = f'"{account}" <sip:1004@pbx.local>' if account else "<sip:1004@pbx.local>"
+    assert identity(out)[1] == asserted, "what it calls itself is nobody's word but its own"
+
+
+@pytest.mark.parametrize(
+    "sender", ["<sip:1004@laptop.lan>", "<sip:anybody@198-51-100-1.isp.example>", "<tel:+4930123>"]
+)
+def test_a_from_of_no_host_of_ours_is_proved_by_its_credentials(sender: str):
+    """It is written anew for the callee anyway; behind it is no account of ours that could be claimed."""
+    bench = Bench(authenticate=True)
+    out = called(bench, "", sender=sender)
+    assert identity(out)[0] == "<sip:1004@pbx.local>"
+    (entry,) = bench.core.calls.values()
+    assert entry.call.claimed == "1004@pbx.local"

@@ -29,12 +29,16 @@ def invite(
     reliable: bool = True,
     sender: str = "",
     contact: str = "",
+    to: str = "",
 ) -> None:
-    """Alice calls; `extra` holds further header lines, `reliable` is whether she takes reliable progress.
+    """Alice calls, `to` a Request-URI; `extra` holds further header lines, `reliable` is whether she takes reliable
+    progress.
 
     `sender` takes the place of her name and address in From, `contact` that of her host in Contact.
     """
     text = INVITE.format(branch=branch)
+    if to:
+        text = text.replace("INVITE sip:1008@192.0.2.1 ", f"INVITE {to} ")
     if contact:
         text = text.replace("sip:1004@192.0.2.10", f"sip:1004@{contact}")
     if sender:

@@ -61,6 +61,10 @@ class Phone:
         self.host, self.port = self.socket.getsockname()[:2]
         self.register_call_id = f"{token()}@{host}"
         self.register_cseq = 0
+        self.challenged: list[str] = []
+        """The algorithms of the last challenge."""
+        self.extra: list[tuple[str, str]] = []
+        """Further headers of requests outside of dialogs, such as User-Agent."""
         self.algorithm = ""
         """The digest algorithm to pick among several challenges; empty for the first."""
         self.name_addr = ""
@@ -175,7 +179,7 @@ class Phone:
                     self._from(tag),
                     f"<{self.address_of(to)}>",
                     self.register_cseq,
-                    [*authorization, *headers],
+                    [*authorization, *headers, *self.extra],
                     body,
                 )
             )
@@ -342,6 +346,7 @@ class Phone:
     def _authorization(self, challenge: Message, method: str, uri: str) -> tuple[str, str]:
         proxy = challenge.status == 407
         offered = challenge.all("proxy-authenticate" if proxy else "www-authenticate")
+        self.challenged = [part.strip()[10:] for value in offered for part in value.split(",") if "algorithm=" in part]
         value = next(value for value in offered if not self.algorithm or f"algorithm={self.algorithm}" in value)
         name = "Proxy-Authorization" if proxy else "Authorization"
         return name, self.credentials.answer(value, method, uri)

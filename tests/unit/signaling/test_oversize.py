@@ -36,14 +36,26 @@ class FakeCore:
     addressing: Addressing
     now: float = 0.0
     sent: list[tuple[Request, Flow]] = field(default_factory=list)
+    due: dict[int, float] = field(default_factory=dict)
+    given_up: list[int] = field(default_factory=list)
 
     @property
     def layer(self) -> FakeCore:
         return self
 
-    def request(self, request: Request, flow: Flow, now: float, owner: object) -> int:
+    def request(self, request: Request, flow: Flow, now: float, owner: object, patience_s: float = 0.0) -> int:
         self.sent.append((request, flow))
         return len(self.sent)
+
+    def give_up(self, key: int, now: float) -> None:
+        self.given_up.append(key)
+
+    def schedule(self, owner: Oversize, at: float, what: int) -> int:
+        self.due[what] = at
+        return what
+
+    def unschedule(self, handle: int) -> None:
+        del self.due[handle]
 
     def via(self, flow: Flow) -> str:
         return self.addressing.via(flow, "z9hG4bKtwin")
@@ -102,3 +114,26 @@ def test_what_was_answered_or_given_up_is_not_sent_again(addressing: Addressing)
     key = oversize.send(invite(LARGE), UDP, sent_by(given_up), cast("Core", core))
     assert not oversize.sent_again(key, sent_by(given_up), cast("Core", core))
     assert len(core.sent) == 2
+
+
+def test_who_says_nothing_by_tcp_gets_it_by_udp_within_two_seconds(addressing: Addressing) -> None:
+    """A phone may take the connection and never read it."""
+    core, oversize, leg = FakeCore(addressing, now=10.0), Oversize(addressing), FakeLeg()
+    key = oversize.send(invite(LARGE), UDP, sent_by(leg), cast("Core", core))
+    ((number, at),) = core.due.items()
+    assert 11.0 < at < 12.0
+    oversize.expired(number)
+    assert core.given_up == [key]
+    assert oversize.sent_again(key, sent_by(leg), cast("Core", core))
+    assert [flow.transport for _, flow in core.sent] == [Transport.TCP, Transport.UDP]
+    assert not core.due
+
+
+def test_who_answers_by_tcp_is_not_given_up(addressing: Addressing) -> None:
+    core, oversize = FakeCore(addressing), Oversize(addressing)
+    key = oversize.send(invite(LARGE), UDP, sent_by(FakeLeg()), cast("Core", core))
+    (number,) = core.due
+    oversize.answered(key)
+    assert not core.due
+    oversize.expired(number)
+    assert not core.given_up

@@ -165,6 +165,7 @@ def test_a_query_changes_nothing() -> None:
     assert bench.registration.flows.holds(TCP, 1.0)
 
 
+FAR = ("Via", "SIP/2.0/UDP far;branch=z9hG4bKfar")
 OUTBOUND = '<sip:1004@192.0.2.1>;+sip.instance="<urn:uuid:1>";reg-id=1'
 
 
@@ -172,19 +173,56 @@ OUTBOUND = '<sip:1004@192.0.2.1>;+sip.instance="<urn:uuid:1>";reg-id=1'
     ("extra", "status"),
     [
         ((), 200),
-        ((("Via", "SIP/2.0/UDP far;branch=z9hG4bKfar"),), 439),
-        ((("Via", "SIP/2.0/UDP far;branch=z9hG4bKfar"), ("Path", "<sip:edge;lr>")), 439),
-        ((("Via", "SIP/2.0/UDP far;branch=z9hG4bKfar"), ("Path", "<sip:token@edge;lr;ob>")), 200),
+        ((FAR,), 439),
+        ((FAR, ("Path", "<sip:edge;lr>")), 439),
+        ((FAR, ("Path", "<sip:edge;lr;obscure>")), 439),
+        ((FAR, ("Path", "<sip:edge;lr;x=%3Bob>")), 439),
+        ((FAR, ("Path", "<sip:token@edge;lr;ob>")), 200),
+        ((FAR, ("Path", "<sip:mine;lr>, <sip:token@edge;ob;lr>")), 200),
     ],
 )
 def test_outbound_needs_a_first_hop_that_knows_it(extra: tuple[tuple[str, str], ...], status: int) -> None:
     bench = Bench()
-    bench.register(TCP._replace(remote=HostPort("203.0.113.7", 40_000)), *extra, contact=OUTBOUND)
+    proxy = TCP._replace(remote=HostPort("203.0.113.7", 40_000))
+    bench.register(proxy, ("Supported", "path, Outbound"), *extra, contact=OUTBOUND)
     if status == 200:
         answer = bench.answer(Registered(200, outbound=True))
         assert answer.first("Require") == "outbound"
         assert answer.first("Flow-Timer") == "120"
     assert bench.core.responses[-1].status == status
+
+
+@pytest.mark.parametrize("extra", [(), (FAR,), (FAR, ("Supported", "gruu, path")), (("Supported", "outbounds"),)])
+def test_reg_id_means_nothing_without_the_option_tag(extra: tuple[tuple[str, str], ...]) -> None:
+    """RFC 5626 section 6: else "the registrar MUST ignore the reg-id parameter"; snom and others send it always."""
+    bench = Bench()
+    bench.register(TCP, *extra, contact=OUTBOUND)
+    asked = bench.asks[0].contacts[-1]
+    assert (asked.reg_id, asked.sip_instance) == (0, "urn:uuid:1")
+    assert "Require" not in bench.answer().headers
+
+
+def test_the_answer_says_whose_the_bindings_are_and_what_time_it_is() -> None:
+    bench = Bench()
+    bench.core.wall_s = 1_700_000_000.0
+    bench.register(TCP, ("Supported", "outbound"), contact=OUTBOUND)
+    bound = [CurrentBinding("sip:1004@192.0.2.1", 500, 600, "urn:uuid:1", 1), CurrentBinding("sip:x@y", 1000, 60)]
+    answer = bench.answer(Registered(200, bindings=bound, outbound=True))
+    assert answer.headers.all("Contact") == [
+        '<sip:1004@192.0.2.1>;q=0.5;expires=600;+sip.instance="<urn:uuid:1>";reg-id=1',
+        "<sip:x@y>;expires=60",
+    ]
+    assert answer.first("Date") == "Tue, 14 Nov 2023 22:13:20 GMT"
+
+
+def test_parameters_of_a_contact_without_brackets_are_the_header_s() -> None:
+    bench = Bench()
+    bench.register(UDP, contact='sip:1004@192.0.2.1;+x="<a;b>";+sip.instance="<urn:gsma:imei:3>";expires = 77 ;q=0.25')
+    asked = bench.asks[0].contacts[-1]
+    assert (asked.uri, asked.sip_instance, asked.expires_s, asked.q_thousandths) == (
+        *("sip:1004@192.0.2.1", "urn:gsma:imei:3"),
+        *(77, 250),
+    )
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,13 @@ class Addressing:
         is_routed = target.path and self.hops.are_of_proxy(target.host)
         return uri_within(target.path[0]) if is_routed else target.uri
 
+    def own_flow(self, flow: Flow) -> Flow:
+        """A flow by a name of ours, where another instance, or this one with other settings, called it otherwise."""
+        if flow.listener in self.listeners:
+            return flow
+        own = self._listener_for(flow.transport, flow.remote.host) or next(iter(self.listeners))
+        return flow._replace(listener=own)
+
     def take(self, instance: str, flow: Flow) -> Flow:
         """A flow of another instance, under the name by which this one can use it."""
         return self._through(instance, flow)

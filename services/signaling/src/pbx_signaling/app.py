@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pbx.signaling.v1 import signaling_pb2_grpc
 from pbx_runtime import logs
 from pbx_runtime.address import Listen
+from pbx_runtime.errors import ServiceError
 from pbx_runtime.grpc_credentials import credentials_of
 from pbx_runtime.grpc_server import serve_grpc
 from pbx_runtime.http import serve_http, system_app
@@ -20,6 +21,7 @@ from pbx_runtime.redis_pipe import PipelinedRedis
 from pbx_signaling.addressing import Addressing
 from pbx_signaling.api.grpc import SignalingService
 from pbx_signaling.api.peer_link import PeerLinkService
+from pbx_signaling.call import wire
 from pbx_signaling.call.commands import Record
 from pbx_signaling.call.header_policy import HeaderPolicy
 from pbx_signaling.call.snapshot import encode
@@ -36,7 +38,8 @@ from pbx_signaling.executor import Executor
 from pbx_signaling.gate import Gate
 from pbx_signaling.identity import Identity
 from pbx_signaling.journal import Journal
-from pbx_signaling.observe import CoreCollector, Observer
+from pbx_signaling.keepalive import Finding, KeepAlive, takes_over
+from pbx_signaling.observe import CoreCollector, KeepAliveCollector, Observer
 from pbx_signaling.outbox import event_of, message_event
 from pbx_signaling.pager import Pager, PagerMessage, Stage, Told
 from pbx_signaling.peering import Carriage, Peering, is_remote
@@ -86,6 +89,7 @@ class Signaling:
         key = bytes.fromhex(settings.nonce_key.get_secret_value()) if settings.nonce_key else os.urandom(32)
         config = CoreConfig(
             domain=settings.domain,
+            aliases=settings.aliases,
             calls=CallPolicy(
                 no_answer_s=settings.no_answer_s,
                 longest_s=settings.longest_call_s,
@@ -111,6 +115,7 @@ class Signaling:
             source_burst=settings.source_burst,
             dialog_requests_per_s=settings.dialog_requests_per_s,
             algorithms=settings.digest_algorithms,
+            force_algorithms=settings.digest_force,
             qop=settings.digest_qop,
             authenticate=settings.authenticate,
         )
@@ -134,6 +139,18 @@ class Signaling:
         self.driver = Driver(self.core, self.journal.perform, self.executor.ask)
         self.registration = Registration(self.core, gate, self._register, self._unregister)
         self.core.registration = self.registration
+        self.keepalive = KeepAlive(
+            self.core,
+            settings.domain,
+            self._found,
+            wire.chance,
+            instance=instance,
+            interval_s=settings.sip_keepalive_s,
+            everybody=settings.sip_keepalive_all,
+        )
+        self.core.keepalive = self.registration.keepalive = self.keepalive
+        self._known_replicas: frozenset[str] | None = None
+        """Those with whom the bindings to be kept alive were shared out last."""
         self.pager = Pager(self.core, gate, identity, self.addressing, self._page, self._tell_of_message)
         self.core.pager = self.pager
         self.peers = Peers(instance, self.redis, self._broken, self._start_link, self._credentials)
@@ -161,6 +178,7 @@ class Signaling:
         lifecycle.start(self._keep_lease(), "lease")
         collector = CoreCollector(self.core, self.registration, self.journal, self.relays)
         lifecycle.registry.register(collector)
+        lifecycle.registry.register(KeepAliveCollector(self.keepalive))
         service = SignalingService(self.core, settings.instance_id, self._signal)
         await serve_grpc(
             lifecycle,
@@ -246,6 +264,36 @@ class Signaling:
             for name in alive - frozenset(self.peering.alive):
                 self.redis.submit("GET", f"sig:inst:{name}", callback=self._replica_found)
             self.addressing.peers = self.peering.alive = alive
+            if alive != self._known_replicas and self._settings.sip_keepalive_s:
+                is_loss = self._known_replicas is None or not alive >= self._known_replicas
+                self._known_replicas = alive
+                self.keepalive.came_back(alive)
+                if is_loss:
+                    self._lifecycle.start(self._take_over(alive), "keepalive")
+
+    async def _take_over(self, alive: frozenset[str]) -> None:
+        """Keeps open what this instance kept before it was started anew, and its share of one that is gone."""
+        loop, keepalive, instance = asyncio.get_running_loop(), self.keepalive, self._settings.instance_id
+        try:
+            async for binding in self.registrar.bindings():
+                if not takes_over(binding.aor, binding.instance, instance, alive):
+                    continue
+                flow = self.addressing.own_flow(binding.flow)
+                left_s = binding.expires_at_ms / 1000 - time.time()
+                if left_s > 0 and keepalive.keeps(flow, binding.uri, binding.path):
+                    keepalive.registered(binding.aor, flow, binding.uri, loop.time() + left_s, binding.instance)
+        except ServiceError as error:
+            self._known_replicas = None  # the next sign of life asks again
+            _log.warning("bindings to be kept alive are not known yet", reason=error.detail)
+        finally:
+            self.driver.wake()
+
+    def _found(self, finding: Finding) -> None:
+        def answered(is_there: bool) -> None:
+            if not is_there:
+                self.keepalive.unregistered(finding.aor, finding.flow)
+
+        self.registrar.report(finding, answered)
 
     def _replica_found(self, reply: Any, error: object) -> None:
         """Another instance's address: no phone is there."""

@@ -18,6 +18,8 @@ class CoreConfig:
     """Limits and policies of one instance."""
 
     domain: str
+    aliases: frozenset[str] = frozenset()
+    """Other names of the domain, in lower case: what phones were told as their registrar."""
     timers: Timers = field(default_factory=Timers)
     calls: CallPolicy = field(default_factory=CallPolicy)
     sessions: SessionPolicy = field(default_factory=SessionPolicy)
@@ -38,6 +40,8 @@ class CoreConfig:
     """Whether INVITE, MESSAGE and REGISTER need a digest; off only on closed networks."""
     algorithms: tuple[str, ...] = STRONGEST_FIRST
     """Digest algorithms offered, strongest first (RFC 8760 section 2.4)."""
+    force_algorithms: bool = False
+    """Whether all of them are offered to every phone (`quirk`)."""
     qop: tuple[str, ...] = ("auth",)
     """Qualities of protection offered. "none" among them: credentials without one are taken too (RFC 2069)."""
     quotas: QuotaPolicy = field(default_factory=QuotaPolicy)

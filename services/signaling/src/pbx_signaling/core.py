@@ -41,6 +41,7 @@ from pbx_sip.message.parse import parse
 from pbx_sip.message.validate import validate_request, validate_response
 from pbx_sip.transaction import events as tx
 from pbx_sip.transaction.deadlines import Deadlines
+from pbx_sip.transaction.key import reply_flow, via_of
 from pbx_sip.transaction.layer import TransactionLayer
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from pbx_signaling.addressing import Addressing
     from pbx_signaling.config import CoreConfig
     from pbx_signaling.identity import Identity
+    from pbx_signaling.keepalive import KeepAlive
     from pbx_signaling.pager import Pager
     from pbx_signaling.peering import Peering
     from pbx_signaling.registration import Registration
@@ -86,6 +88,8 @@ class Core:
         self.oversize = Oversize(addressing)
         self.registration: Registration | None = None
         """Set by the composition root; REGISTER is answered 503 without it."""
+        self.keepalive: KeepAlive | None = None
+        """Set by the composition root where phones behind NATs are kept reachable."""
         self.peering: Peering | None = None
         """Set by the composition root where there may be other replicas."""
         self.pager: Pager | None = None
@@ -266,14 +270,14 @@ class Core:
     def _reject_bytes(self, data: bytes, error: RemoteError, flow: Flow) -> None:
         """Answers what can be answered of a message that is none (RFC 3261 section 16.3, RFC 4475)."""
         self.counters.messages_rejected += 1
-        if not self._gate.sources.admits(flow.remote, self.now):
+        if not self.border.trusts(flow) and not self._gate.sources.admits(flow.remote, self.now):
             return
         answer = self._gate.answer_to_garbage(data, error)
         if answer is None:
             return
         octets = self._gate.answer(answer, flow, len(data))
         if octets:
-            self._step.transmits.append((octets, flow))
+            self._step.transmits.append((octets, reply_flow(via_of(answer), flow)))
 
     def settle(self) -> None:
         """Handles what the transaction layer has to say until it is silent, and closes the step."""
@@ -336,6 +340,8 @@ class Core:
             self.pager.responded(sent, output.response)
 
     def _stray_response(self, output: tx.StrayResponse) -> None:
+        if self.keepalive is not None and self.keepalive.answered(output.response, self.now):
+            return
         leg = self.legs.get(output.response.from_tag)
         if isinstance(leg, OutboundLeg):
             self._about(leg)
@@ -417,7 +423,9 @@ class Core:
         entry.callee = leg
         attempt, call = entry.attempt, entry.call
         proved = bool(attempt.authorization)
-        caller = self.border.presented(attempt.claim, call.caller, flow, call.caller_name, proved=proved)
+        caller = self.border.presented(
+            attempt.claim, call.caller, flow, call.caller_name, proved=proved, own_name=attempt.display_name
+        )
         leg.dial(command, caller, attempt.max_forwards, entry.caller.wants_reliable)
 
     def _emit(self, entry: Entry, command: c.Emit) -> None:
@@ -493,10 +501,14 @@ class Core:
         """Sends a request in a transaction of its own; a large one over TCP where the peer can be reached so."""
         if flow.transport is Transport.UDP and request.body:
             return self.oversize.send(request, flow, sent, self)
-        return self.layer.request(request, flow, self.now, sent)
+        return self.layer.request(request, flow, self.now, sent, sent.patience_s)
 
     def send_ack(self, request: Request, flow: Flow) -> None:
         """Sends an ACK for a 2xx."""
+        self.layer.transmit(request, flow)
+
+    def transmit(self, request: Request, flow: Flow) -> None:
+        """Sends a request without a transaction; its answer is a stray one."""
         self.layer.transmit(request, flow)
 
     def own(self, key: Any, leg: Leg) -> None:

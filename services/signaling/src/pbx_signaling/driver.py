@@ -63,6 +63,10 @@ class Driver:
         self.core.transport_failed(flow, self._loop.time())
         self._drain()
 
+    def wake(self) -> None:
+        """A deadline may have been set from outside of a step."""
+        self._arm()
+
     def close(self) -> None:
         """Stops the timer."""
         if self._timer is not None:

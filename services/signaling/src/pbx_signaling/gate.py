@@ -19,10 +19,11 @@ from pbx_signaling.call import body, session, wire
 from pbx_signaling.call.asserted import claim_of, insists_in_vain, privacy_of
 from pbx_signaling.call.entry import Attempt
 from pbx_signaling.call.events import Limited
+from pbx_signaling.domains import Domains, is_plain
 from pbx_signaling.quirk import offered
 from pbx_signaling.sources import UNREAD_AFTER, Bucket, Sources
 from pbx_sip.address import network_of
-from pbx_sip.auth.digest import Challenge, Credentials
+from pbx_sip.auth.digest import Challenge, Credentials, account_of, select
 from pbx_sip.auth.nonce import LENGTH, NonceVerdict
 from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
@@ -63,6 +64,8 @@ NONCE_WITHIN: Final = 8_192
 """Octets of a muted source's datagram in which a nonce is looked for."""
 DIALOG_BURST_S: Final = 5.0
 """How many seconds' requests a dialog may send at once: digits dialled, a reconnecting phone."""
+DISPLAY_MAX: Final = 128
+"""Characters of a caller's own display name that its callee is shown; as many as an account's may have."""
 MAX_BUCKETS: Final = 10_000
 """Sources remembered for rate limits. Threat: spoofed sources filling memory; the oldest are dropped."""
 
@@ -90,6 +93,7 @@ class Gate:
 
     config: CoreConfig
     nonces: NonceMinter
+    domains: Domains = field(init=False)
     sources: Sources = field(init=False)
     _refusals: dict[str, Bucket] = field(default_factory=dict)
     _texts: dict[tuple[tuple[str, ...], bool], list[tuple[str, str]]] = field(default_factory=dict)
@@ -99,6 +103,7 @@ class Gate:
 
     def __post_init__(self) -> None:
         config = self.config
+        self.domains = Domains(config.domain, config.aliases)
         self.sources = Sources(config.source_requests_per_s, config.source_burst)
         self._calls = Bucket(config.calls_per_s, 0.0)
 
@@ -172,7 +177,8 @@ class Gate:
             )
             source = self.nonce_source(flow)
         nonce = self._nonce_sent(_NONCE.search(value), source, core) if value else ""
-        if not self.sources.admits(flow.remote, core.now, answers=bool(nonce)):
+        is_known = core.border.trusts(flow)
+        if not is_known and not self.sources.admits(flow.remote, core.now, answers=bool(nonce)):
             core.counters.requests_limited += 1
             return self.unavailable(request)
         return self._refusal(request, flow, core) or self._unproved(request, flow, core, _Proof(value, nonce, source))
@@ -275,7 +281,7 @@ class Gate:
     def _offers(self, credentials: Credentials) -> bool:
         """Whether credentials use what challenges offer, and nothing weaker."""
         config = self.config
-        return credentials.algorithm in config.algorithms and (credentials.qop or "none") in config.qop
+        return credentials.algorithm in config.algorithms and (credentials.quality or "none") in config.qop
 
     def answer(self, response: Response, flow: Flow, asked: int) -> bytes:
         """A stateless response as it is sent to a question of so many octets; empty where it would be too long.
@@ -300,21 +306,22 @@ class Gate:
         uri = Uri.parse(request.uri)
         caller = NameAddr.parse(request.first("From") or "")
         claimed = Uri.parse(caller.uri)
+        aor = self._aor_called(uri, claimed.host, core)
         claim = claim_of(request, claimed.host.lower(), trusted=core.border.trusts(flow))
         authorization = self.credentials(request, "Proxy-Authorization") if self.config.authenticate else ""
         return Attempt(
             call_id=identity.call_id(core.now),
-            dialled=uri.user_unescaped or "",
-            aor=self._aor_called(uri, claimed.host, core),
+            dialled=aor.rpartition("@")[0],
+            aor=aor,
             claimed=self._claimed(claim, claimed, authorization),
-            display_name=caller.display,
+            display_name=caller.display[:DISPLAY_MAX],
             authorization=authorization,
             uri=request.uri,
             max_forwards=_max_forwards(request) - 1,
             source=flow.remote,
             nonce_source=self.nonce_source(flow),
             claim=claim,
-            body=request.body if "auth-int" in authorization else b"",
+            body=request.body if "auth-int" in authorization.lower() else b"",
         )
 
     def _aor_called(self, uri: Uri, view: str, core: Core) -> str:
@@ -324,28 +331,29 @@ class Gate:
     def _claimed(self, claim: Claim, uri: Uri, authorization: str) -> str:
         """The address-of-record that credentials are to prove: that of From, or their own where From tells another.
 
-        From tells nobody where the caller is anonymous; a trusted peer writes there whom it asserts.
+        From tells nobody where the caller is anonymous; a trusted peer writes there whom it asserts. Another host than
+        ours is no account of ours, and what the callee sees as From is written by us anyway.
         """
-        if authorization and (claim.anonymous or claim.asserted):
+        is_account = uri.is_sip and self.domains.is_ours(uri.host)
+        if authorization and (claim.anonymous or claim.asserted or not is_account):
             with contextlib.suppress(RemoteError):  # the registrar will refuse them
-                return f"{Credentials.parse(authorization).username}@{self.config.domain}"
-        return self.aor_of(uri)
+                return account_of(Credentials.parse(authorization).username, self.config.domain)
+        with contextlib.suppress(RemoteError):
+            return self.aor_of(uri)
+        return f"{uri.user_unescaped}@{self.config.domain}"  # a number that is none: of nobody whom credentials prove
 
     def aor_of(self, uri: Uri) -> str:
-        """The address-of-record that a URI means here: an address literal or "localhost" stands for our domain."""
-        host = uri.host.lower()
-        if host == "localhost" or wire.is_literal(host):
-            host = self.config.domain
-        return f"{uri.user_unescaped or ''}@{host}"
+        """The address-of-record that a URI means here. Raises ParseError (416)."""
+        return self.domains.aor_of(uri)
 
     def challenge(self, now: float, source: str, user_agent: str = "", *, stale: bool = False) -> list[str]:
-        """Values for WWW-Authenticate or Proxy-Authenticate, strongest first; those that the phone can bear."""
+        """Values for WWW-Authenticate or Proxy-Authenticate, those that the phone is known to bear (`quirk`)."""
         nonce = self.nonces.mint(now, source)
         return [before + nonce + behind for before, behind in self._challenges(user_agent, stale)]
 
     def _challenges(self, user_agent: str, stale: bool) -> list[tuple[str, str]]:
         """What stands before and behind the nonce in each challenge."""
-        algorithms = offered(user_agent, self.config.algorithms)
+        algorithms = offered(user_agent, self.config.algorithms, force=self.config.force_algorithms)
         found = self._texts.get((algorithms, stale))
         if found is None:
             realm, qop = self.config.domain, tuple(name for name in self.config.qop if name != "none")
@@ -387,19 +395,26 @@ class Gate:
 
     def _own(self, values: list[str]) -> str:
         """The first of several credentials that is for our realm."""
-        mark = f'realm="{self.config.domain}"'
-        for value in values:
-            if mark in value or f"realm={self.config.domain}" in value:
-                return value
-        return ""
+        return select(values, self.config.domain) if values else ""
 
     def _unusable(self, request: Request) -> Response | None:
         """483, 420 (RFC 3261 sections 16.3 and 8.2.2.3), and 500 (RFC 3323 section 4.2)."""
         if request.method not in ("OPTIONS", "REGISTER") and _max_forwards(request) <= 0:
             return response_to(request, 483)
-        if request.method in ("INVITE", "MESSAGE") and insists_in_vain(privacy_of(request)):
-            return response_to(request, 500)
+        if request.method in ("INVITE", "MESSAGE"):
+            if insists_in_vain(privacy_of(request)):
+                return response_to(request, 500)
+            if not self._resolves(request.uri):
+                return response_to(request, 416)
         return wire.bad_extension(request, wire.OF_REGISTER if request.method == "REGISTER" else wire.EXTENSIONS)
+
+    def _resolves(self, target: str) -> bool:
+        """Whether a Request-URI names somebody, or a number (RFC 3261 section 8.2.2.1)."""
+        uri = Uri.parse(target)
+        try:
+            return is_plain(uri) or bool(self.aor_of(uri))
+        except RemoteError:
+            return False
 
     def _bad_content(self, request: Request) -> Response | None:
         """What refuses a body that we cannot carry; 406 where no SDP may be answered (RFC 3261 21.4.7)."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import Counter, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from pbx_runtime import logs
@@ -14,6 +15,7 @@ from pbx_runtime.logs import Pii
 from pbx_signaling.call.cause import Outcome
 from pbx_signaling.call.commands import Emit, Record
 from pbx_signaling.call.state import State
+from pbx_signaling.keepalive import BUCKETS_S
 from pbx_signaling.quota import LIMITS
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from pbx_signaling.clients.relay import Relays
     from pbx_signaling.core import Core
     from pbx_signaling.journal import Journal
+    from pbx_signaling.keepalive import KeepAlive
     from pbx_signaling.registration import Registration
 
 SETUP_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -63,6 +66,31 @@ class Observer:
                 cause=call.ending.word,
                 talked_s=0 if answered is None or call.ended is None else round(call.ended - answered, 3),
             )
+
+
+class KeepAliveCollector(Collector):
+    """What is known of phones behind NATs."""
+
+    def __init__(self, keepalive: KeepAlive) -> None:
+        self._keepalive = keepalive
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
+        """All of them."""
+        keepalive, tally = self._keepalive, self._keepalive.tally
+        states = GaugeMetricFamily("pbx_signaling_keepalive_flows", "Flows kept open by state", labels=["state"])
+        for state, count in keepalive.states().items():
+            states.add_metric([state], count)
+        yield states
+        yield CounterMetricFamily("pbx_signaling_keepalive_pings", "OPTIONS sent to keep NATs open", tally.pings)
+        yield CounterMetricFamily("pbx_signaling_keepalive_refused", "Flows beyond the limit of them", tally.refused)
+        totals = list(itertools.accumulate(tally.round_trips))
+        buckets = [(str(most), totals[at]) for at, most in enumerate(BUCKETS_S)] + [("+Inf", totals[-1])]
+        yield HistogramMetricFamily(
+            "pbx_signaling_keepalive_round_trip_seconds",
+            "To a phone and back",
+            buckets=buckets,
+            sum_value=tally.round_trip_sum_s,
+        )
 
 
 class CoreCollector(Collector):

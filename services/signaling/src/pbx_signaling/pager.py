@@ -20,6 +20,7 @@ from pbx_signaling.gate import TRUSTED
 from pbx_sip.address import Transport
 from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Request, Response, response_to
+from pbx_sip.message.uri import request_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -338,7 +339,7 @@ class Pager:
         )
         for value in target.path:
             headers.append("Route", value)
-        request = Request("MESSAGE", target.uri, headers)
+        request = Request("MESSAGE", request_target(target.uri), headers)
         border.put(request, (*claim.shown(border.fields(message.request)), *sender.headers), flow)
         for name in OF_MESSAGE:
             said = message.request.first(name) or ""

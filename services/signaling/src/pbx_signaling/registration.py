@@ -6,12 +6,14 @@ Each request waits in a bounded table for the registrar's answer; the executor a
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pbx_signaling.call import wire
 from pbx_signaling.flows import RegisteredFlows
 from pbx_sip.errors import RemoteError
+from pbx_sip.header.contact import RegisterContact, contact_value, expires_of
+from pbx_sip.header.date import date_value
 from pbx_sip.header.name_addr import NameAddr
 from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Request, response_to
@@ -22,21 +24,11 @@ if TYPE_CHECKING:
 
     from pbx_signaling.core import Core
     from pbx_signaling.gate import Gate
+    from pbx_signaling.keepalive import KeepAlive
     from pbx_sip.address import Flow
 
 MAX_CONTACTS: Final = 10
 """Contacts of one REGISTER. Threat: work and storage per request; phones send one or two."""
-
-
-@dataclass(slots=True)
-class RequestedContact:
-    """One Contact of a REGISTER."""
-
-    uri: str
-    expires_s: int | None
-    q_thousandths: int
-    sip_instance: str
-    reg_id: int
 
 
 @dataclass(slots=True)
@@ -45,7 +37,7 @@ class RegisterAsk:
 
     number: int
     aor: str
-    contacts: list[RequestedContact]
+    contacts: list[RegisterContact]
     remove_all: bool
     call_id: str
     cseq: int
@@ -69,6 +61,8 @@ class CurrentBinding:
     uri: str
     q_thousandths: int
     expires_s: int
+    sip_instance: str = ""
+    reg_id: int = 0
 
 
 @dataclass(slots=True)
@@ -109,6 +103,8 @@ class Registration:
         self._ask = ask
         self._unregister = unregister
         self.flows = RegisteredFlows()
+        self.keepalive: KeepAlive | None = None
+        """Set by the composition root where phones behind NATs are kept reachable."""
         self._waiting: dict[int, _Waiting] = {}
         self._numbers = itertools.count(1)
         self.results: dict[int, int] = {}
@@ -162,6 +158,7 @@ class Registration:
     def _note_flow(self, waiting: _Waiting, answer: Registered, now: float) -> None:
         ask = waiting.ask
         if not ask.flow.connection:
+            self._note_datagrams(ask, answer, now)
             return
         wanted = any(contact.expires_s != 0 for contact in ask.contacts)
         until = now + max((binding.expires_s for binding in answer.bindings), default=0)
@@ -176,11 +173,24 @@ class Registration:
         elif ask.remove_all or (ask.contacts and not answer.bindings):
             self.flows.unbind(ask.flow, ask.aor)
 
+    def _note_datagrams(self, ask: RegisterAsk, answer: Registered, now: float) -> None:
+        keepalive = self.keepalive
+        if keepalive is None or not (ask.contacts or ask.remove_all):
+            return
+        lasting = [contact.uri for contact in ask.contacts if contact.expires_s != 0]
+        kept = [uri for uri in lasting if keepalive.keeps(ask.flow, uri, ask.path)]
+        if kept and answer.bindings:
+            until = now + max(binding.expires_s for binding in answer.bindings)
+            keepalive.registered(ask.aor, ask.flow, kept[0], until)
+        elif not lasting:
+            keepalive.unregistered(ask.aor, ask.flow)
+
     def _respond(self, key: Any, request: Request, flow: Flow, answer: Registered, path: Sequence[str] = ()) -> None:
         status = answer.status
         self.results[status] = self.results.get(status, 0) + 1
         response = response_to(request, status, answer.reason, self._core.tag())
         headers = response.headers
+        headers.append("Date", date_value(self._core.wall_s))  # RFC 3261 section 10.3 step 8
         if status == 200:
             self._list_bindings(headers, answer, path)
         elif status == 401:
@@ -196,8 +206,8 @@ class Registration:
     @staticmethod
     def _list_bindings(headers: Headers, answer: Registered, path: Sequence[str]) -> None:
         for binding in answer.bindings:
-            q = f";q={binding.q_thousandths / 1000:g}" if binding.q_thousandths != 1000 else ""
-            headers.append("Contact", f"<{binding.uri}>{q};expires={binding.expires_s}")
+            of, device = binding, (binding.sip_instance, binding.reg_id)
+            headers.append("Contact", contact_value(of.uri, of.q_thousandths, of.expires_s, *device))
         for value in path:
             headers.append("Path", value)
         if answer.outbound:
@@ -227,14 +237,19 @@ class Registration:
         if len(contacts) > MAX_CONTACTS:
             raise RemoteError(f"{len(contacts)} contacts", 403)
         path = self._path_of(request, flow)
-        if _lacks_outbound(request, path, contacts):
+        asked = [] if remove_all else [RegisterContact.parse(value) for value in contacts]
+        if not _wants_outbound(request, asked):
+            asked = [replace(contact, reg_id=0) if contact.reg_id else contact for contact in asked]
+        elif _first_hop_lacks_outbound(request, path):
             raise RemoteError("first hop lacks outbound support", 439)
         default = request.first("Expires")
-        expires = _expires(default.partition(";")[0].strip()) if default is not None else None
+        if default is not None:
+            expires_s = expires_of(default.partition(";")[0])
+            asked = [replace(of, expires_s=expires_s) if of.expires_s is None else of for of in asked]
         return RegisterAsk(
             number=next(self._numbers),
             aor=self._gate.aor_of(to),
-            contacts=[] if remove_all else [_contact(value, expires) for value in contacts],
+            contacts=asked,
             remove_all=remove_all,
             call_id=request.call_id,
             cseq=request.cseq_number,
@@ -247,38 +262,19 @@ class Registration:
         )
 
 
-def _lacks_outbound(request: Request, path: list[str], contacts: list[str]) -> bool:
-    """Whether a phone asks for outbound through a first hop that does not know it (RFC 5626 section 6)."""
-    if not any("reg-id" in contact for contact in contacts) or len(request.headers.listed("Via")) < 2:
+def _wants_outbound(request: Request, contacts: list[RegisterContact]) -> bool:
+    """Whether a phone asks for outbound, by reg-id and option tag; else reg-id is ignored (RFC 5626 section 6)."""
+    if not any(contact.reg_id for contact in contacts):
         return False
-    return not path or ";ob" not in path[-1].lower()
+    headers = request.headers
+    return "outbound" in headers.tokens("Supported") or "outbound" in headers.tokens("Require")
 
 
-def _contact(value: str, expires_s: int | None) -> RequestedContact:
-    """One Contact value. Raises RemoteError where it is none."""
-    contact = NameAddr.parse(value)
-    Uri.parse(contact.uri)
-    own = contact.params.get("expires")
-    if own is not None:
-        expires_s = _expires(own)
-    q = contact.params.get("q")
-    reg_id = contact.params.get("reg-id") or ""
-    return RequestedContact(
-        uri=contact.uri,
-        expires_s=expires_s,
-        q_thousandths=_thousandths(q) if q else 1000,
-        sip_instance=(contact.params.get("+sip.instance") or "").strip('"<>'),
-        reg_id=int(reg_id) if reg_id.isdecimal() and len(reg_id) <= 9 else 0,
-    )
-
-
-def _expires(text: str) -> int:
-    return min(int(text), 0xFFFFFFFF) if text.isdecimal() and len(text) <= 12 else 3600
-
-
-def _thousandths(q: str) -> int:
-    """A q value ("0.7") in thousandths; 1000 where it is none."""
-    whole, _, part = q.partition(".")
-    if whole not in ("0", "1", "") or (part and not part.isdecimal()):
-        return 1000
-    return min(1000, int(whole or "0") * 1000 + int((part + "000")[:3]))
+def _first_hop_lacks_outbound(request: Request, path: list[str]) -> bool:
+    """Whether it came through a first hop that does not know outbound (RFC 5626 section 6)."""
+    if len(request.headers.listed("Via")) < 2:
+        return False
+    try:
+        return not path or "ob" not in Uri.parse(NameAddr.parse(path[-1]).uri).params
+    except RemoteError:
+        return True

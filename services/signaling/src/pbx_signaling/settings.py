@@ -12,6 +12,7 @@ from pbx_runtime.media_address import Barred
 from pbx_runtime.settings import CommaList, ServiceSettings
 from pbx_signaling.call.header_policy import HeaderPolicy
 from pbx_signaling.call.trust import Trust
+from pbx_signaling.domains import ALIASES_MAX
 from pbx_sip.auth.digest import HASHES, QOPS, STRONGEST_FIRST
 
 
@@ -59,9 +60,12 @@ class SignalingSettings(ServiceSettings):
     sip_idle_s: float = Field(default=900.0, gt=0)
     """Seconds without an octet after which a connection that carries no registration is closed."""
     advertise: CommaList = ()
-    """The addresses written into Via and Contact, at most one per family (or one name); needed for a wildcard."""
+    """The addresses written into Via and Contact: one per family (or one name), or one for each address of
+    `sip_listen` in its order; needed for a wildcard."""
     domain: str = Field(default="pbx.local", min_length=1, max_length=255)
     """The SIP domain and digest realm."""
+    domain_aliases: CommaList = ()
+    """Other host names by which phones know the domain: what they were told as their registrar."""
     nonce_key: SecretStr | None = None
     """Hex, 32 octets; the registrar's own. Needed unless `authenticate` is off."""
     authenticate: bool = True
@@ -90,7 +94,10 @@ class SignalingSettings(ServiceSettings):
     dialog_requests_per_s: float = Field(default=20.0, ge=0)
     """Requests inside one dialog per second, five times as many at once; 0: no limit. Beyond: 503."""
     digest_algorithms: CommaList = STRONGEST_FIRST
-    """Offered in challenges, in this order: `SHA-512-256`, `SHA-256`, `MD5`."""
+    """Taken, and offered in challenges in this order to phones that are known to bear it: `SHA-512-256`, `SHA-256`,
+    `MD5`. All others are offered MD5 alone, where it is among them."""
+    digest_force: bool = False
+    """Whether every phone is offered all of `digest_algorithms`, whatever it is known to bear."""
     digest_qop: CommaList = ("auth",)
     """Offered in challenges: `auth`, `auth-int`. `none`: credentials without any are taken too."""
     sip_headers: CommaList = ()
@@ -105,6 +112,10 @@ class SignalingSettings(ServiceSettings):
     """Networks of services that phones must not reach through us: their addresses are refused in session descriptions,
     but for those of a phone that is there itself."""
     transactions_max: int = Field(default=200_000, gt=0)
+    sip_keepalive_s: float = Field(default=30.0, ge=0, le=600)
+    """How often a phone on UDP behind a NAT is sent an OPTIONS, so that it stays reachable; 0: never."""
+    sip_keepalive_all: bool = False
+    """Whether phones on UDP that are not behind a NAT are asked, too, so that it is known whether they are there."""
     sip_redirects: int = Field(default=5, ge=0, le=20)
     """Times that a call follows a callee's 3xx to another user of our domain; 0: never."""
     no_answer_s: float = Field(default=120.0, gt=0)
@@ -122,6 +133,7 @@ class SignalingSettings(ServiceSettings):
             self.advertised_for(listen)
         self.barred()
         self._complete_tls()
+        self._complete_names()
         if not self.digest_algorithms or not HASHES.keys() >= set(self.digest_algorithms):
             raise ValueError(f"PBX_DIGEST_ALGORITHMS: some of {', '.join(HASHES)}")
         if not set(self.digest_qop) - {"none"} or not set(QOPS) >= set(self.digest_qop):
@@ -135,6 +147,10 @@ class SignalingSettings(ServiceSettings):
             except ValueError:
                 raise ValueError("PBX_NONCE_KEY is not hex") from None
         return self
+
+    def _complete_names(self) -> None:
+        if len(self.domain_aliases) > ALIASES_MAX or not all(map(_is_name, self.domain_aliases)):
+            raise ValueError(f"PBX_DOMAIN_ALIASES: up to {ALIASES_MAX} host names")
 
     def _check_rules(self) -> None:
         try:
@@ -163,16 +179,39 @@ class SignalingSettings(ServiceSettings):
         except ValueError as error:
             raise ValueError(f"PBX_INTERNAL_NETWORKS: {error}") from None
 
+    @property
+    def aliases(self) -> frozenset[str]:
+        """Names that stand for the domain: those given, and those that are advertised."""
+        return frozenset(name.lower().rstrip(".") for name in (*self.domain_aliases, *self.advertise))
+
     def advertised_for(self, listen: Listen) -> str:
-        """The address that phones are told for a listener: one of its family. Raises ValueError without one."""
+        """The address that phones are told for a listener: one of its family. Raises ValueError without one.
+
+        Where several addresses of a family are listened on, and several are advertised, they belong together in order;
+        one alone is that of all of them.
+        """
         is_ipv6 = ":" in listen.host
-        for address in self.advertise:
-            if not _is_literal(address) or (":" in address) == is_ipv6:
-                return address
-        if listen.is_wildcard:
-            family = "IPv6" if is_ipv6 else "IPv4"
-            raise ValueError(f"PBX_ADVERTISE is needed for {listen}: name an {family} address of this host")
-        return listen.host
+        own = [address for address in self.advertise if not _is_literal(address) or (":" in address) == is_ipv6]
+        if not own:
+            if listen.is_wildcard:
+                family = "IPv6" if is_ipv6 else "IPv4"
+                raise ValueError(f"PBX_ADVERTISE is needed for {listen}: name an {family} address of this host")
+            return listen.host
+        hosts = self._hosts_of(is_ipv6)
+        if len(own) == 1 or len(hosts) <= 1:
+            return own[0]
+        if len(own) < len(hosts):
+            raise ValueError(f"PBX_ADVERTISE: one address, or one for each of the {len(hosts)} that are listened on")
+        return own[hosts.index(listen.host)]
+
+    def _hosts_of(self, is_ipv6: bool) -> list[str]:
+        """The addresses of a family that are listened on, in order, each once."""
+        listens = (*self.sip_listen, *self.sip_tls_listen, *self.sip_ws_listen, *self.sip_wss_listen)
+        return list(dict.fromkeys(listen.host for listen in listens if (":" in listen.host) == is_ipv6))
+
+
+def _is_name(alias: str) -> bool:
+    return alias.isascii() and 0 < len(alias) <= 253 and all(char.isalnum() or char in "-._" for char in alias)
 
 
 def _is_literal(address: str) -> bool:

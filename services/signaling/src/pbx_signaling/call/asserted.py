@@ -120,10 +120,19 @@ def _identity(element: str) -> NameAddr | None:
     return NameAddr(f"tel:{number}", address.display) if is_number else None
 
 
-def present(claim: Claim, user: str, name: str, domain: str, *, proved: bool, trusted: bool) -> Presented:
-    """The caller for a callee's peer, which is `trusted` or not; `proved`: credentials showed that it is `user`."""
-    own = _address(name, quote(user, _USER_SAFE, errors="surrogateescape"), domain)
-    shown = ANONYMOUS if claim.hides else _from_of(claim.asserted[0], domain) if claim.asserted else own
+def present(
+    claim: Claim, user: str, name: str, domain: str, *, proved: bool, trusted: bool, own_name: str = ""
+) -> Presented:
+    """The caller for a callee's peer, which is `trusted` or not; `proved`: credentials showed that it is `user`.
+
+    `own_name` is what the caller calls itself: shown where its account has no name, and never asserted.
+    """
+    address = quote(user, _USER_SAFE, errors="surrogateescape")
+    own = _address(name, address, domain)
+    if claim.hides:
+        shown = ANONYMOUS
+    else:
+        shown = _from_of(claim.asserted[0], domain) if claim.asserted else _address(name or own_name, address, domain)
     if not trusted:
         return Presented(shown)
     identities = [str(identity) for identity in claim.asserted] or ([own] if proved else [])

@@ -44,9 +44,12 @@ class Border:
         """Whether the peer at the end of a flow is in our trust domain."""
         return self._trust.covers(flow.remote.host)
 
-    def presented(self, claim: Claim, user: str, flow: Flow, name: str = "", *, proved: bool) -> Presented:
+    def presented(
+        self, claim: Claim, user: str, flow: Flow, name: str = "", *, proved: bool, own_name: str = ""
+    ) -> Presented:
         """Who the sender of an INVITE or MESSAGE is for the peer at the end of a flow."""
-        return present(claim, user, name, self._domain, proved=proved, trusted=self.trusts(flow))
+        trusted = self.trusts(flow)
+        return present(claim, user, name, self._domain, proved=proved, trusted=trusted, own_name=own_name)
 
     def fields(self, message: Message) -> Carried:
         """What of a peer's message goes to the other leg whoever the peer is."""

@@ -246,6 +246,9 @@ class Call:
             return
         if content is None or not content.is_sdp:
             self._tell_relay(self.media.settle(signal.fork))
+        if not self._invited_without_offer:
+            # RFC 3261 section 13.2.2.4. An INVITE without an offer is answered in its ACK, and by the caller.
+            self._do(c.Acknowledge(None))
         self.state, self.answered, self.content = State.ANSWERED, now, None
         self.targets = []
         if self.invitation_s:
@@ -330,6 +333,10 @@ class Call:
     def _asked(self, signal: e.Asked, now: float) -> None:
         if len(self.exchanges) >= MAX_EXCHANGES:
             self._do(c.Reply(signal.side, signal.exchange, 500, retry_after_s=2))
+            return
+        if self.state is State.ANSWERED and signal.side is Side.CALLEE and signal.ask in (Ask.MODIFY, Ask.UPDATE):
+            # The callee is confirmed, the caller may not have heard its answer yet: as glare (RFC 3261 section 14.2).
+            self._do(c.Reply(signal.side, signal.exchange, 491))
             return
         content, offered = signal.content, False
         if content is not None and content.is_sdp and signal.ask in OFFERING:

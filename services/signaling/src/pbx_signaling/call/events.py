@@ -257,6 +257,8 @@ class Target:
     listener: str
     connection: int
     instance: str
+    unreachable: bool = False
+    """Its phone does not answer any more, so far as is known."""
 
 
 @dataclass(slots=True)

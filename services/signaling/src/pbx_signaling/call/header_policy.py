@@ -8,6 +8,7 @@ transactions, dialogs, sessions and identity (`OWNED`): those belong to the legs
 from __future__ import annotations
 
 import enum
+import re
 from typing import TYPE_CHECKING, Final
 
 from pbx_sip.errors import RemoteError
@@ -58,6 +59,7 @@ OWNED: Final = frozenset(
 DEFAULTS: Final = {
     "Accept-Language": Action.PASS,
     "Alert-Info": Action.REWRITE,
+    "Call-Info": Action.REWRITE,
     "Content-Encoding": Action.PASS,
     "Content-Language": Action.PASS,
     "MIME-Version": Action.PASS,
@@ -66,9 +68,16 @@ DEFAULTS: Final = {
     "Subject": Action.PASS,
     "Warning": Action.REWRITE,
 }
-"""All others are stripped: Call-Info and Organization tell who or where, X- headers tell anything."""
+"""All others are stripped: Organization tells who or where, X- headers tell anything."""
 _HOSTLESS: Final = frozenset({"tel", "urn"})
 _ADDRESS_MARKS: Final = frozenset("@.:")
+INDICATIONS: Final = frozenset({"Alert-Info", "Call-Info"})
+"""Headers by which phones tell each other how to ring, and to answer by themselves: `;info=alert-autoanswer`,
+`;answer-after=0`, `<http://host/Bellcore-dr2>`. What counts is not the address; nobody fetches it."""
+POINTERS: Final = frozenset({"icon", "info", "card", "jcard"})
+"""Purposes of a Call-Info whose address counts (RFC 3261 section 20.9, RFC 7852): without it there is nothing left."""
+_RING: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""A ring as some write it: the one segment of a path (`Bellcore-dr2`), or the whole value."""
 
 
 class HeaderPolicy:
@@ -131,7 +140,7 @@ class HeaderPolicy:
 def rewritten(name: str, value: str, domain: str) -> str:
     """A value that names no host of the peer's; empty where nothing is left."""
     elements = split_commas(value) if name in COMMA_LISTS else [value]
-    rewrite = _warning if name == "Warning" else _address
+    rewrite = _warning if name == "Warning" else _indication if name in INDICATIONS else _address
     return ", ".join(filter(None, (rewrite(element, domain) for element in elements)))
 
 
@@ -150,6 +159,31 @@ def _address(element: str, domain: str) -> str:
         return ""
     address.params = {key: text for key, text in address.params.items() if _ADDRESS_MARKS.isdisjoint(text or "")}
     return str(address)
+
+
+def _indication(element: str, domain: str) -> str:
+    """How to ring, without the host that its sender wrote: ours stands there, for phones want an address."""
+    if "<" not in element:
+        return element if _ADDRESS_MARKS.isdisjoint(element) and "/" not in element and element.isprintable() else ""
+    try:
+        address = NameAddr.parse(element)
+    except RemoteError:
+        return ""
+    scheme, _, rest = address.uri.partition(":")
+    params = {key: text for key, text in address.params.items() if _ADDRESS_MARKS.isdisjoint(text or "")}
+    if (params.get("purpose") or "").lower() in POINTERS:
+        return ""
+    if scheme.lower() in ("http", "https"):
+        segment = rest.rpartition("/")[2] if rest.count("/") == 3 else ""  # //host/segment
+        if not params and not _RING.fullmatch(segment):
+            return ""
+        address.uri = f"{scheme.lower()}://{domain}" + (f"/{segment}" if _RING.fullmatch(segment) else "")
+        address.params = params
+        return str(address)
+    if scheme.lower() in ("sip", "sips") and "@" not in rest:
+        address.uri, address.params = f"{scheme.lower()}:{domain}", params
+        return str(address) if params else ""
+    return _address(element, domain)
 
 
 def _warning(element: str, domain: str) -> str:

@@ -12,6 +12,7 @@ from pbx_signaling.call.session import put_wish
 from pbx_sip.dialog.dialog import Dialog
 from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Request, Response, response_to
+from pbx_sip.message.uri import request_target
 
 if TYPE_CHECKING:
     from pbx_signaling.call.asserted import Presented
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
 MAX_FORKS: Final = 8
 """Early dialogs of one INVITE. Threat: a network that forks without end."""
+
+
+UNREACHABLE_S: Final = 4.0
+"""For a sign of a phone that does not answer its keep-alive any more: three repetitions, in case it is back. A caller
+waits for it, and another phone of the same user does."""
 
 
 class OutboundLeg(Leg):
@@ -37,6 +43,7 @@ class OutboundLeg(Leg):
         "_key",
         "_relays_prack",
         "_target",
+        "_target_uri",
         "_to",
         "_wishes",
         "reached",
@@ -48,7 +55,7 @@ class OutboundLeg(Leg):
         self._key: Key | None = None
         self._cancelled = False
         self._cseq = 1
-        self._from = self._to = ""
+        self._from = self._to = self._target_uri = ""
         self._invite: Request | None = None
         """As it was sent, until it is answered."""
         self._wishes = sip.sessions
@@ -96,11 +103,14 @@ class OutboundLeg(Leg):
             headers.append("Supported", supported)
         for value in target.path:
             headers.append("Route", value)
-        request = Request("INVITE", target.uri, headers)
+        self._target_uri = request_target(target.uri)
+        request = Request("INVITE", self._target_uri, headers)
         self.sip.border.put(request, (*command.headers, *caller.headers), self.flow)
         self._put_content(request, content)
         self._invite = request
-        self._key = self.sip.send(request, self.flow, Sent(self, Purpose.INVITE, cseq=self._cseq))
+        patience_s = UNREACHABLE_S if target.unreachable else 0.0
+        sent = Sent(self, Purpose.INVITE, cseq=self._cseq, patience_s=patience_s)
+        self._key = self.sip.send(request, self.flow, sent)
 
     def _invited_again(self, response: Response) -> bool:
         """Invites once more with the session interval that a 422 wants (RFC 4028 section 7.3), where that can be."""
@@ -315,7 +325,7 @@ class OutboundLeg(Leg):
         """As much of our INVITE as a dialog is made of (RFC 3261 section 12.1.2)."""
         headers = Headers([("From", self._from), ("To", self._to), ("Call-ID", self.call_id)])
         headers.append("CSeq", f"{self._cseq} INVITE")
-        return Request("INVITE", "", headers)
+        return Request("INVITE", self._target_uri, headers)
 
     def _decorate(self, request: Request, command: Pass) -> bool:
         if command.ask is Ask.CONFIRM_PROGRESS:

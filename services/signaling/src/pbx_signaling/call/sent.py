@@ -47,6 +47,8 @@ class Sent:
     cseq: int = 0
     command: Pass | None = None
     """What it carries out, where it may have to be sent again."""
+    patience_s: float = 0.0
+    """How long a first response is waited for, where not as long as always: its peer is thought to be gone."""
 
 
 @dataclass(slots=True)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 from pbx.registrar.v1 import registrar_pb2 as pb
 from pbx.registrar.v1 import registrar_pb2_grpc
 from pbx_runtime.batch_stream import BatchClient, Codec
 from pbx_runtime.errors import ServiceError
-from pbx_runtime.grpc_channel import open_channel
+from pbx_runtime.grpc_channel import map_rpc_errors, open_channel
 from pbx_signaling.call.events import (
     Authenticated,
     Found,
@@ -21,6 +23,7 @@ from pbx_signaling.call.events import (
     Target,
 )
 from pbx_signaling.registration import CurrentBinding, Registered
+from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.message.text import printable, utf8
 
 if TYPE_CHECKING:
@@ -28,12 +31,17 @@ if TYPE_CHECKING:
 
     from pbx_runtime.grpc_credentials import GrpcCredentials
     from pbx_signaling.call.entry import Attempt
-    from pbx_signaling.registration import RegisterAsk, RequestedContact
-    from pbx_sip.address import Flow
+    from pbx_signaling.keepalive import Finding
+    from pbx_signaling.registration import RegisterAsk
+    from pbx_sip.header.contact import RegisterContact
 
 TIMEOUT_S: Final = 3.0
 """An answer that takes longer finds a caller that has given up (the core's SETUP deadline is 5 s)."""
 RETRY_AFTER_S: Final = 5
+PAGE: Final = 1_000
+"""Bindings of one page."""
+LIST_S: Final = 5.0
+"""For one page of bindings; nobody waits for it."""
 
 REFUSALS: Final = {
     pb.VERDICT_STALE: Refused(407, stale=True),
@@ -59,6 +67,7 @@ class GrpcRegistrar:
         self._instance = instance
         self._channel: grpc.aio.Channel = open_channel(address, credentials)
         stub = registrar_pb2_grpc.RegistrarServiceStub(self._channel)
+        self._stub: Any = stub
         codec: Codec[pb.Command, pb.Result] = Codec(
             make_request=lambda commands: pb.SessionRequest(commands=commands),
             results_of=lambda response: response.results,
@@ -99,6 +108,8 @@ class GrpcRegistrar:
             else:
                 found = result.lookup
                 reachable = [binding for binding in found.bindings if binding.uri[:5].lower().startswith(SIP_SCHEMES)]
+                # Phones that do not answer any more come last, and get a moment only (`outbound.UNREACHABLE_S`).
+                reachable.sort(key=lambda binding: binding.unreachable_since_ms != 0)
                 answer(Found(found.known, [_target(binding) for binding in reachable]))
 
         self.client.submit(pb.Command(lookup=pb.LookupRequest(aor=printable(aor))), done, timeout_s=TIMEOUT_S)
@@ -145,16 +156,62 @@ class GrpcRegistrar:
 
         self.client.submit(pb.Command(unregister=request), done, timeout_s=TIMEOUT_S)
 
-    def _flow(self, flow: Flow) -> pb.Flow:
+    def report(self, finding: Finding, answer: Callable[[bool], None]) -> None:
+        """Tells what a keep-alive found out; answers whether its binding is still there, so far as that is known."""
+        request = pb.ReportRequest(
+            aor=utf8(finding.aor),
+            flow=self._flow(finding.flow, finding.instance),
+            reachable=finding.reachable,
+            round_trip_ms=ceil(finding.round_trip_s * 1000),
+        )
+
+        def done(result: pb.Result | None, error: ServiceError | None) -> None:
+            answer(result is None or result.HasField("error") or result.report.bindings > 0)
+
+        self.client.submit(pb.Command(report=request), done, timeout_s=TIMEOUT_S)
+
+    async def bindings(self) -> AsyncIterator[Listed]:
+        """All bindings on UDP. Raises ServiceError."""
+        token = ""
+        while True:
+            with map_rpc_errors():
+                request = pb.ListBindingsRequest(page_size=PAGE, page_token=token)
+                page = await self._stub.ListBindings(request, timeout=LIST_S)
+            for binding in page.bindings:
+                if binding.flow.transport == pb.TRANSPORT_UDP:
+                    yield _listed(binding)
+            token = page.next_page_token
+            if not token:
+                return
+
+    def _flow(self, flow: Flow, owner: str = "") -> pb.Flow:
         listener, _, instance = flow.listener.partition("@")
         return pb.Flow(
             transport=pb.Transport.ValueType(flow.transport),
             host=flow.remote.host,
             port=flow.remote.port,
-            instance_id=instance or self._instance,
+            instance_id=owner or instance or self._instance,
             connection_id=flow.connection,
             listener=listener,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A binding on UDP, as the keep-alive of another replica, or of the process before this one, left it."""
+
+    aor: str
+    uri: str
+    flow: Flow
+    path: tuple[str, ...]
+    instance: str
+    expires_at_ms: int
+
+
+def _listed(binding: pb.Binding) -> Listed:
+    flow = binding.flow
+    where = Flow(Transport.UDP, HostPort(flow.host, flow.port), flow.listener)
+    return Listed(binding.aor, binding.uri, where, tuple(binding.path), flow.instance_id, binding.expires_at_ms)
 
 
 def _verdict(result: pb.Result | None, error: ServiceError | None) -> Signal:
@@ -174,7 +231,7 @@ def _failure(result: pb.Result | None, error: ServiceError | None) -> ServiceFai
     return ServiceFailed(str(error), RETRY_AFTER_S)
 
 
-def _contact(contact: RequestedContact) -> pb.Contact:
+def _contact(contact: RegisterContact) -> pb.Contact:
     return pb.Contact(
         uri=printable(contact.uri),
         expires_s=contact.expires_s,
@@ -196,6 +253,7 @@ def _target(binding: pb.Binding) -> Target:
         listener=flow.listener,
         connection=flow.connection_id,
         instance=flow.instance_id,
+        unreachable=binding.unreachable_since_ms != 0,
     )
 
 
@@ -205,7 +263,13 @@ def _registered(response: pb.RegisterResponse) -> Registered:
         status=response.status,
         reason=response.reason,
         bindings=[
-            CurrentBinding(binding.uri, binding.q_thousandths, max(0, round((binding.expires_at_ms - now_ms) / 1000)))
+            CurrentBinding(
+                binding.uri,
+                binding.q_thousandths,
+                max(0, round((binding.expires_at_ms - now_ms) / 1000)),
+                binding.sip_instance,
+                binding.reg_id,
+            )
             for binding in response.bindings
         ],
         min_expires_s=response.min_expires_s,

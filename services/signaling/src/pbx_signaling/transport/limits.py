@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 
@@ -32,11 +33,17 @@ class Limits:
     """How often the times are looked at: they are late by at most so much."""
 
 
+def _nobody(host: str) -> bool:
+    return False
+
+
 @dataclass(slots=True)
 class Budget:
     """Connections that are open, over all listeners of an instance."""
 
     limits: Limits = field(default_factory=Limits)
+    trusts: Callable[[str], bool] = _nobody
+    """Hosts of peers of ours, such as an edge proxy with an office behind it: no limit for each of them."""
     open: int = 0
     _sources: dict[str, int] = field(default_factory=dict)
 
@@ -44,7 +51,9 @@ class Budget:
         """Counts a connection of a host in; False where there is no room for it."""
         source = source_of(host)
         held = self._sources.get(source, 0)
-        if self.open >= self.limits.connections_max or held >= self.limits.per_source_max:
+        if self.open >= self.limits.connections_max:
+            return False
+        if held >= self.limits.per_source_max and not self.trusts(host):
             return False
         self.open += 1
         self._sources[source] = held + 1

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from pbx_runtime import logs
 from pbx_signaling.addressing import Listener
+from pbx_signaling.call.trust import Trust
 from pbx_signaling.transport.limits import Budget, Limits
 from pbx_signaling.transport.pipe import Pipe, SipPipe
 from pbx_signaling.transport.stream import Pipes, StreamListener
@@ -91,7 +93,8 @@ class Listeners:
                 connections_max=settings.sip_connections_max,
                 per_source_max=settings.sip_connections_per_source,
                 idle_s=settings.sip_idle_s,
-            )
+            ),
+            Trust(settings.sip_trusted).covers,
         )
         self.certificates: Certificates | None = None
         self.reload_failures = 0
@@ -108,7 +111,7 @@ class Listeners:
         self.certificates = _certificates(settings)
         udps: list[UdpListener] = []
         for listen in settings.sip_listen:
-            udp = UdpListener(_name(Transport.UDP, listen), listen.host, listen.port, self._receiver)
+            udp = UdpListener(self._name(Transport.UDP, listen), listen.host, listen.port, self._receiver)
             udps.append(udp)
             self._add(udp.name, Transport.UDP, udp, HostPort(settings.advertised_for(listen), udp.address.port))
             # TCP takes the same port, which matters where the kernel chose it.
@@ -137,7 +140,7 @@ class Listeners:
         return TlsPipes(self.certificates) if transport is Transport.TLS else WebSocketPipes(origins, self.certificates)
 
     async def _stream(self, transport: Transport, listen: Listen, pipes: Pipes) -> None:
-        name = _name(transport, listen)
+        name = self._name(transport, listen)
         listener = StreamListener(
             name, transport, listen, pipes, self.budget, self._receiver, self._broken, self._keeps
         )
@@ -150,6 +153,15 @@ class Listeners:
         self.by_name[name] = listener
         self._addressing.add(Listener(name, transport, advertised))
         _log.info("SIP port open", transport=name, listen=str(listener.address), advertised=str(advertised))
+
+    def _name(self, transport: Transport, listen: Listen) -> str:
+        """What flows call a listener: "udp4", "tls6"; a second one of its kind "udp2-4". The last figure is the family.
+
+        One name each, so that what came by one address is answered from it.
+        """
+        kind, family = transport.name.lower(), "6" if ":" in listen.host else "4"
+        names = (f"{kind}{f'{number}-' if number > 1 else ''}{family}" for number in itertools.count(1))
+        return next(name for name in names if name not in self.by_name)
 
     def send(self, data: bytes, flow: Flow) -> bool:
         """Sends a message down a flow; False where it is gone, or the kernel did not take it."""
@@ -177,11 +189,6 @@ class Listeners:
             self._reload_timer.cancel()
         for listener in self.by_name.values():
             listener.close()
-
-
-def _name(transport: Transport, listen: Listen) -> str:
-    """What flows call a listener: "udp4", "tls6"."""
-    return f"{transport.name.lower()}{'6' if ':' in listen.host else '4'}"
 
 
 def _certificates(settings: SignalingSettings) -> Certificates | None:
