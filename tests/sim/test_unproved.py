@@ -136,14 +136,12 @@ def test_no_field_that_is_copied_makes_an_answer_grow_beyond_that(method: str, l
 
 def test_what_would_be_too_long_goes_without_its_weakest_challenges_then_not_at_all():
     long = bench_of(domain="d" * 40 + ".example")
-    (octets,) = sent(long, message("INVITE", "Subject: " + "x" * 60))
+    (octets,) = sent(long, message("INVITE", "User-Agent: baresip v2.0.0"))
     values = parse(octets).headers.all("Proxy-Authenticate")
-    assert 0 < len(values) < 3
-    assert Challenge.parse(values[0]).algorithm == "SHA-256", "the strongest that such a client is offered"
+    assert [Challenge.parse(value).algorithm for value in values] == ["SHA-256"], "the strongest that it is offered"
     assert sent(bench_of(domain="d" * 250), message()) == []
-    assert (
-        len(parse(sent(long, message("INVITE", "User-Agent: " + "x" * 200))[0]).headers.all("Proxy-Authenticate")) == 3
-    )
+    (octets,) = sent(long, message("INVITE", "User-Agent: PJSUA v2.14 " + "x" * 200))
+    assert len(parse(octets).headers.all("Proxy-Authenticate")) == 3
 
 
 @pytest.mark.parametrize("method", ["INVITE", "REGISTER", "MESSAGE"])
@@ -165,7 +163,8 @@ def test_a_nonce_that_was_not_sent_here_is_a_challenge_again_and_nobody_is_asked
     assert answer.status == (401 if method == "REGISTER" else 407)
     header = "WWW-Authenticate" if method == "REGISTER" else "Proxy-Authenticate"
     challenges = [Challenge.parse(value) for value in answer.headers.all(header)]
-    assert all(challenge.stale for challenge in challenges), "its user is not to be asked for another password"
+    # Its user is not to be asked for another password. Without a nonce nothing was tried (3GPP TS 24.229 5.1.1.2).
+    assert all(challenge.stale is (kind != "empty") for challenge in challenges)
     assert gate.nonces.check(challenges[0].nonce, wall, OFFICE.host) == 0
     assert bench.core.layer.active == 0
 

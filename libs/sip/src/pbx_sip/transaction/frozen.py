@@ -59,6 +59,10 @@ class FrozenTransaction:
     """What its CANCEL carries, where one was asked for."""
     identity: str = ""
     """Of an INVITE server: what its CANCEL must say."""
+    to_tag: str = ""
+    """Of an INVITE server: of its first response that had one."""
+    promised: str = ""
+    """Of an INVITE server: that of the 200 to its CANCEL."""
     merge_identity: str = ""
     """What a copy of the request would share that took another way (section 8.2.2.2)."""
     version: int = VERSION
@@ -88,6 +92,8 @@ def freeze(
         request=request,
         cancel_headers=cancel_headers,
         identity=machine.identity if isinstance(machine, InviteServer) else "",
+        to_tag=machine.to_tag if isinstance(machine, InviteServer) else "",
+        promised=machine.promised if isinstance(machine, InviteServer) else "",
         merge_identity=merge_identity,
     )
 
@@ -111,5 +117,5 @@ def thaw(frozen: FrozenTransaction, deadlines: Deadlines, owner: object, local: 
         machine.request = message if isinstance(message, Request) else None
         machine.cancel_headers = None if frozen.cancel_headers is None else list(frozen.cancel_headers)
     elif isinstance(machine, InviteServer):
-        machine.identity = frozen.identity
+        machine.identity, machine.to_tag, machine.promised = frozen.identity, frozen.to_tag, frozen.promised
     return machine
