@@ -68,6 +68,7 @@ def test_nothing_of_it_crosses_with_a_call(hostile: str) -> None:
     ok = bench.take(ALICE)[-1]
     assert isinstance(ok, Response)
     assert ok.status == 200
+    assert bench.request(BOB, "ACK")
     info = within("INFO", ok, 2, "n1")
     bench.raw(f"{info}\nX-Note: {hostile}\nContent-Length: 0\n\n".replace("\n", "\r\n").encode(), ALICE)
     assert bench.request(BOB, "INFO").first("X-Note")

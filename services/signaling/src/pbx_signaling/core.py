@@ -112,8 +112,8 @@ class Core:
             return
         answer = self._gate.glance(data, flow, self)
         if answer is not None:
-            if answer:
-                self._step.transmits.append((answer, flow))
+            if answer[0]:
+                self._step.transmits.append(answer)
             self.settle()
             return
         try:

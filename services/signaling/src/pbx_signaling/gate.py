@@ -32,7 +32,7 @@ from pbx_sip.message.message import Message, Request, Response, put_to_tag, resp
 from pbx_sip.message.parse import parse
 from pbx_sip.message.serialize import serialize
 from pbx_sip.message.uri import Uri
-from pbx_sip.transaction.key import server_key, take_via
+from pbx_sip.transaction.key import reply_flow, server_key, take_via
 
 if TYPE_CHECKING:
     from pbx_signaling.call.asserted import Claim
@@ -107,8 +107,10 @@ class Gate:
         self.sources = Sources(config.source_requests_per_s, config.source_burst)
         self._calls = Bucket(config.calls_per_s, 0.0)
 
-    def glance(self, data: bytes, flow: Flow, core: Core) -> bytes | None:
-        """The answer of `screen` to a request that plainly holds no nonce sent to its source, without reading it whole.
+    def glance(self, data: bytes, flow: Flow, core: Core) -> tuple[bytes, Flow] | None:
+        """The answer of `screen` to a request that plainly holds no nonce sent to its source, and where it goes.
+
+        The request is not read whole.
 
         None: it must be read. What comes to an answer here is what floods are made of.
         """
@@ -122,10 +124,11 @@ class Gate:
         source = self.nonce_source(flow)
         if value and self._nonce_sent(_NONCE.search(value), source, core):
             return None
-        if core.layer.knows(server_key(request, take_via(request, flow))):
+        via = take_via(request, flow)
+        if core.layer.knows(server_key(request, via)):
             return None
         core.counters.count(request.method)
-        if not self.sources.admits(flow.remote, core.now):
+        if not core.border.trusts(flow) and not self.sources.admits(flow.remote, core.now):
             core.counters.requests_limited += 1
             response = self.unavailable(request)
         elif self._is_closed(request, core):
@@ -133,7 +136,7 @@ class Gate:
         else:
             response = self._challenged(request, core, source, seen.user_agent, stale=bool(value))
         put_to_tag(response, self._stateless_tag(request))
-        return self.answer(response, flow, len(data))
+        return self.answer(response, flow, len(data)), reply_flow(via, flow)
 
     def screen(self, request: Request, flow: Flow, core: Core, octets: int) -> bytes | None:
         """The stateless answer to a request that has no transaction yet (empty: none); None: it goes on, in one.
