@@ -29,7 +29,7 @@ RUN /opt/tools/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir 
  && find /opt/pbx -name __pycache__ -prune -exec rm -rf {} +
 
 FROM ${PYTHON} AS base
-ENV PATH=/opt/pbx/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PBX_DATA=/data
+ENV PATH=/opt/pbx/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 GRPC_VERBOSITY=ERROR PBX_DATA=/data
 RUN groupadd --gid 10001 pbx && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin pbx \
  && install -d -o pbx -g pbx /data
 COPY --from=build /opt/pbx /opt/pbx
