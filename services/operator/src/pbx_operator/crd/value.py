@@ -16,9 +16,11 @@ from pbx_operator.crd.base import cel
 from pbx_operator.crd.schema import INT_OR_STRING
 
 ENTRIES_MAX: Final = 64
-"""Labels, annotations, variables: more is a mistake, and CEL rules are admitted for bounded lists alone."""
+"""Labels, annotations, variables: more is a mistake."""
 KEY: Final = r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
 """A label's or an annotation's key: [domain/]name."""
+_KEY_SHAPE: Final = r"^([a-z0-9][-a-z0-9.]*/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+"""The same without lengths: the API server multiplies a pattern's length with what keys could be, and refuses the CRD."""
 LABEL_VALUE: Final = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
 NAME: Final = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 """Of an object: a DNS subdomain."""
@@ -82,7 +84,7 @@ Address = Annotated[
 ]
 """An IP address that can be announced."""
 
-KEYS_RULE: Final[dict[str, str]] = cel(f"self.all(key, key.matches(r'{KEY}'))", "a key is [domain/]name")
+KEYS_RULE: Final[dict[str, str]] = cel(f"self.all(key, key.matches(r'{_KEY_SHAPE}'))", "a key is [domain/]name")
 ANNOTATIONS_RULE: Final[dict[str, str]] = cel(
     "!self.exists(key, " + " || ".join(f"key.startsWith('{start}')" for start in FORBIDDEN_ANNOTATIONS) + ")",
     "annotations that lift the confinement of a pod are not for a pool to set",
