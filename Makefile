@@ -149,6 +149,14 @@ images-push: images ## Build the images and push them: IMAGE=registry.example.or
 	case "$(IMAGE)" in */*) ;; *) echo "name your registry: make images-push IMAGE=registry.example.org/pbx/sip-pbx"; exit 1;; esac; \
 	for target in $(IMAGES); do $$builder push $(IMAGE)-$$target:$(TAG) || exit 1; done
 
+.PHONY: k8s-tools
+k8s-tools: ## Build what test-k8s runs from Go modules: control planes of two Kubernetes minors, etcd, helm 3 and 4 (30 min)
+	@$(PYTHON) tools/k8s_tools.py $(ARGS)
+
+.PHONY: test-k8s
+test-k8s: setup k8s-tools ## The chart and the operator on real control planes, both minors, helm 3 and 4 (root)
+	@PBX_K8S=all $(BIN)/pytest -v -n0 tests/k8s $(ARGS)
+
 .PHONY: fuzz-service
 fuzz-service: setup ## Fuzz the running product with mutated messages: FOR=1800 seconds, SEED=1
 	@FOR=$(or $(FOR),1800) SEED=$(or $(SEED),1) PYTHONPATH=tests $(BIN)/python tests/fuzz/service.py

@@ -41,7 +41,13 @@ def missing_for(version: str, cache: Path) -> str:
         return "root is needed for the nodes' network namespaces"
     if not shutil.which("unshare") or not shutil.which("ip"):
         return "unshare and ip are needed"
-    programs = [cache / "etcd", *(cache / version / name for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl"))]
+    programs = [
+        cache / "etcd",
+        *(
+            cache / version / name
+            for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl")
+        ),
+    ]
     absent = [str(path) for path in programs if not path.exists()]
     return f"{', '.join(absent)}: `make k8s-tools` builds them" if absent else ""
 
@@ -85,9 +91,16 @@ class ControlPlane:
                 f"--service-account-private-key-file={pki}/sa.key", f"--root-ca-file={pki}/ca.crt",
                 "--use-service-account-credentials=true", "--node-monitor-grace-period=20s",
             )  # fmt: skip
-            self._spawn(name, here / program, f"--kubeconfig={config}", "--leader-elect=false", "--bind-address=127.0.0.1",
-                        f"--authentication-kubeconfig={config}", f"--authorization-kubeconfig={config}", *more)  # fmt: skip
-        _until(lambda: bool(self.get("serviceaccount", "default", "default")), READY_S, "a default service account", self._log)
+            self._spawn(
+                name, here / program, f"--kubeconfig={config}", "--leader-elect=false", "--bind-address=127.0.0.1",
+                f"--authentication-kubeconfig={config}", f"--authorization-kubeconfig={config}", *more,
+            )  # fmt: skip
+        _until(
+            lambda: bool(self.get("serviceaccount", "default", "default")),
+            READY_S,
+            "a default service account",
+            self._log,
+        )
 
     def _start_api(self) -> None:
         pki = self.home / "pki"
@@ -99,7 +112,9 @@ class ControlPlane:
             "--service-account-issuer=https://kubernetes.default.svc", "--authorization-mode=Node,RBAC",
             "--service-cluster-ip-range=10.96.0.0/16", "--allow-privileged=true", "--endpoint-reconciler-type=none",
         )  # fmt: skip
-        _until(lambda: self.kubectl("get", "--raw", "/readyz", check=False) == "ok", READY_S, "the API server", self._log)
+        _until(
+            lambda: self.kubectl("get", "--raw", "/readyz", check=False) == "ok", READY_S, "the API server", self._log
+        )
 
     def stop(self) -> None:
         """In the order in which nobody misses anybody."""

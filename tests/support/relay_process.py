@@ -117,8 +117,10 @@ def relay_process(redis_: RedisServer, **more: Any) -> Iterator[RelayProcess]:
 class Instance:
     """A signaling instance: one Session stream."""
 
-    def __init__(self, address: str, instance_id: str = "s1", lease_s: int = 0) -> None:
-        self.channel = grpc.aio.insecure_channel(address)
+    def __init__(
+        self, address: str, instance_id: str = "s1", lease_s: int = 0, channel: grpc.aio.Channel | None = None
+    ) -> None:
+        self.channel = channel or grpc.aio.insecure_channel(address)
         self.stub = relay_pb2_grpc.RelayServiceStub(self.channel)
         self.events: list[pb.Event] = []
         self.statuses: list[pb.RelayStatus] = []

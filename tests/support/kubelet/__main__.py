@@ -90,7 +90,7 @@ class Kubelets:
         except ApiError:
             body = {"metadata": {"name": name}, "spec": spec}
             await self._client.call("POST", base, body)
-        ready = next((c for c in node["status"].get("conditions") or () if c["type"] == "Ready"), {})
+        ready: dict[str, Any] = next((c for c in node["status"].get("conditions") or () if c["type"] == "Ready"), {})
         since = ready.get("lastTransitionTime") if ready.get("status") == "True" else None
         condition = {"type": "Ready", "status": "True", "reason": "KubeletReady", "lastHeartbeatTime": stamp(),
                      "lastTransitionTime": since or stamp()}  # fmt: skip
@@ -134,9 +134,9 @@ class Kubelets:
                 ingress = {"status": {"loadBalancer": {"ingress": [{"ip": INGRESS}]}}}
                 await self._client.call("PATCH", path, ingress, MERGE)
         text = "\n".join(lines) + "\n"
-        path = self._home / "hosts"
-        if path.read_text() != text:
-            path.write_text(text)  # in place: it is mounted
+        hosts = self._home / "hosts"
+        if hosts.read_text() != text:
+            hosts.write_text(text)  # in place: it is mounted
 
     def _names_of(self, service: dict[str, Any], pods: list[dict[str, Any]]) -> list[str]:
         selector, meta = service["spec"].get("selector"), service["metadata"]

@@ -39,7 +39,9 @@ async def _attempt(probe: dict[str, Any], container: Container, process: Process
         url = f"http://[{host}]:{port}{get['path']}" if ":" in host else f"http://{host}:{port}{get['path']}"
         try:
             async with aiohttp.ClientSession() as session, session.get(url) as response:
-                return "" if 200 <= response.status < 400 else f"HTTP {response.status}: {(await response.text())[:300]}"
+                return (
+                    "" if 200 <= response.status < 400 else f"HTTP {response.status}: {(await response.text())[:300]}"
+                )
         except aiohttp.ClientError as error:
             return str(error)
     if "tcpSocket" in probe:

@@ -1,7 +1,7 @@
 """Where containers run: a network namespace for a pod or a node, and for each container a root of its own.
 
-The root is this machine's, seen through an overlay that forgets what is written, with the pod's volumes mounted into it,
-read-only where the container says so. There are no images: every container finds the virtual environment of this
+The root is this machine's, seen through an overlay that forgets what is written, with the pod's volumes mounted into
+it, read-only where the container says so. There are no images: every container finds the virtual environment of this
 checkout on its PATH, and what its command names there.
 """
 

@@ -88,11 +88,11 @@ class Volumes:
         return str(self._pod["metadata"]["namespace"])
 
     async def _one(self, volume: dict[str, Any]) -> Path:
-        where = self._where / "volumes" / volume["name"]
+        where = self._where / "volumes" / str(volume["name"])
         if "persistentVolumeClaim" in volume:
             where = self._claims / f"{self._namespace}-{volume['persistentVolumeClaim']['claimName']}"
         elif "hostPath" in volume:
-            where = self._where / "host" / volume["hostPath"]["path"].strip("/")
+            where = self._where / "host" / str(volume["hostPath"]["path"]).strip("/")
         where.mkdir(parents=True, exist_ok=True)
         if "secret" in volume:
             data = await self.secret_data(volume["secret"]["secretName"])
