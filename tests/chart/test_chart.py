@@ -423,3 +423,37 @@ def test_without_them_nothing_of_them_is_there(template: Template) -> None:
     spec = find(template(), "StatefulSet", "pbx-signaling")["spec"]["template"]["spec"]
     assert not [name for name in environment(spec) if "TLS" in name or "WS" in name]
     assert "tls" not in [volume["name"] for volume in spec["volumes"]]
+
+
+def test_limits_that_the_chart_states_are_the_services_own(template: Template, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value of the chart that differs from the default in the code would be nobody's decision."""
+    from pbx_events.settings import EventsSettings
+    from pbx_registrar.settings import RegistrarSettings
+    from pbx_signaling.settings import SignalingSettings
+
+    names = (
+        "CALLS_PER_S ACCOUNT_CALLS ACCOUNT_CALLS_PER_S SOURCE_CALLS SOURCE_CALLS_PER_S CALLEE_RINGING SOURCE_BURST "
+        "SOURCE_REQUESTS_PER_S DIALOG_REQUESTS_PER_S SESSION_EXPIRES_S SESSION_MIN_SE_S SIP_REDIRECTS API_RATE "
+        "DIGEST_ALGORITHMS DIGEST_QOP"
+    )
+    stated = {f"PBX_{name}" for name in names.split()}
+    objects = template()
+    seen: set[str] = set()
+    services = (
+        ("pbx-signaling", SignalingSettings),
+        ("pbx-registrar", RegistrarSettings),
+        ("pbx-events", EventsSettings),
+    )
+    for name, spec in pod_specs(objects):
+        settings = dict(services).get(name.partition("/")[2])
+        if settings is None:
+            continue
+        for variable, entry in environment(spec).items():
+            if variable not in stated:
+                continue
+            field = settings.model_fields[variable.removeprefix("PBX_").lower()]
+            default = field.get_default(call_default_factory=True)
+            expected = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+            assert entry["value"] in (expected, expected.removesuffix(".0")), variable
+            seen.add(variable)
+    assert seen == stated

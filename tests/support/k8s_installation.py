@@ -45,7 +45,7 @@ class Installation:
 
     def upgrade(self, *arguments: str) -> None:
         """`helm upgrade` with the values of before and some more."""
-        self.helm("upgrade", self.release, str(CHART), "--reuse-values", *arguments)
+        self.helm("upgrade", self.release, str(CHART), "--reset-then-reuse-values", *arguments)
 
     def uninstall(self) -> None:
         """All of it, and its namespace."""
@@ -121,8 +121,8 @@ class Installation:
             self.cluster.inside(*command), stdout=subprocess.PIPE, text=True, env=environment
         ) as holder:
             assert holder.stdout is not None
-            told = holder.stdout.readline().strip()
-            assert told == f"holding {count}", told
+            told = next((line for line in holder.stdout if line.startswith("holding")), "nothing")
+            assert told.strip() == f"holding {count}", told
             try:
                 yield
             finally:

@@ -144,6 +144,22 @@ topologySpreadConstraints:
 {{- end }}
 {{- end }}
 
+{{/* Variables by name with their values; those without a value (values of an earlier chart, reused) are left out. */}}
+{{- define "pbx.numbers" -}}
+{{- range $name, $value := . }}
+{{- if not (kindIs "invalid" $value) }}
+- {name: {{ $name }}, value: {{ $value | int64 | quote }}}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "pbx.digest" -}}
+{{- with .Values.digest -}}
+- {name: PBX_DIGEST_ALGORITHMS, value: {{ join "," .algorithms | quote }}}
+- {name: PBX_DIGEST_QOP, value: {{ join "," .qop | quote }}}
+{{- end }}
+{{- end }}
+
 {{- define "pbx.nonceKey" -}}
 - name: PBX_NONCE_KEY
   valueFrom:

@@ -100,9 +100,9 @@ class Volumes:
             for item in wanted:
                 if item["key"] not in data:
                     raise NotReadyError(f"references non-existent secret key: {item['key']}")
-                (where / item["path"]).write_bytes(data[item["key"]])
+                _put(where / item["path"], data[item["key"]])
         for item in (volume.get("downwardAPI") or {}).get("items") or ():
-            (where / item["path"]).write_text(field_of(self._pod, item["fieldRef"]["fieldPath"]))
+            _put(where / item["path"], field_of(self._pod, item["fieldRef"]["fieldPath"]).encode())
         return where
 
     async def _account(self, name: str) -> Path:
@@ -115,3 +115,11 @@ class Volumes:
         (where / "namespace").write_text(self._namespace)
         (where / "ca.crt").write_bytes((self._pki / "ca.crt").read_bytes())
         return where
+
+
+def _put(path: Path, content: bytes) -> None:
+    """At once, as a kubelet does it: whoever reads sees the old content or the new one."""
+    if not path.exists() or path.read_bytes() != content:
+        beside = path.with_name(f".{path.name}")
+        beside.write_bytes(content)
+        beside.replace(path)

@@ -69,6 +69,21 @@ async def test_a_relay_that_the_scheduler_refuses_is_placed_elsewhere_and_stays_
     assert "node-1" not in nodes_of(rig).values(), "left alone for a while"
 
 
+async def test_a_template_that_no_node_holds_costs_one_relay_not_all() -> None:
+    """The first one that is replaced is refused, and moved from node to node; the others keep what they run."""
+    rig = Rig(replicas=3, nodes=4)
+    await rig.settle()
+    for relay in rig.kube.relays.values():
+        relay.calls = 0
+    rig.kube.full = {f"node-{number}" for number in (1, 2, 3, 4)}
+    rig.change(template={"image": "relay:2", "redis": {"name": "pbx-redis"}})
+    for _ in range(8):
+        rig.kube.tick(REFUSED_AFTER_S)
+        await rig.settle(3)
+        assert rig.pool["status"]["readyReplicas"] == 2
+    assert rig.wanted_pods()
+
+
 async def test_two_full_nodes_are_not_tried_in_turn_for_ever() -> None:
     rig = Rig(replicas=1, nodes=2)
     rig.kube.full = {"node-1", "node-2"}

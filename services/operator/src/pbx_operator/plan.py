@@ -296,7 +296,8 @@ def _upgrade(world: World, template: str, before: list[Action]) -> list[Action]:
     notes = {shard.name: outdated(world, shard, template) for shard in shards}
     behind = [shard for shard in shards if notes[shard.name]]
     broken = [shard for shard in behind if not _is_ready(shard, world)]
-    others_ready = all(_is_ready(shard, world) for shard in shards if shard not in behind)
+    is_growing = any(isinstance(action, CreateShard) for action in before)  # those are not ready either
+    others_ready = not is_growing and all(_is_ready(shard, world) for shard in shards if shard not in behind)
     eligible = broken or (behind if others_ready else [])
     return [
         replace(_begin(shard, _reason_to_replace(shard, world), world), note=notes[shard.name])
