@@ -20,7 +20,7 @@ ENTRIES_MAX: Final = 64
 KEY: Final = r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
 """A label's or an annotation's key: [domain/]name."""
 _KEY_SHAPE: Final = r"^([a-z0-9][-a-z0-9.]*/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
-"""The same without lengths: the API server multiplies a pattern's length with what keys could be, and refuses the CRD."""
+"""The same without lengths: the API server reckons a rule's cost by its pattern's length, and refuses the CRD."""
 LABEL_VALUE: Final = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
 NAME: Final = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 """Of an object: a DNS subdomain."""
