@@ -22,14 +22,15 @@ from pbx_signaling.call.events import Limited
 from pbx_signaling.domains import Domains, is_plain
 from pbx_signaling.quirk import offered
 from pbx_signaling.sources import UNREAD_AFTER, Bucket, Sources
-from pbx_sip.address import network_of
+from pbx_sip.address import Transport, network_of
 from pbx_sip.auth.digest import Challenge, Credentials, account_of, select
-from pbx_sip.auth.nonce import LENGTH, NonceVerdict
+from pbx_sip.auth.nonce import LENGTH as NONCE_LENGTH
+from pbx_sip.auth.nonce import NonceVerdict
 from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
-from pbx_sip.message.glimpse import glimpse
+from pbx_sip.message.glimpse import Glimpse, glimpse
 from pbx_sip.message.message import Message, Request, Response, put_to_tag, response_to
-from pbx_sip.message.parse import parse
+from pbx_sip.message.parse import MAX_MESSAGE, parse
 from pbx_sip.message.serialize import serialize
 from pbx_sip.message.uri import Uri
 from pbx_sip.transaction.key import reply_flow, server_key, take_via
@@ -43,6 +44,12 @@ if TYPE_CHECKING:
     from pbx_sip.address import Flow
     from pbx_sip.auth.nonce import NonceMinter
 
+STARTS: Final = (
+    ("SIP/2.0 407 Proxy Authentication Required\r\n", "Proxy-Authenticate: "),
+    ("SIP/2.0 401 Unauthorized\r\n", "WWW-Authenticate: "),
+)
+"""Status line and header of a challenge: to a call, to a REGISTER."""
+EMPTY_BODY: Final = "Content-Length: 0\r\n\r\n"
 GLANCED: Final = (b"INVITE ", b"REGISTER ", b"MESSAGE ")
 """How a datagram begins at which `Gate.glance` looks."""
 CHALLENGED: Final = frozenset({"INVITE", "MESSAGE", "OPTIONS", "REGISTER"})
@@ -70,7 +77,7 @@ MAX_BUCKETS: Final = 10_000
 """Sources remembered for rate limits. Threat: spoofed sources filling memory; the oldest are dropped."""
 
 
-_NONCE: Final = re.compile(rf'(?<![^\s,])nonce\s*=\s*"?([0-9a-f]{{{LENGTH}}})(?![^\s,"])', re.IGNORECASE)
+_NONCE: Final = re.compile(rf'(?<![^\s,])nonce\s*=\s*"?([0-9a-f]{{{NONCE_LENGTH}}})(?![^\s,"])', re.IGNORECASE)
 """A nonce that may be ours, found without parsing the credentials around it."""
 
 
@@ -134,9 +141,34 @@ class Gate:
         elif self._is_closed(request, core):
             response = self.unavailable(request)
         else:
-            response = self._challenged(request, core, source, seen.user_agent, stale=bool(value))
+            asked = len(data) if flow.transport is Transport.UDP else MAX_MESSAGE
+            octets = self._challenge_at_once(seen, asked, source, core, stale=bool(value))
+            return octets, reply_flow(via, flow)
         put_to_tag(response, self._stateless_tag(request))
         return self.answer(response, flow, len(data)), reply_flow(via, flow)
+
+    def _challenge_at_once(self, seen: Glimpse, asked: int, source: str, core: Core, *, stale: bool) -> bytes:
+        """The octets of `_challenged`, made without a response in between: what a flood costs is mostly this."""
+        request = seen.request
+        tag = self._stateless_tag(request)
+        head = "".join(
+            [
+                f"{name}: {value};tag={tag}\r\n" if name == "To" else f"{name}: {value}\r\n"
+                for name, value in request.headers
+            ]
+        )
+        start, header = STARTS[request.method == "REGISTER"]
+        texts = self._challenges(seen.user_agent, stale)
+        length = len(start) + len(head) + len(EMPTY_BODY)
+        length += sum(len(header) + len(before) + NONCE_LENGTH + len(behind) + 2 for before, behind in texts)
+        if length > GAIN_MAX * asked:
+            response = self._challenged(request, core, source, seen.user_agent, stale=stale)
+            put_to_tag(response, tag)
+            return self._shortened(response, GAIN_MAX * asked)
+        core.counters.challenges += 1
+        nonce = self.nonces.mint(core.wall_s, source)
+        values = "".join([f"{header}{before}{nonce}{behind}\r\n" for before, behind in texts])
+        return f"{start}{head}{values}{EMPTY_BODY}".encode()
 
     def screen(self, request: Request, flow: Flow, core: Core, octets: int) -> bytes | None:
         """The stateless answer to a request that has no transaction yet (empty: none); None: it goes on, in one.
@@ -291,10 +323,12 @@ class Gate:
 
         Over UDP alone: who has a connection to us is where it says.
         """
-        data = serialize(response)
-        most = GAIN_MAX * asked
-        if len(data) <= most or flow.transport.reliable:
-            return data
+        data, most = serialize(response), GAIN_MAX * asked
+        return data if len(data) <= most or flow.transport.reliable else self._shortened(response, most)
+
+    @staticmethod
+    def _shortened(response: Response, most: int) -> bytes:
+        """A response of at most so many octets: without what is optional, without its weaker challenges, or none."""
         headers = response.headers
         headers.items = [item for item in headers.items if item[0] not in OPTIONAL]
         challenges = [item for item in headers.items if item[0].endswith("-Authenticate")]
