@@ -105,8 +105,12 @@ async def cluster(access: tuple[str, Any, Any]) -> AsyncIterator[tuple[ApiServer
             body = node(f"pbx-test-{number}", number)
             await _ignore_conflict(api, "/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", **body})
             await api.patch(Kinds.NODE, "", f"pbx-test-{number}", {"status": body["status"]}, status=True)
-        yield api, namespace
-        await api._call("DELETE", f"/api/v1/namespaces/{namespace}")
+        try:
+            yield api, namespace
+        finally:
+            await api._call("DELETE", f"/api/v1/namespaces/{namespace}")
+            for number in (1, 2):
+                await api._call("DELETE", f"/api/v1/nodes/pbx-test-{number}")
 
 
 async def _ignore_conflict(api: ApiServer, path: str, body: dict[str, Any]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
 from pbx_operator.kube import Kinds
-from pbx_operator.lease import HOLD_S, LEASE_S, RENEW_S, Elector
+from pbx_operator.lease import HOLD_S, LEASE_S, RENEW_S, Elector, is_held
 from support.fake_kube import FakeKube
 from support.operator_rig import QuietObserver
 
@@ -57,6 +60,30 @@ async def test_giving_up_hands_over_at_once() -> None:
     assert lease["spec"]["leaseTransitions"] == 2
 
 
+async def test_one_that_gave_up_does_not_take_it_again() -> None:
+    """The loop that renews runs on while the process ends."""
+    kube, clock = FakeKube(), Clock()
+    one = elector(kube, clock, "one")
+    await one.step()
+    await one.give_up()
+    clock.now += RENEW_S
+    await one.step()
+    assert not one.is_leader
+    (lease,) = kube.of(Kinds.LEASE)
+    assert lease["spec"]["holderIdentity"] == ""
+
+
+async def test_giving_up_waits_for_a_renewal_under_way() -> None:
+    """Else the renewal makes the hand-over a conflict, and the next one waits until the lease expires."""
+    kube, clock = FakeKube(), Clock()
+    one = elector(kube, clock, "one")
+    await one.step()
+    clock.now += RENEW_S
+    await asyncio.gather(one.step(), one.give_up())
+    (lease,) = kube.of(Kinds.LEASE)
+    assert lease["spec"]["holderIdentity"] == ""
+
+
 async def test_never_two_at_a_time_under_faults() -> None:
     for seed in range(30):
         kube, clock = FakeKube(rng=random.Random(seed), fault_rate=0.3), Clock()
@@ -70,3 +97,17 @@ async def test_never_two_at_a_time_under_faults() -> None:
             assert leaders <= 1
             led += leaders
         assert led, "nobody ever led"
+
+
+def test_somebody_acts_under_a_lease_that_is_renewed() -> None:
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+
+    def lease(holder: str, age_s: float) -> dict[str, Any]:
+        renewed = (now - timedelta(seconds=age_s)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return {"spec": {"holderIdentity": holder, "renewTime": renewed}}
+
+    assert is_held(lease("one", 4), now)
+    assert is_held(lease("one", -20), now), "clocks differ"
+    assert not is_held(lease("", 4), now)
+    assert not is_held(lease("one", 600), now)
+    assert not is_held({}, now)
