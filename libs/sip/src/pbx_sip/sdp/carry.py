@@ -43,13 +43,19 @@ def security_of(proto: str) -> str:
 
 
 def places(media: Sequence[MediaDescription]) -> tuple[str, ...]:
-    """The place of each offered stream; empty for those that cannot be carried, or are off."""
+    """The place of each offered stream; empty for those that cannot be carried, or are off.
+
+    A browser's stream is carried where there is no other of its kind: its keys are lost on the way.
+    """
+    live = [bool(stream.port) and stream.kind in KINDS and bool(security_of(stream.proto)) for stream in media]
+    whole = {
+        stream.kind for stream, is_live in zip(media, live, strict=True) if is_live and stream.proto not in BROWSER
+    }
     found: list[str] = []
     taken: set[tuple[str, str]] = set()
-    for stream in media:
-        security = security_of(stream.proto)
-        key = (stream.kind, security)
-        if stream.port and stream.kind in KINDS and security and key not in taken:
+    for stream, is_live in zip(media, live, strict=True):
+        key = (stream.kind, security_of(stream.proto))
+        if is_live and key not in taken and not (stream.proto in BROWSER and stream.kind in whole):
             taken.add(key)
             found.append(stream.kind)
         else:

@@ -131,7 +131,6 @@ class MediaSession:
                 direction = rules.without_receiving(direction)
             lines.append(Line(stream.kind, stream.proto, stream.formats, place, direction, stream.rtcp_mux))
             endpoints.append(self._endpoint(by, place, stream, direction, barred) if place else None)
-        self._learn_family(by, endpoints)
         self.pending = Pending(by, description, endpoints, lines)
         return self.pending
 
@@ -233,6 +232,7 @@ class MediaSession:
             streams.append(self._stream(line, stream, direction if direction != says else "", mux, to=side.other))
             media.append(stream)
         self._learn_family(side, found.values())
+        self._learn_family(side.other, found.values())
         for key, endpoint in self.applied.items():
             if endpoint.port and not any(place and PLACES[place] == key[1] for place in places):
                 found[key] = _declined(endpoint)
