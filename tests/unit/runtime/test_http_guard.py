@@ -112,6 +112,25 @@ async def test_what_is_being_answered_is_never_put_out_for_a_newcomer() -> None:
             writer.close()
 
 
+@pytest.mark.parametrize(
+    "octets",
+    [b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nabc", b"GET /big HTTP/1.1\r\nhost: x\r\n\r\n"],
+    ids=["bodies", "unread answers"],
+)
+async def test_who_waits_for_its_peer_makes_way_where_nobody_is_idle(octets: bytes) -> None:
+    async with serving(per_source_max=4, connections_max=8) as server:
+        held = []
+        for _ in range(6):
+            _, writer = await server.connect()
+            writer.write(octets)
+            await asyncio.sleep(0.1)
+            held.append(writer)
+        assert await server.ask("/healthz") == OK
+        assert server.metric("pbx_http_connections_evicted") >= 3
+        for writer in held:
+            writer.close()
+
+
 async def test_probes_pass_while_requests_are_too_many() -> None:
     async with serving(requests_max=2) as server:
         answers = [asyncio.ensure_future(server.ask("/slow")) for _ in range(2)]

@@ -1,9 +1,9 @@
 """Keeps an HTTP listener answering while somebody sits on its connections: liveness and metrics must get through.
 
 Theory of operation. A connection is idle unless a request of it is being answered. There is always room for a new one:
-where a source has its share, or all places are taken, the connection that has been idle longest makes way. A request's
-head, its body, and an answer that nobody reads have a time each. Requests at once are counted apart from connections,
-and the probes of the platform are not refused for them.
+where a source has its share, or all places are taken, the connection that has been idle longest makes way; where none
+is idle, one that waits for its peer to send a body or to read an answer. Heads, bodies and answers have a time each.
+Requests at once are counted apart from connections, and the probes of the platform are not refused for them.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ class HttpGuard:
         return True
 
     def _evict(self, places: dict[GuardedProtocol, None]) -> bool:
-        oldest = next((protocol for protocol in places if protocol.is_idle), None)
+        oldest = next((protocol for protocol in places if protocol.is_idle), None) or next(
+            (protocol for protocol in places if protocol.waits_for_peer), None
+        )
         if oldest is None:
             return False
         self.evicted += 1
@@ -112,6 +114,12 @@ class GuardedProtocol(H11Protocol):
         """Whether no request of this connection is being answered."""
         cycle: Any = self.cycle  # None before the first request, whatever uvicorn's type says
         return cycle is None or bool(cycle.response_complete)
+
+    @property
+    def waits_for_peer(self) -> bool:
+        """Whether it goes on only once its peer sends the rest of a body, or reads."""
+        cycle: Any = self.cycle
+        return self._stall_timer is not None or (cycle is not None and bool(cycle.more_body))
 
     def abort(self) -> None:
         """Close it at once, without a word."""
