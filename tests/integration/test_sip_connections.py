@@ -262,3 +262,12 @@ def certified(directory: Path) -> Certificates:
 
 def shown(writer: asyncio.StreamWriter) -> object:
     return writer.get_extra_info("ssl_object").getpeercert()["serialNumber"]
+
+
+def test_a_trusted_peer_has_no_limit_of_its_own_but_that_of_all() -> None:
+    """An edge proxy brings a whole office over one address."""
+    budget = Budget(replace(SHORT, connections_max=4, per_source_max=2), lambda host: host == "192.0.2.1")
+    assert [budget.take("192.0.2.9") for _ in range(3)] == [True, True, False]
+    assert [budget.take("192.0.2.1") for _ in range(3)] == [True, True, False]
+    budget.give("192.0.2.1")
+    assert budget.take("192.0.2.1")
