@@ -127,12 +127,8 @@ test-unit: setup ## Unit, simulation and conformance tests: no process, no netwo
 	@$(BIN)/pytest -q -n 2 $(wildcard tests/unit tests/sim tests/conformance tests/torture)
 
 .PHONY: test
-test: setup setup-tools chart-tools ## Every test that needs no cluster: unit to interop
+test: setup setup-tools ## Every test that needs no cluster: unit to interop (the chart's where helm is found)
 	@PBX_SEQUENCES=200 $(BIN)/python tools/test_all.py
-
-.PHONY: chart-tools
-chart-tools:
-	@tools/install-helm >/dev/null || true
 
 IMAGE ?= sip-pbx
 TAG ?= 0.1.0

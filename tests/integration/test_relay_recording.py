@@ -20,6 +20,7 @@ from pbx.relay.v1 import relay_pb2 as pb
 from pbx_media_relay.endpoint import Endpoint
 from pbx_media_relay.recording.codec import RATE
 from pbx_media_relay.rtp import Header, build
+from support import procfs
 from support.redis_server import RedisServer, redis_server
 from support.relay_process import Instance, RelayProcess, endpoint, instance, local, relay_process
 from support.relay_rig import Phone
@@ -138,6 +139,7 @@ async def test_a_killed_worker_harms_no_call_and_another_one_comes(
         assert relay.process is not None
         (worker,) = psutil.Process(relay.process.pid).children()
         worker.send_signal(signal.SIGKILL)
+        await asyncio.to_thread(until, lambda: not procfs.is_alive(worker.pid), timeout_s=10, what="the worker's end")
         await play(a, to_a, 400, 20)
         for _ in range(20):
             await b.rtp.receive()
@@ -145,7 +147,7 @@ async def test_a_killed_worker_harms_no_call_and_another_one_comes(
         assert again != path
         await play(a, to_a, 400, 20)
         await signaling.ask(release=pb.ReleaseRequest(call_id="first"))
-        until(lambda: size(again) > RATE, timeout_s=5, what="the second file")
+        await asyncio.to_thread(until, lambda: size(again) > RATE, timeout_s=20, what="the second file")
 
 
 async def test_the_end_of_the_relay_closes_its_files(relay: RelayProcess, phones: tuple[Phone, Phone]) -> None:

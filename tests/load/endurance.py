@@ -91,6 +91,9 @@ def endure(calls: int, rate: float) -> Endurance:
             if result.outcome.failed or result.outcome.successful != result.planned:
                 report.faults.append(f"round {number}: {result.reason}")
                 print(*result.outcome.errors[:3], sep="\n", file=sys.stderr)
+            if result.outcome.exit_code < 0:
+                report.faults.append("the load came to no end: nothing is compared")
+                break  # its calls stay up, and nobody is there to end them
             _run_out(server.product)
             report.checkpoints.append(_look(server, report.completed, time.monotonic() - started))
             print(_line(report.checkpoints[-1]), file=sys.stderr, flush=True)
@@ -153,6 +156,8 @@ async def _redis_keys(product: Product) -> int:
 
 
 def _judge(report: Endurance) -> None:
+    if len(report.checkpoints) < 2:
+        return
     first, last = report.checkpoints[0], report.checkpoints[-1]
     later = next((each for each in report.checkpoints if each.seconds >= KEYS_LIVE_S), None)
     for name, after in last.processes.items():
@@ -187,10 +192,9 @@ def print_report(report: Endurance) -> None:
     )
     for checkpoint in report.checkpoints:
         print(_line(checkpoint))
-    first, last = report.checkpoints[0], report.checkpoints[-1]
-    changes = " ".join(
-        f"{name} {last.processes[name].pss / look.pss - 1:+.1%}" for name, look in first.processes.items()
-    )
-    print(f"  memory from the first to the last: {changes}")
+    if len(report.checkpoints) > 1:
+        first, last = report.checkpoints[0].processes, report.checkpoints[-1].processes
+        changes = " ".join(f"{name} {last[name].pss / look.pss - 1:+.1%}" for name, look in first.items())
+        print(f"  memory from the first to the last: {changes}")
     for fault in report.faults:
         print(f"FAULT: {fault}")

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Self
 
+from support.waiting import SLOWER
 from support.wire import Credentials, Message, audio_sdp, render, token
 
 EXPECT_S = 5.0
@@ -126,6 +127,7 @@ class Phone:
 
     def expect(self, wanted: int | str, *, timeout_s: float = EXPECT_S, method: str = "") -> Message:
         """The next message, which must be that response or request; 100 is passed over unless wanted."""
+        timeout_s *= SLOWER
         while True:
             try:
                 message = self.receive(timeout_s)
