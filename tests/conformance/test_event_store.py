@@ -15,7 +15,7 @@ from ulid import ULID
 
 from pbx.events.v1 import events_pb2 as pb
 from pbx_events.cdr.builder import node_lost
-from pbx_events.envelope import Envelope, decode
+from pbx_events.envelope import Envelope, decode, encode
 from pbx_events.storage.archive import CdrFilter, EventFilter
 from pbx_events.storage.store import Store
 from pbx_events.storage.subscription import DEAD, DELIVERED, Outcome, Replay, Webhook
@@ -242,6 +242,23 @@ async def test_a_subscription_of_one_user(store: Store):
     for event in heard:
         await store.take([event], hooks)
     assert await store.backlog() == {("w2", "pending"): 5, ("w4", "pending"): 5}
+
+
+async def test_a_subscription_of_one_user_gets_its_messages(store: Store):
+    hooks = [
+        Webhook("w2", "http://x", "whsec_a", ("message.*",), True, 1, user="1004"),
+        Webhook("w3", "http://x", "whsec_a", (), True, 1, user="1004", direction="to"),
+        Webhook("w4", "http://x", "whsec_a", (), True, 1, user="1008", direction="to"),
+    ]
+    for hook in hooks:
+        await store.add_webhook(hook)
+    head = {"message_id": "01HM", "sender": "1004", "recipient": "1008@pbx.local"}
+    for event in (
+        pb.Event(id="01HMA", at_ms=1, source="signaling/s1", message_sent=pb.MessageSent(**head)),
+        pb.Event(id="01HMB", at_ms=2, source="signaling/s1", message_failed=pb.MessageFailed(**head, sip_status=480)),
+    ):
+        await store.take([encode(event)], hooks)
+    assert await store.backlog() == {("w2", "pending"): 2, ("w4", "pending"): 2}
 
 
 async def test_the_migrations_make_what_the_code_knows(store: Store):

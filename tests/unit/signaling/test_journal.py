@@ -154,3 +154,18 @@ async def test_an_event_that_comes_behind_the_probe_is_not_lost(monkeypatch: pyt
     await until_written(outbox)
     outbox.answer(stored=True)
     assert (outbox.stored, journal.ready) == ([b"RINGING", b"ANSWERED"], True)
+
+
+async def test_an_event_of_no_call_is_written_at_once_and_kept_without_redis(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(journal_module, "PATIENCE_S", 0.01)
+    outbox = MemoryOutbox()
+    journal, sent = make(outbox)
+    journal.note(b"message.sent")
+    assert outbox.events == [b"message.sent"]
+    outbox.broken = True
+    journal.note(b"message.delivered")
+    journal.note(b"message.failed")
+    assert (journal.ready, journal.backlog, sent) == (False, 2, [])
+    outbox.broken = False
+    assert await journal.flush(2.0)
+    assert outbox.events == [b"message.sent", b"message.delivered", b"message.failed"]

@@ -7,7 +7,8 @@ import pytest
 from pbx.events.v1 import events_pb2 as pb
 from pbx_signaling.call.commands import Emit, Record
 from pbx_signaling.call.events import Found, Target
-from pbx_signaling.outbox import TEXT_MAX, URI_MAX, event_of
+from pbx_signaling.outbox import TEXT_MAX, URI_MAX, event_of, message_event
+from pbx_signaling.pager import MessageRecord, Told
 from support.bench_core import ALICE, BOB, Bench
 
 LONG = "x" * 1_500
@@ -48,3 +49,17 @@ def test_no_text_of_an_event_is_longer_than_its_limit(record: Record) -> None:
     assert found
     limit = URI_MAX if record is Record.DIALING else TEXT_MAX
     assert max(map(len, found)) <= limit
+
+
+@pytest.mark.parametrize("record", list(MessageRecord))
+def test_events_of_a_message_join_by_its_id_and_hold_nothing_without_a_bound(record: MessageRecord) -> None:
+    told = Told(record, "01HM", LONG, f"{LONG}@pbx.local", "text/\x1b[2J" + LONG, 5, 2, 480, "no_response", 9.0, 4.25)
+    event = pb.Event.FromString(message_event(told, 1_700_000_000_000, "signaling/s1"))
+    assert event.WhichOneof("payload") == f"message_{record.name.lower()}"
+    assert (event.call_id, event.sequence, event.at_ms) == ("", 0, 1_700_000_000_000)
+    payload = getattr(event, f"message_{record.name.lower()}")
+    assert payload.message_id == "01HM"
+    assert max(map(len, texts(event))) <= TEXT_MAX
+    assert not any("\x1b" in text for text in texts(event))
+    if record is not MessageRecord.SENT:
+        assert (payload.sip_status, payload.bindings_tried, payload.duration_ms) == (480, 2, 4250)

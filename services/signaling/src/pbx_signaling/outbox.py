@@ -172,12 +172,12 @@ def _ended(event: pb.Event, entry: Entry, emit: Emit) -> None:
 def message_event(told: Told, at_ms: int, source: str) -> bytes:
     """The serialised event of a message outside of calls; nothing of what stands in it."""
     event = pb.Event(id=ulid.new(at_ms), at_ms=at_ms, source=source)
-    head = {"message_id": told.message_id, "sender": printable(told.sender), "recipient": printable(told.recipient)}
+    head = {"message_id": told.message_id, "sender": _text(told.sender), "recipient": _text(told.recipient)}
     lasted_ms = int(told.lasted_s * 1000)
     match told.record:
         case MessageRecord.SENT:
             event.message_sent.CopyFrom(
-                pb.MessageSent(**head, content_type=printable(told.content_type[:CONTENT_TYPE_MAX]), bytes=told.octets)
+                pb.MessageSent(**head, content_type=_text(told.content_type, CONTENT_TYPE_MAX), bytes=told.octets)
             )
         case MessageRecord.DELIVERED:
             event.message_delivered.CopyFrom(
