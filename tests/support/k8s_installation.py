@@ -128,8 +128,9 @@ class Installation:
             finally:
                 holder.terminate()
 
-    def ended(self, pod: str) -> str:
+    def ended(self, pod: Body) -> str:
         """What the kubelet noted at the end of a pod; empty: it has not ended."""
         log = Path(self.cluster.home / "log/probes.log")
         lines = log.read_text().splitlines() if log.exists() else []
-        return "\n".join(line for line in lines if f" {pod} " in line and ("ended" in line or "SIGKILL" in line))
+        uid = f" {pod['metadata']['uid']} "
+        return "\n".join(line for line in lines if uid in line and ("ended" in line or "SIGKILL" in line))

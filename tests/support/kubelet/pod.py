@@ -205,7 +205,8 @@ class PodRunner:
 
     def _note(self, text: str) -> None:
         with (self._home / "log" / "probes.log").open("a") as log:
-            log.write(f"{stamp()} {self.body['metadata']['name']} {text}\n")
+            meta = self.body["metadata"]
+            log.write(f"{stamp()} {meta['name']} {meta['uid']} {text}\n")
 
     async def _end(self) -> None:
         meta = self.body["metadata"]
@@ -216,9 +217,14 @@ class PodRunner:
                                         capture_output=True)  # fmt: skip
             if box.process is not None:
                 box.process.signal(signal.SIGTERM)
+        grace = meta.get("deletionGracePeriodSeconds") or 0
+        end = time.monotonic() + grace
         while any(box.is_running for box in self._boxes) and not self.force_gone:
-            if dt.datetime.now(dt.UTC) >= dt.datetime.fromisoformat(self.body["metadata"]["deletionTimestamp"]):
-                self._note(f"SIGKILL after {meta.get('deletionGracePeriodSeconds')} s")
+            if self.body["metadata"]["deletionGracePeriodSeconds"] != grace:  # deleted again: from now on
+                grace = self.body["metadata"]["deletionGracePeriodSeconds"]
+                end = time.monotonic() + grace
+            if time.monotonic() >= end:
+                self._note(f"SIGKILL after {grace} s")
                 break
             for box in self._boxes:
                 if box.is_running:

@@ -100,6 +100,23 @@ async def test_two_full_nodes_are_not_tried_in_turn_for_ever() -> None:
     assert not rig.wanted_pods()
 
 
+async def test_a_node_is_asked_for_before_a_hundred_are_tried() -> None:
+    rig = Rig(replicas=1, nodes=9)
+    rig.kube.full = {f"node-{number}" for number in range(1, 10)}
+    for _ in range(3):
+        rig.kube.tick(REFUSED_AFTER_S)
+        await rig.settle(3)
+    rig.kube.tick(REFUSED_AFTER_S)
+    for _ in range(4):
+        await rig.settle(1)
+        assert rig.wanted_pods() == ["default-wanted-0"], "and it stays while others are tried"
+    rig.kube.full = set()
+    rig.kube.tick(REFUSED_AFTER_S)
+    await rig.settle()
+    assert rig.pool["status"]["readyReplicas"] == 1
+    assert not rig.wanted_pods()
+
+
 async def test_too_few_places_make_pending_pods_until_a_node_comes() -> None:
     rig = Rig(replicas=4, nodes=1, placement={"relaysPerNodeMax": 2, "nodeSelector": {"media": "yes"}})
     labelled = {"metadata": {"labels": {"media": "yes"}}}
@@ -283,7 +300,9 @@ async def test_one_deleted_with_little_grace_is_told_to_drop_its_calls_in_time()
     rig.kube.end_pod(rig.pods()[name], 20)
     await rig.operator.run_once()
     assert told == [17]
-    assert "drops 2 calls" in messages(rig, "CallsDropped")[0]
+    await rig.operator.run_once()
+    assert ["drops 2 calls" in text for text in messages(rig, "CallsDropped")] == [True], "told once"
+    assert "deleted with 20 s of grace" in rig.shards()[name]["status"]["message"]
 
 
 # --- who may run what

@@ -24,6 +24,8 @@ CREATES_PER_PASS: Final = 50
 """Shards made in one pass: a typing error in `replicas` must not flood the API server."""
 WANTED_MAX: Final = 20
 """Pods that stand for relays without a place, at once: a cluster autoscaler answers them with machines, which cost."""
+REFUSALS_MAX: Final = 3
+"""Nodes that the scheduler may refuse before a new one is asked for, though others are left to be tried."""
 END_SPARE_S: Final = 3
 """What a relay that is to be killed gets after it has dropped its calls: time to tell signaling which."""
 
@@ -217,12 +219,18 @@ def _seniority(shard: Shard) -> tuple[bool, float, str, str]:
     return not runs, born, shard.namespace, shard.name
 
 
+def _has_run(shard: Shard, world: World) -> bool:
+    pod = world.pod_of(shard)
+    return pod is not None and pod.has_started
+
+
 def _ask_for_nodes(world: World, before: list[Action]) -> list[Action]:
     """Pods that stand for relays without a place: as many as there are such relays, none on a node that is known."""
     moved = {action.shard.name for action in before if isinstance(action, SetDrain)}
     coming = sum(isinstance(action, CreateShard) for action in before)
     here = [shard for shard in staying(world) if shard.name not in moved]
-    stuck = sum(world.is_refused(shard) for shard in here)
+    tries = len(world.refused_nodes())
+    stuck = sum(world.is_refused(s) or (tries >= REFUSALS_MAX and not _has_run(s, world)) for s in here)
     lacking = 0 if coming >= CREATES_PER_PASS else max(0, world.pool.spec.replicas - len(here) - coming) + stuck
     wanted = [f"{world.pool.name}-wanted-{number}" for number in range(min(lacking, WANTED_MAX))]
     present = {pod.name: pod for pod in world.wanted_pods}
@@ -356,7 +364,16 @@ def _hurry(world: World, shard: Shard, pod: Pod) -> list[Action]:
     if report is None or not report.calls or pod.ends_at is None or pod.grace_s is None or pod.grace_s >= own:
         return []
     left_s = int((pod.ends_at - world.now).total_seconds()) - END_SPARE_S
-    return [TellDrain(shard, pod, max(1, left_s), report.calls)]
+    is_told = cut_short(shard, world) in str(shard.status.get("message", ""))
+    return [TellDrain(shard, pod, max(1, left_s), 0 if is_told else report.calls)]
+
+
+def cut_short(shard: Shard, world: World) -> str:
+    """What a shard's status says of a pod that was deleted with less grace than a drain has; empty: it was not."""
+    pod = world.pod_of(shard)
+    if pod is None or pod.grace_s is None or pod.grace_s >= world.pool.spec.drain.deadline_seconds:
+        return ""
+    return f"deleted with {pod.grace_s} s of grace"
 
 
 def _drain_step(world: World, shard: Shard, pod: Pod) -> list[Action]:

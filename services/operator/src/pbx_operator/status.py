@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from pbx_operator import addressing, autoscale, placement
 from pbx_operator.observed import LABEL_POOL, Manifest, Pod, Pool, Shard, World
-from pbx_operator.plan import outdated, staying
+from pbx_operator.plan import cut_short, outdated, staying
 
 LISTED_MAX: Final = 3
 """Names in one message; more are counted."""
@@ -105,7 +105,7 @@ def drain_message(shard: Shard, world: World) -> str:
             text += f", oldest {int(report.oldest_call_s // 60)} min"
     if shard.drain is not None:
         text += f", until {shard.drain.deadline:%Y-%m-%d %H:%M:%S} UTC at most ({shard.drain.reason.value})"
-    return text
+    return ", ".join(filter(None, (text, cut_short(shard, world))))
 
 
 def pool_status(world: World, template: str, refusals: tuple[Refusal, ...] = NOTHING_REFUSED) -> Manifest:
