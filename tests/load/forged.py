@@ -155,7 +155,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         }
         pairs = itertools.count(1)
         for _ in range(options.rounds):
-            for name, server in running.items():
+            for name, server in () if options.no_price else running.items():
                 rows[name]["price"].append(price(server, PRICE_RATE, options.seconds))
                 rows[name]["price_in_flood"].append(price(server, options.rate, options.seconds))
             for name, server in running.items():
@@ -166,9 +166,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _summary(rows: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        kind: {name: _median(rows[kind], name) for name in rows[kind][0]} for kind in ("price", "price_in_flood")
-    }
+    kinds = ("price", "price_in_flood") if rows["price"] else ()
+    found: dict[str, Any] = {kind: {name: _median(rows[kind], name) for name in rows[kind][0]} for kind in kinds}
     for kind in ("quiet", "flood"):
         if rows[kind]:
             found[kind] = {name: _median(rows[kind], name) for name in ("count", "p50", "p99", "max")}
@@ -180,6 +179,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="make bench-forged", description=__doc__)
     parser.add_argument("--program", default="", help="sip-pbx of another release, measured in turns with this one")
     parser.add_argument("--delays-of-both", action="store_true", help="the other's calls under the flood too")
+    parser.add_argument("--no-price", action="store_true", help="only the calls: what was dear leaves work behind")
     parser.add_argument("--rate", type=float, default=1000, help="forged INVITEs a second beside the calls")
     parser.add_argument("--seconds", type=float, default=8)
     parser.add_argument("--rounds", type=int, default=5)
@@ -196,7 +196,7 @@ def main(arguments: list[str]) -> int:
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     for name, figures in report.items():
-        for kind, rate in (("price", PRICE_RATE), ("price_in_flood", options.rate)):
+        for kind, rate in (("price", PRICE_RATE), ("price_in_flood", options.rate)) if "price" in figures else ():
             print(f"{name}: a forged INVITE of {rate:g}/s costs {figures[kind]['all']:.3f} ms of CPU  {figures[kind]}")
         for kind in ("quiet", "flood"):
             if kind in figures:
