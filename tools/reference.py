@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+import catalogue
+
 from pbx_events.api.errors import CODES
 
-DOCS: Final = Path(__file__).resolve().parent.parent / "docs"
+ROOT: Final = Path(__file__).resolve().parent.parent
 MADE: Final = "<!-- Made by `make reference`; edit {source} instead. -->\n"
 
 
@@ -28,18 +30,27 @@ def errors() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES: Final[Mapping[str, Callable[[], str]]] = {"errors.md": errors}
+def event_catalogue() -> str:
+    """docs/event-catalogue.md."""
+    return catalogue.page(MADE.format(source="proto/pbx/events or services/events/src/pbx_events/webhook/shape.py"))
+
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "docs/errors.md": errors,
+    "docs/event-catalogue.md": event_catalogue,
+    "services/events/src/pbx_events/api/event_schemas.json": catalogue.schemas,
+}
 
 
 def main() -> int:
     """1 where a page is not what it should be."""
-    stale = {name: text for name, make in PAGES.items() if _is_stale(DOCS / name, text := make())}
+    stale = {name: text for name, make in PAGES.items() if _is_stale(ROOT / name, text := make())}
     if "--check" in sys.argv:
         for name in stale:
-            sys.stderr.write(f"docs/{name} is not what the code says: run `make reference`\n")
+            sys.stderr.write(f"{name} is not what the code says: run `make reference`\n")
         return int(bool(stale))
     for name, text in stale.items():
-        (DOCS / name).write_text(text, encoding="utf-8")
+        (ROOT / name).write_text(text, encoding="utf-8")
     return 0
 
 

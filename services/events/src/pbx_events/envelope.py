@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 from google.protobuf.message import DecodeError, Message
@@ -12,10 +13,32 @@ TYPES: Final = tuple(field.name.replace("_", ".", 1) for field in pb.Event.DESCR
 """Every type of event, in the order of the contract."""
 
 
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The call of an event."""
+
+    caller: str
+    callee: str
+    domain: str
+    started_at: str
+
+
 class Envelope:
     """One event. What the payload says is read when it is asked for: most events are stored and sent as they came."""
 
-    __slots__ = ("_data", "at_ms", "call_id", "elapsed_ms", "id", "raw", "sequence", "source", "traceparent", "type")
+    __slots__ = (
+        "_data",
+        "at_ms",
+        "call_id",
+        "context",
+        "elapsed_ms",
+        "id",
+        "raw",
+        "sequence",
+        "source",
+        "traceparent",
+        "type",
+    )
 
     def __init__(self, message: pb.Event, kind: str, raw: bytes) -> None:
         self.id = message.id
@@ -29,6 +52,8 @@ class Envelope:
         self.traceparent = message.traceparent
         self.raw = raw
         """The serialised message, as it stood in the stream."""
+        self.context: Context | None = None
+        """Its call, where it was read with it (`storage.contexts`)."""
         self._data: dict[str, Any] | None = None
 
     @property

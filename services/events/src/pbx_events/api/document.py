@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from importlib import resources
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -63,9 +65,46 @@ def install(app: FastAPI) -> None:
     app.openapi = document  # type: ignore[method-assign]  # as FastAPI's documentation has it
 
 
+def _events(schemas: dict[str, Any]) -> dict[str, Any]:
+    """Adds a schema for every type of event, and `Event`, which is any of them. Returns the section `webhooks`."""
+    text = resources.files("pbx_events.api").joinpath("event_schemas.json").read_text(encoding="utf-8")
+    catalogue = json.loads(text)
+    schemas |= catalogue["parts"]
+    webhooks, names = {}, []
+    for kind, event in catalogue["events"].items():
+        head = schemas["CloudEvent"]["properties"]
+        typed = {"type": {"type": "string", "const": f"io.pbx.{kind}.v1"}, "data": event["data"]}
+        schemas[event["name"]] = {
+            "type": "object",
+            "description": event["description"],
+            "properties": {**head, **typed},
+            "required": schemas["CloudEvent"]["required"],
+        }
+        names.append(event["name"])
+        webhooks[kind] = {"post": _delivery(kind, event)}
+    # The last is for types that a newer version sends.
+    schemas["Event"] = {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in (*names, "CloudEvent")]}
+    return webhooks
+
+
+def _delivery(kind: str, event: dict[str, Any]) -> dict[str, Any]:
+    schema = {"$ref": f"#/components/schemas/{event['name']}"}
+    return {
+        "operationId": f"on_{kind.replace('.', '_')}",
+        "tags": ["Deliveries"],
+        "summary": event["description"],
+        "requestBody": {"required": True, "content": {"application/cloudevents+json": {"schema": schema}}},
+        "responses": {"2XX": {"description": "Taken; anything else is tried again"}},
+    }
+
+
 def _complete(document: dict[str, Any]) -> dict[str, Any]:
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
+    document["webhooks"] = _events(schemas)
+    schemas["EventPage"]["properties"]["items"]["items"] = {"$ref": "#/components/schemas/Event"}
+    one = document["paths"]["/v1/events/{event_id}"]["get"]["responses"]["200"]
+    one["content"]["application/json"]["schema"] = {"$ref": "#/components/schemas/Event"}
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     for model in (WrongThing, Problem):

@@ -60,7 +60,7 @@ async def feed(store: Store, last_id: str, asked: EventFilter, stopping: asyncio
     yield "retry: 2000\n\n"
     while not stopping.is_set():
         try:
-            found = await store.list_events(replace(asked, before="", after=last, limit=PAGE))
+            found = await store.in_context(await store.list_events(replace(asked, before="", after=last, limit=PAGE)))
         except Unavailable:
             found = []
         for event in found:

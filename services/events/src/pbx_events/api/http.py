@@ -192,12 +192,13 @@ def _events(ports: Ports) -> APIRouter:
                 "invalid_parameter", ("query", "cursor"), "goes to older events, `after` to newer ones: send one"
             )
         found = await store.list_events(asked)
-        return _page([cloud_event(event) for event in found], limit, "id")
+        return _page([cloud_event(event) for event in await store.in_context(found)], limit, "id")
 
     @router.get("/v1/events/{event_id}", response_model=None, responses=answers(CloudEvent))
     async def get_event(event_id: Annotated[str, Path(min_length=1, max_length=64, pattern=NO_NUL)]) -> dict[str, Any]:
         """One event."""
-        return cloud_event(await store.event(event_id))
+        event = await store.event(event_id)
+        return cloud_event((await store.in_context([event]))[0])
 
     return router
 

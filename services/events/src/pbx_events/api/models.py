@@ -71,6 +71,15 @@ class CdrLeg(Shape):
     media: list[MediaStatistics]
 
 
+class Recording(Shape):
+    """A recording of a call; it is added when its file is closed, which may raise the CDR's revision."""
+
+    path: str = Field(examples=["/recordings/01KAR3V7E0Q8Y1N4T6Z2M5B9CD.wav"], description="As the relay sees it")
+    duration_ms: int = Field(examples=[10000])
+    bytes: int = Field(examples=[640044])
+    relay_id: str = Field(examples=["relay-0"])
+
+
 class Migration(Shape):
     """A move of a call's media to another relay, or of the call to another instance."""
 
@@ -110,6 +119,7 @@ class Cdr(Shape):
     relay_id: str | None = Field(examples=["relay-0"])
     instance: str = Field(examples=["signaling/signaling-0"])
     legs: list[CdrLeg]
+    recordings: list[Recording]
     migrations: list[Migration]
     traceparent: str | None = Field(examples=["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"])
 

@@ -57,6 +57,7 @@ def build(events: Iterable[Envelope]) -> Cdr | None:
         "relay_id": _relay_id(dialing, last_of.get("call.media_migrated")),
         "instance": instance_of(first.source),
         "legs": _legs(first, dialing, answered, data),
+        "recordings": [_recording(event) for event in ordered if event.type == "recording.stored"],
         "migrations": [_migration(event) for event in ordered if event.type in _MIGRATIONS],
         "traceparent": first.traceparent or None,
     }
@@ -91,6 +92,10 @@ def _relay_id(dialing: Envelope | None, migrated: Envelope | None) -> str | None
 def _migration(event: Envelope) -> dict[str, Any]:
     what, key = ("media", "relay_id") if event.type == "call.media_migrated" else ("call", "instance_id")
     return {"at": iso(event.at_ms), "what": what, "from": event.data[f"from_{key}"], "to": event.data[f"to_{key}"]}
+
+
+def _recording(event: Envelope) -> dict[str, Any]:
+    return {name: event.data[name] for name in ("path", "duration_ms", "bytes", "relay_id")}
 
 
 def node_lost(last: Envelope, event_id: str, at_ms: int, *, answered: bool = False) -> Envelope:

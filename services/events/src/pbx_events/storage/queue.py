@@ -8,7 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from pbx_events.envelope import decode
-from pbx_events.storage.database import Database
+from pbx_events.storage.contexts import Contexts
 from pbx_events.storage.subscription import (
     DEAD,
     DELIVERED,
@@ -26,7 +26,7 @@ REPLAY_MAX: Final = 10_000
 """Events of one replay: a transaction of bounded size; ask again from the last one for more."""
 
 
-class Queue(Database):
+class Queue(Contexts):
     """Deliveries."""
 
     async def due(self, hook_id: str, now_ms: int, limit: int) -> list[Delivery]:
@@ -35,8 +35,9 @@ class Queue(Database):
         One that waits for its next attempt holds up its own call alone: what of that call came later is not due.
         """
         query = _DUE.params(hook=hook_id, now=now_ms).limit(limit)
-        found = ((row, decode(row.payload)) for row in await self.rows(query))
-        return [Delivery(row.id, event, row.attempts, row.next_at_ms) for row, event in found if event is not None]
+        found = [(row, event) for row in await self.rows(query) if (event := decode(row.payload)) is not None]
+        await self.in_context([event for _, event in found])
+        return [Delivery(row.id, event, row.attempts, row.next_at_ms) for row, event in found]
 
     async def next_due_ms(self, hook_id: str) -> int | None:
         """When the next further attempt is due; None where none waits. For an endpoint of which nothing is due now."""

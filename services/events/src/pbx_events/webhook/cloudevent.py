@@ -6,6 +6,7 @@ from typing import Any
 
 from pbx_events.cdr.builder import iso
 from pbx_events.envelope import Envelope, instance_of
+from pbx_events.webhook.shape import data_of
 
 
 def cloud_event(event: Envelope) -> dict[str, Any]:
@@ -18,7 +19,7 @@ def cloud_event(event: Envelope) -> dict[str, Any]:
         "subject": event.call_id or event.data.get("aor") or event.data.get("recipient", ""),
         "time": iso(event.at_ms),
         "datacontenttype": "application/json",
-        "data": {"call_id": event.call_id or None, "sequence": event.sequence or None, **event.data},
+        "data": data_of(event),
     }
     if event.traceparent:
         document["traceparent"] = event.traceparent  # CloudEvents: distributed tracing extension
