@@ -53,7 +53,7 @@ class NewPassword(Body):
 
 def account_routes(accounts: Accounts) -> APIRouter:
     """All of them."""
-    router = APIRouter(prefix="/v1/accounts", tags=["Accounts"], route_class=StrictRoute)
+    router = APIRouter(prefix="/v1/accounts", tags=["accounts"], route_class=StrictRoute)
 
     @router.get("", response_model=None, responses=answers(AccountPage))
     async def list_accounts(limit: Limit = 50, cursor: Token = None) -> Page:

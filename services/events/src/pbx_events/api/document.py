@@ -91,7 +91,7 @@ def _delivery(kind: str, event: dict[str, Any]) -> dict[str, Any]:
     schema = {"$ref": f"#/components/schemas/{event['name']}"}
     return {
         "operationId": f"on_{kind.replace('.', '_')}",
-        "tags": ["Deliveries"],
+        "tags": ["deliveries"],
         "summary": event["description"],
         "requestBody": {"required": True, "content": {"application/cloudevents+json": {"schema": schema}}},
         "responses": {"2XX": {"description": "Taken; anything else is tried again"}},

@@ -94,7 +94,7 @@ def _page(items: list[dict[str, Any]], limit: int, key: str) -> Page:
 
 
 def _cdrs(ports: Ports) -> APIRouter:
-    router, store = APIRouter(tags=["CDRs"], route_class=StrictRoute), ports.store
+    router, store = APIRouter(tags=["cdrs"], route_class=StrictRoute), ports.store
 
     @router.get(
         "/v1/cdrs",
@@ -147,7 +147,7 @@ def _cdrs(ports: Ports) -> APIRouter:
 
 
 def _events(ports: Ports) -> APIRouter:
-    router, store, feeds = APIRouter(tags=["Events"], route_class=StrictRoute), ports.store, Feeds()
+    router, store, feeds = APIRouter(tags=["events"], route_class=StrictRoute), ports.store, Feeds()
 
     @router.get(
         "/v1/events",
@@ -204,7 +204,7 @@ def _events(ports: Ports) -> APIRouter:
 
 
 def _calls(ports: Ports) -> APIRouter:
-    router = APIRouter(tags=["Calls"], route_class=StrictRoute)
+    router = APIRouter(tags=["calls"], route_class=StrictRoute)
 
     @router.get("/v1/calls", response_model=None, responses=answers(CallPage))
     async def list_calls(limit: Limit = 50, cursor: Cursor = None, user: Word = None) -> Page:
@@ -227,7 +227,7 @@ def _calls(ports: Ports) -> APIRouter:
 
 
 def _registrations(ports: Ports) -> APIRouter:
-    router = APIRouter(tags=["Registrations"], route_class=StrictRoute)
+    router = APIRouter(tags=["registrations"], route_class=StrictRoute)
 
     @router.get("/v1/registrations", response_model=None, responses=answers(RegistrationPage))
     async def list_registrations(limit: Limit = 50, cursor: Token = None, aor: Aor = None) -> Page:

@@ -67,7 +67,7 @@ def _reference(document: dict[str, Any]) -> str:
         for method, operation in operations.items():
             if operation["tags"][0] != tag:
                 tag = operation["tags"][0]
-                parts.append(f"<h2>{escape(tag)}</h2>")
+                parts.append(f"<h2>{escape(tag.capitalize())}</h2>")
             parts.append(_operation(method.upper(), path, operation))
     parts.append("<h2>Shapes</h2>")
     parts += (_shape(name, schema) for name, schema in document["components"]["schemas"].items())

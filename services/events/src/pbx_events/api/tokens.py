@@ -43,7 +43,7 @@ class Rotation(Body):
 
 def token_routes(store: Tokens, changed: Callable[[], None]) -> APIRouter:
     """All of them."""
-    router = APIRouter(prefix="/v1/tokens", tags=["Tokens"], route_class=StrictRoute)
+    router = APIRouter(prefix="/v1/tokens", tags=["tokens"], route_class=StrictRoute)
 
     @router.get("", response_model=None, responses=answers(TokenPage))
     async def list_tokens() -> Page:

@@ -76,7 +76,7 @@ class NewReplay(Body):
 
 def webhook_routes(ports: Ports) -> APIRouter:
     """All of them."""
-    router = APIRouter(prefix="/v1/webhooks", tags=["Webhooks"], route_class=StrictRoute)
+    router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], route_class=StrictRoute)
     _subscriptions(router, ports)
     _deliveries(router, ports)
     return router
