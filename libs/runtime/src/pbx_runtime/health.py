@@ -8,9 +8,12 @@ restarting a process does not mend its database.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 CHECKS_MAX = 64
 """Checks are named in code; more than this means that a name was made from input."""
@@ -22,6 +25,21 @@ class Check:
 
     ok: bool
     detail: str = ""
+
+
+class HealthCollector(Collector):
+    """A gauge for each check: what /readyz says, for alerts."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """All checks of now."""
+        checks = GaugeMetricFamily("pbx_health_check", "1 where a check of /readyz is good", labels=["check"])
+        for name, check in self._health.checks.items():
+            checks.add_metric([name], int(check.ok))
+        yield checks
+        yield GaugeMetricFamily("pbx_ready", "1 where every check is good", int(self._health.is_ready))
 
 
 class Health:

@@ -20,7 +20,7 @@ import uvloop
 from prometheus_client import Histogram
 
 from pbx_runtime import logs
-from pbx_runtime.health import Health
+from pbx_runtime.health import Health, HealthCollector
 from pbx_runtime.metrics import LATENCY_BUCKETS_S, Registry, new_registry
 from pbx_runtime.settings import ServiceSettings, SettingsError, exit_with_settings_error
 
@@ -51,6 +51,7 @@ class Lifecycle:
         self.service = service
         self.health = Health()
         self.registry: Registry = new_registry(service)
+        self.registry.register(HealthCollector(self.health))
         self.stopping = asyncio.Event()
         self.failure: BaseException | None = None
         self._shutdown_s = shutdown_s

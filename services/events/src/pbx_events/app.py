@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from pbx_events.api.auth import Authentication, Configured, Named
@@ -11,9 +12,9 @@ from pbx_events.api.limit import Limits
 from pbx_events.api.request_id import RequestIds
 from pbx_events.api.values import Ports
 from pbx_events.clients import Bindings, Calls
-from pbx_events.dispatch import Dispatch
+from pbx_events.dispatch import STREAM, Dispatch
 from pbx_events.instances import Given, Leases
-from pbx_events.observe import EventsCollector, RedisMemory
+from pbx_events.observe import EventsCollector, RedisMemory, outbox_of
 from pbx_events.reaper import Reaper
 from pbx_events.retention import Days, Retention
 from pbx_events.sink.base import Sink
@@ -104,7 +105,13 @@ async def main(lifecycle: Lifecycle, settings: EventsSettings) -> None:
     async def look_at_redis() -> None:
         try:
             collector.redis_memory = RedisMemory.of_info(await client.submit("INFO", "memory"))
+            collector.outbox = outbox_of(
+                await client.submit("XLEN", STREAM),
+                await client.submit("XRANGE", STREAM, "-", "+", "COUNT", 1),
+                time.time(),
+            )
         except ServiceError:
+            collector.outbox = None
             collector.redis_memory = None  # away, which others tell, or a server that does not let us ask
 
     async def survey() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -35,6 +36,14 @@ def _octets(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() else 0
 
 
+def outbox_of(length: int, oldest: list[Any], now_s: float) -> tuple[int, float]:
+    """How many events wait, and for how long the oldest does: an entry's id begins with its milliseconds."""
+    if not oldest:
+        return length, 0.0
+    written_ms = int(bytes(oldest[0][0]).partition(b"-")[0])
+    return length, max(now_s - written_ms / 1000, 0.0)
+
+
 class EventsCollector(Collector):
     """One of a process."""
 
@@ -53,6 +62,8 @@ class EventsCollector(Collector):
         self._retention = retention
         self.backlog: dict[str, int] = {}
         """As counted last."""
+        self.outbox: tuple[int, float] | None = None
+        """Events that wait in Redis, and for how long the oldest does; None while Redis is away."""
         self.redis_memory: RedisMemory | None = None
         """As asked last."""
 
@@ -63,6 +74,10 @@ class EventsCollector(Collector):
         yield CounterMetricFamily("pbx_events_node_lost", "Calls closed for a vanished owner", self._reaper.closed)
         yield CounterMetricFamily("pbx_events_unstorable", "Events that SQL refused", self._dispatch.unstorable)
         yield CounterMetricFamily("pbx_events_unreadable", "Stream entries without an event", self._dispatch.unreadable)
+        if self.outbox is not None:
+            waiting, age_s = self.outbox
+            yield GaugeMetricFamily("pbx_events_outbox_length", "Events in Redis that are not in SQL yet", waiting)
+            yield GaugeMetricFamily("pbx_events_outbox_age_seconds", "How long the oldest of them waits", age_s)
         delivered = CounterMetricFamily("pbx_events_delivered", "Webhook deliveries", labels=["webhook"])
         failures = CounterMetricFamily("pbx_events_delivery_failures", "Attempts that failed", labels=["webhook"])
         dead = CounterMetricFamily("pbx_events_dead_letters", "Deliveries given up", labels=["webhook"])

@@ -23,6 +23,7 @@ class _Figures(Collector):
     def __init__(self, relay: Relay, datapath: str) -> None:
         self._relay = relay
         self._datapath = datapath
+        self._lost_most = 0
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily | InfoMetricFamily]:
         """All figures of now."""
@@ -50,7 +51,9 @@ class _Figures(Collector):
         packets.add_metric(["rtcp"], totals.rtcp_packets)
         yield packets
         yield CounterMetricFamily("pbx_relay_bytes", "Payload bytes accepted", totals.bytes)
-        yield CounterMetricFamily("pbx_relay_packets_lost", "RTP packets missing", max(totals.lost, 0))
+        # A packet that came late was missing before: the sum falls, and a counter must not.
+        self._lost_most = max(self._lost_most, totals.lost)
+        yield CounterMetricFamily("pbx_relay_packets_lost", "RTP packets missing", self._lost_most)
         drops = CounterMetricFamily("pbx_relay_packets_dropped", "Packets not relayed", labels=["reason"])
         for reason in DropReason:
             drops.add_metric([reason.name.lower()], totals.drops[reason])

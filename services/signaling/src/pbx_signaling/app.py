@@ -69,6 +69,8 @@ INCARNATION: Final = f"{time.time_ns() // 1_000_000:x}"
 """Tells this process from the one before it of the same id: in the source of its events, and in key sig:run:<id>."""
 LAST_WORDS_S: Final = 5.0
 """How long BYEs and events may take when the process ends."""
+DETAIL_MAX: Final = 200
+"""Characters of an error of Redis that /readyz repeats."""
 INDEX: Final = "sig:index"
 """Sorted set: instances by the end of their lease, Unix milliseconds; so that replicas find each other."""
 INDEX_KEPT_MS: Final = 60_000
@@ -250,12 +252,16 @@ class Signaling:
         run = f"sig:run:{instance}"
         while True:
             now_ms = int(time.time() * 1000)
-            self.redis.submit("SET", key, str(self._settings.grpc_listen), "EX", LEASE_S, callback=_ignore)
+            self.redis.submit("SET", key, str(self._settings.grpc_listen), "EX", LEASE_S, callback=self._lease_kept)
             self.redis.submit("ZADD", INDEX, now_ms + LEASE_S * 1000, instance, callback=_ignore)
             self.redis.submit("ZREMRANGEBYSCORE", INDEX, "-inf", now_ms - INDEX_KEPT_MS, callback=_ignore)
             self.redis.submit("ZRANGEBYSCORE", INDEX, now_ms, "+inf", callback=self._replicas_seen)
             self.redis.submit("SET", run, INCARNATION, "EX", LEASE_S, callback=_ignore)
             await asyncio.sleep(LEASE_S / 3)
+
+    def _lease_kept(self, reply: Any, error: object) -> None:
+        """Whether Redis takes writes: one whose disk is full answers, and refuses them."""
+        self._health.set("redis", error is None, "" if error is None else f"it takes no writes: {error}"[:DETAIL_MAX])
 
     def _replicas_seen(self, reply: Any, error: object) -> None:
         """The instances that live; without Redis those that lived."""
