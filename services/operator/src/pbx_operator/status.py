@@ -19,8 +19,8 @@ LISTED_MAX: Final = 3
 WORDS_MAX: Final = 600
 """Characters of the API server's words in a message; Pod Security lists each rule that a pod breaks."""
 REFUSAL_S: Final = 600
-"""How long a node that the scheduler refused is left alone: long enough not to go to and fro, short enough to notice
-that somebody made room."""
+"""How long a node that the scheduler refused is left alone: long enough not to move a relay back at once, short enough
+to notice that somebody made room."""
 
 
 @dataclass(frozen=True, slots=True)
