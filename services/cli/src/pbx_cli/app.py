@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from pbx_cli import doctor
 from pbx_cli.up import options as parse
 from pbx_cli.up.sip_ports import MorePorts, check_sip_ports
-from pbx_cli.verbs import account, calls, cdr, events, relay, status, token, webhook
+from pbx_cli.verbs import account, backup, calls, cdr, events, relay, status, token, webhook
 
 
 class Interruptible(TyperGroup):
@@ -134,4 +134,6 @@ app.add_typer(account.app, name="account")
 app.add_typer(relay.app, name="relay")
 app.add_typer(token.app, name="token")
 app.command()(status.status)
+app.command()(backup.backup)
+app.command()(backup.restore)
 app.command()(doctor.doctor)
