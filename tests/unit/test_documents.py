@@ -1,0 +1,101 @@
+"""The documents against the product: links lead somewhere, commands and options exist, and every setting is told of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import click
+import pytest
+import typer.main
+
+from pbx_cli.app import app
+from pbx_runtime.settings import ServiceSettings, variable_of
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+SERVICES = ("registrar", "signaling", "media_relay", "events", "operator")
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower().replace("`", "")).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = []
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in LINK.findall(text):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = unquote(target).partition("#")
+        there = (page.parent / path).resolve() if path else page
+        if not there.exists() or (anchor and there.suffix == ".md" and anchor not in anchors(there)):
+            broken.append(target)
+    assert not broken
+
+
+def group() -> Any:
+    return typer.main.get_command(app)
+
+
+def commands(text: str) -> Iterator[tuple[str, str, list[str]]]:
+    """What is written of `sip-pbx`: the line, its words, its options."""
+    for code in re.findall(r"`([^`\n]+)`", text) + re.findall(
+        r"^(?:    |\$ |.*\bexec\b.*-- )(.*)$", text, re.MULTILINE
+    ):
+        found = re.search(r"(?:^|[/\s])sip-pbx ([a-z].*)$", code)
+        if found is not None:
+            line = re.split(r"\s(?:\||>|#|&&)\s?|\\$", found[1])[0]
+            yield code, line, re.findall(r"(?<!\S)--[a-z][a-z0-9-]*", line)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_command_exists_with_its_options(page: Path) -> None:
+    wrong = []
+    for code, line, options in commands(page.read_text(encoding="utf-8")):
+        for alternative in re.split(r"\|", line.split()[0]):
+            command: click.Command = group()
+            for word in [alternative, *line.split()[1:]]:
+                if not hasattr(command, "commands"):
+                    break
+                if word.split("|")[0] not in command.commands:
+                    wrong.append(code)
+                    break
+                command = command.commands[word.split("|")[0]]
+            known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+            wrong += [f"{code}: {option}" for option in options if option not in known | {"--help"}]
+    assert not wrong
+
+
+def settings() -> set[str]:
+    found = set()
+    for service in SERVICES:
+        module = import_module(f"pbx_{service}.settings")
+        for kind in vars(module).values():
+            if isinstance(kind, type) and issubclass(kind, ServiceSettings):
+                found |= {variable_of(name, field) for name, field in kind.model_fields.items()}
+    return found
+
+
+def test_every_setting_is_told_of_and_none_that_does_not_exist() -> None:
+    told = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8") + "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")
+    )
+    known = settings()
+    assert not {name for name in known if name not in told}, "settings that no page tells of"
+    named = set(re.findall(r"\bPBX_[A-Z0-9_]+[A-Z0-9]\b", told))
+    sources = "".join(
+        path.read_text(encoding="utf-8", errors="replace")
+        for folder in ("services", "libs", "tests", "tools", "helm")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix in (".py", ".yaml", ".tpl", ".txt", "") and "proto" not in path.parts
+    ) + (ROOT / "Makefile").read_text(encoding="utf-8")
+    unknown = {name for name in named - known if name.removesuffix("_FILE") not in known and name not in sources}
+    assert not unknown, "names that nothing reads"
