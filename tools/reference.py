@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import catalogue
+import metrics
 
 from pbx_events.api.errors import CODES
 
@@ -35,8 +36,14 @@ def event_catalogue() -> str:
     return catalogue.page(MADE.format(source="proto/pbx/events or services/events/src/pbx_events/webhook/shape.py"))
 
 
+def metric_reference() -> str:
+    """docs/metrics.md."""
+    return metrics.page(MADE.format(source="the metrics in services and libs/runtime"))
+
+
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/errors.md": errors,
+    "docs/metrics.md": metric_reference,
     "docs/event-catalogue.md": event_catalogue,
     "services/events/src/pbx_events/api/event_schemas.json": catalogue.schemas,
 }

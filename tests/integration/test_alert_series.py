@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -44,6 +45,16 @@ def firing(tmp_path: Path, alert: str, series: str, values: list[float]) -> bool
     (tmp_path / "test.yaml").write_text(yaml.safe_dump(body), encoding="utf-8")
     done = subprocess.run(["promtool", "test", "rules", "test.yaml"], cwd=tmp_path, capture_output=True, check=False)
     return done.returncode == 0
+
+
+def test_every_metric_that_is_answered_stands_in_the_reference(product: Product) -> None:
+    text = (RULES.parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"^\| `(pbx_\w+)`", text, re.MULTILINE))
+    for service in ("signaling", "registrar", "media-relay", "events"):
+        names = {sample.name for sample in product.metrics(service).samples if sample.name.startswith("pbx_")}
+        assert names
+        plain = {re.sub(r"_(bucket|count|sum|created|info)$", "", name) for name in names}
+        assert sorted(name for name in plain if not {name, f"{name}_total"} & told) == [], service
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
