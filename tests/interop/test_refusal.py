@@ -94,7 +94,6 @@ def test_a_body_that_is_no_session_description(pair: Pair) -> None:
     "body",
     [
         "this is not SDP\r\n",
-        "v=0\r\n",
         audio_sdp(4000).replace("m=audio 4000", "m=audio seventy"),
         audio_sdp(4000).replace("c=IN IP4 127.0.0.1\r\n", ""),
         audio_sdp(4000).replace("127.0.0.1", "999.1.1.1"),

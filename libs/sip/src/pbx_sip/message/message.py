@@ -46,13 +46,15 @@ class Message:
     @property
     def cseq_number(self) -> int:
         """The number of CSeq; -1 where it is missing or none."""
-        number = _words(self.headers.first("CSeq") or "").partition(" ")[0]
+        value = self.headers.first("CSeq") or ""
+        number = (_words(value) if "\t" in value or "  " in value else value).partition(" ")[0]
         return int(number) if number.isascii() and number.isdigit() and len(number) <= 10 else -1
 
     @property
     def cseq_method(self) -> str:
         """The method of CSeq; empty where missing."""
-        return _words(self.headers.first("CSeq") or "").rpartition(" ")[2]
+        value = self.headers.first("CSeq") or ""
+        return (_words(value) if "\t" in value or "  " in value else value).rpartition(" ")[2]
 
     @property
     def top_via(self) -> str:
@@ -138,11 +140,14 @@ _COPIED: Final = frozenset({"Via", "From", "To", "Call-ID", "CSeq"})
 
 def _words(value: str) -> str:
     """A value with one space wherever there is white space (LWS, RFC 3261 section 25.1)."""
-    return " ".join(value.split()) if "\t" in value or "  " in value else value
+    return " ".join(value.split())
 
 
 def tag_of(value: str) -> str:
     """The tag parameter of a From or To value; empty where there is none."""
+    _, found, tag = value.rpartition(";tag=")
+    if found and not (";" in tag or ">" in tag or '"' in tag):
+        return tag.strip()  # the last parameter, as nearly all write it, and outside of any quotation
     if "tag" not in value and "TAG" not in value.upper():
         return ""
     return parameter_of(value, "tag")
