@@ -5,6 +5,7 @@ One installation, "b", is well in every case: what is wrong in "a" is neither hi
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -103,8 +104,12 @@ FAULTS: dict[str, Fault] = {
     "PbxCallsRefused": calls("failed", 0.5, 0.01),
     "PbxFewAnswered": calls("answered", 0.1, 0.6),
     "PbxRegistrationsFalling": of("pbx_registrar_registrations", "100x80 10x10", flat(100)),
-    "PbxAuthenticationFailures": of(
-        "pbx_registrar_authentications_total", grows(1200), grows(60), 'verdict="rejected"'
+    "PbxAuthenticationFailures": Fault(
+        {f'pbx_registrar_authentications_total{{{A}, verdict="rejected"}}': grows(1200)},
+        {  # a nonce that ran out is no failure
+            f'pbx_registrar_authentications_total{{{A}, verdict="rejected"}}': grows(60),
+            f'pbx_registrar_authentications_total{{{A}, verdict="stale"}}': grows(6000),
+        },
     ),
     "PbxCertificateEnds": of("pbx_signaling_certificate_not_after_seconds", flat(86400), flat(30 * 86400)),
     "PbxEventsNotWritten": of("pbx_signaling_journal_backlog", flat(2000), flat(3)),
@@ -211,3 +216,18 @@ def test_every_alert_has_a_fault_a_severity_and_a_runbook() -> None:
 def test_promtool_finds_nothing_wrong_with_the_rules() -> None:
     done = subprocess.run(["promtool", "check", "rules", str(RULES)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "helm" / "sip-pbx" / "dashboards").glob("*.json")), ids=lambda p: p.stem
+)
+def test_a_dashboard_is_of_the_namespaces_and_pods_that_were_chosen(path: Path) -> None:
+    board = json.loads(path.read_text(encoding="utf-8"))
+    assert [each["name"] for each in board["templating"]["list"]] == ["datasource", "namespace", "pod"]
+    assert any("#runbook" in link["url"] for link in board["links"])
+    expressions = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    assert expressions
+    for expression in expressions:
+        series = re.findall(r"\b(?:pbx|process)_[a-z_]+(\{[^}]*\})?", expression)
+        assert all(labels.startswith('{namespace=~"$namespace", pod=~"$pod"') for labels in series), expression
+        assert "sum(pbx_registrar_registrations" not in expression, "every replica tells the number of all"
