@@ -50,7 +50,7 @@ def commands(text: str) -> Iterator[tuple[str, str, list[str]]]:
     for code in re.findall(r"`([^`\n]+)`", text) + re.findall(
         r"^(?:    |\$ |.*\bexec\b.*-- )(.*)$", text, re.MULTILINE
     ):
-        found = re.search(r"(?:^|[/\s])sip-pbx ([a-z].*)$", code)
+        found = re.search(r"(?:^|bin/|\s)sip-pbx ([a-z].*)$", code)
         if found is not None:
             line = re.split(r"\s(?:\||>|#|&&)\s?|\\$", found[1])[0]
             yield code, line, re.findall(r"(?<!\S)--[a-z][a-z0-9-]*", line)
@@ -99,3 +99,12 @@ def test_every_setting_is_told_of_and_none_that_does_not_exist() -> None:
     ) + (ROOT / "Makefile").read_text(encoding="utf-8")
     unknown = {name for name in named - known if name.removesuffix("_FILE") not in known and name not in sources}
     assert not unknown, "names that nothing reads"
+
+
+def test_the_unit_starts_the_program_with_options_that_it_has() -> None:
+    unit = (ROOT / "docs" / "systemd" / "sip-pbx.service").read_text(encoding="utf-8")
+    line = re.search(r"^ExecStart=\S+/sip-pbx (.+)$", unit, re.MULTILINE)
+    assert line is not None
+    verb, *rest = line[1].split()
+    known = {name for parameter in group().commands[verb].params for name in parameter.opts}
+    assert {word for word in rest if word.startswith("--")} <= known
