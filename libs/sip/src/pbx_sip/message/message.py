@@ -46,15 +46,12 @@ class Message:
     @property
     def cseq_number(self) -> int:
         """The number of CSeq; -1 where it is missing or none."""
-        value = self.headers.first("CSeq") or ""
-        number = (_words(value) if "\t" in value or "  " in value else value).partition(" ")[0]
-        return int(number) if number.isascii() and number.isdigit() and len(number) <= 10 else -1
+        return split_cseq(self.headers.first("CSeq") or "")[0]
 
     @property
     def cseq_method(self) -> str:
         """The method of CSeq; empty where missing."""
-        value = self.headers.first("CSeq") or ""
-        return (_words(value) if "\t" in value or "  " in value else value).rpartition(" ")[2]
+        return split_cseq(self.headers.first("CSeq") or "")[1]
 
     @property
     def top_via(self) -> str:
@@ -138,9 +135,12 @@ def put_to_tag(response: Response, tag: str) -> None:
 _COPIED: Final = frozenset({"Via", "From", "To", "Call-ID", "CSeq"})
 
 
-def _words(value: str) -> str:
-    """A value with one space wherever there is white space (LWS, RFC 3261 section 25.1)."""
-    return " ".join(value.split())
+def split_cseq(value: str) -> tuple[int, str]:
+    """Number and method of a CSeq value, with any white space between them; the number is -1 where it is none."""
+    if "\t" in value or "  " in value:
+        value = " ".join(value.split())
+    number, _, method = value.partition(" ")
+    return int(number) if number.isascii() and number.isdigit() and len(number) <= 10 else -1, method
 
 
 def tag_of(value: str) -> str:

@@ -8,10 +8,11 @@ from typing import Final
 
 from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
-from pbx_sip.message.message import Request, Response
+from pbx_sip.message.message import Request, Response, split_cseq
 from pbx_sip.message.uri import Uri
 
 SINGLE: Final = ("From", "To", "Call-ID", "CSeq")
+_SINGLE: Final = frozenset(SINGLE)
 MAX_CSEQ: Final = 2**31
 _VIA: Final = re.compile(r"SIP\s*/\s*[^\s/]+\s*/\s*[^\s/]+\s+\S", re.IGNORECASE)
 """sent-protocol LWS sent-by, with white space where RFC 3261 section 25.1 allows it; the fast path knows none.
@@ -20,13 +21,13 @@ No two neighbours of it match the same character: it cannot be made to backtrack
 
 def validate_request(request: Request) -> None:
     """Raises RemoteError with the status to answer where a request may not be processed."""
-    _mandatory(request)
+    values = _mandatory(request)
     _check_target(request.uri)
-    if request.cseq_method != request.method:
+    if split_cseq(values["CSeq"])[1] != request.method:
         raise RemoteError("CSeq names another method")
-    for name in ("From", "To"):
-        _check_address(request.headers.first(name) or "")
-    hops = request.first("Max-Forwards")
+    _check_address(values["From"])
+    _check_address(values["To"])
+    hops = values.get("Max-Forwards")
     if hops is not None and not (hops.isascii() and hops.isdigit() and len(hops) <= 10 and int(hops) <= 255):
         raise RemoteError("Max-Forwards is no number up to 255")
 
@@ -54,14 +55,18 @@ def _check_address(value: str) -> None:
     Uri.parse(NameAddr.parse(value).uri)
 
 
-def _mandatory(message: Request | Response) -> None:
-    names = [name for name, _ in message.headers.items]
-    for name in SINGLE:
-        if names.count(name) != 1:
-            raise RemoteError(f"{names.count(name)} {name} headers")
-    if not 0 <= message.cseq_number < MAX_CSEQ:
+def _mandatory(message: Request | Response) -> dict[str, str]:
+    """Checks what requests and responses must have alike; gives the first value of each header."""
+    items = message.headers.items
+    values = dict(items[::-1])
+    if len(values) != len(items) or not values.keys() >= _SINGLE:
+        names = [name for name, _ in items]
+        for name in SINGLE:
+            if names.count(name) != 1:
+                raise RemoteError(f"{names.count(name)} {name} headers")
+    if not 0 <= split_cseq(values["CSeq"])[0] < MAX_CSEQ:
         raise RemoteError("CSeq without a number below 2^31")
-    if not message.call_id:
+    if not values["Call-ID"]:
         raise RemoteError("empty Call-ID")
     via = message.top_via
     if not via:
@@ -70,3 +75,4 @@ def _mandatory(message: Request | Response) -> None:
         raise RemoteError("a Via that is none")
     if ";;" in via or via.endswith(";"):
         raise RemoteError("a Via with an empty parameter")
+    return values
