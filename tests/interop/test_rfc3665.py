@@ -157,7 +157,7 @@ def test_3_6_session_via_redirect_with_sdp_in_the_ack(product: Product, pair: Pa
 
 
 def test_3_7_session_with_re_invite_ip_address_change(pair: Pair, kind: str) -> None:
-    moved = sdp(port=43_000, version=2).replace("[media_ip]", "::2" if kind.endswith("6") else "127.0.0.2")
+    moved = sdp(port=43_000, version=2).replace("[media_ip]", "2001:db8::2" if kind.endswith("6") else "192.0.2.2")
     moved = moved.replace("c=IN IP4", "c=IN IP6") if kind.endswith("6") else moved
     pair.play(
         pair.calling().invite().recv(180).answered().ack().invite(moved).answered().ack().bye().recv(200),
@@ -231,7 +231,7 @@ def test_3_1_3_5_and_3_7_over_tls_and_websocket(product: Product, pair: Pair, ph
     first, last = product.relay_ports
     assert first <= call.relay_port() < last
     assert first <= call.relay_port(of_callee=True) < last
-    caller.request(call.caller_dialog, "INVITE", body=audio_sdp(43_000, host="127.0.0.2", version=2))
+    caller.request(call.caller_dialog, "INVITE", body=audio_sdp(43_000, host="192.0.2.2", version=2))
     again = callee.expect("INVITE")
     callee.reply(again, 200, "OK", dialog=call.callee_dialog, body=audio_sdp(callee.port + 2, version=2))
     caller.ack(call.caller_dialog, caller.expect(200))
