@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from support.phone import Dialog, Phone
+from support.phone import EXPECT_S, Dialog, Phone
 from support.wire import Message, audio_sdp
 
 
@@ -35,10 +35,15 @@ class Call:
         return int(message.sdp("m=audio ")[0].split()[0])
 
 
-def establish(caller: Phone, callee: Phone, *, caller_port: int = 0, callee_port: int = 0) -> Call:
-    """INVITE, 180, 200, ACK; the callee must be registered. Media ports default to SIP port + 2."""
+def establish(
+    caller: Phone, callee: Phone, *, caller_port: int = 0, callee_port: int = 0, ring_s: float = EXPECT_S
+) -> Call:
+    """INVITE, 180, 200, ACK; the callee must be registered, and is to ring within `ring_s` (`SLOWER` times).
+
+    Media ports default to SIP port + 2.
+    """
     caller_dialog = caller.dial(callee.user, audio_sdp(caller_port or caller.port + 2))
-    invite = callee.expect("INVITE")
+    invite = callee.expect("INVITE", timeout_s=ring_s)
     callee_dialog = callee.answer(invite)
     callee.reply(invite, 180, "Ringing", dialog=callee_dialog)
     caller.expect(180)
