@@ -72,7 +72,9 @@ def _assigned(tree: ast.AST, name: str) -> Iterator[ast.Constant]:
 
 
 def _full(name: str, kind: str) -> str:
-    return f"{name}_total" if kind == "counter" and not name.endswith("_total") else name
+    """As it stands in an answer: counters end with `_total`, infos with `_info`."""
+    ending = {"counter": "_total", "info": "_info"}.get(kind, "")
+    return name.removesuffix(ending) + ending
 
 
 def page(made: str) -> str:

@@ -53,7 +53,7 @@ def test_every_metric_that_is_answered_stands_in_the_reference(product: Product)
     for service in ("signaling", "registrar", "media-relay", "events"):
         names = {sample.name for sample in product.metrics(service).samples if sample.name.startswith("pbx_")}
         assert names
-        plain = {re.sub(r"_(bucket|count|sum|created|info)$", "", name) for name in names}
+        plain = {re.sub(r"_(bucket|count|sum|created)$", "", name) for name in names}
         assert sorted(name for name in plain if not {name, f"{name}_total"} & told) == [], service
 
 
@@ -87,7 +87,10 @@ def test_a_redis_that_takes_no_writes_is_told_of(product: Product, tmp_path: Pat
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 def test_events_that_nobody_reads_are_told_of(product: Product, tmp_path: Path) -> None:
     assert product.metrics("events").sum("pbx_events_reader") == 1
-    assert product.metrics("events").sum("pbx_events_outbox_length") == 0
+    # The collector looks every few seconds; what it saw first may be the start's own events.
+    until(
+        lambda: product.metrics("events").sum("pbx_events_outbox_length") == 0, timeout_s=30, what="the outbox is empty"
+    )
     series = 'pbx_events_reader{namespace="a", pod="events-0"}'
     assert not firing(tmp_path, "PbxEventsNotRead", series, [1.0] * 6)
     assert firing(tmp_path, "PbxEventsNotRead", series, [1.0] * 3 + [0.0] * 4)
