@@ -5,17 +5,24 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from pbx_media_relay import journal as journal_module
+from pbx_media_relay.api.grpc import Operations, _Session
+from pbx_media_relay.civil import CivilTime
 from pbx_media_relay.datapath.null import NullDatapath
 from pbx_media_relay.endpoint import Endpoint
 from pbx_media_relay.forward import Medium, Side
+from pbx_media_relay.identity import Identity
 from pbx_media_relay.journal import FileJournal, Snapshot
 from pbx_media_relay.ports import Shard, SlotPool
 from pbx_media_relay.relay import Order, Relay
 from pbx_media_relay.stream import Direction, PayloadType, Stream
+
+if TYPE_CHECKING:
+    from pbx_media_relay.recording.recorder import Recorder
 
 S = 1_000_000_000
 A = Stream(
@@ -55,6 +62,17 @@ def two_calls(path: Path) -> tuple[FileJournal, Relay]:
     relay.release("over", 3 * S)
     journal.flush()
     return journal, relay
+
+
+def test_an_answer_leaves_after_the_call_is_on_disk(tmp_path: Path) -> None:
+    """No turn of the loop comes to its end here: who is killed right after the answer has written before it."""
+    journal, _ = open_journal(tmp_path)
+    relay = relay_with(journal)
+    relay.start()
+    relay.allocate(Order("c1", "s1", (A,)), S)
+    operations = Operations(relay, Identity("r1", (), "null"), CivilTime(), 0.0, cast("Recorder", None))
+    _Session(operations).response([])
+    assert [each.id for each in open_journal(tmp_path)[1]] == ["c1"]
 
 
 def test_a_killed_relay_knows_its_calls_again(tmp_path: Path) -> None:

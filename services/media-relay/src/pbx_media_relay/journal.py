@@ -50,6 +50,9 @@ class Journal(Protocol):
     def forget(self, call_id: str) -> None:
         """The call is over."""
 
+    def flush(self) -> None:
+        """What was said is kept when this returns: call it before anybody is told of it."""
+
 
 class NoJournal:
     """Keeps nothing."""
@@ -58,6 +61,9 @@ class NoJournal:
         """See `Journal`."""
 
     def forget(self, call_id: str) -> None:
+        """See `Journal`."""
+
+    def flush(self) -> None:
         """See `Journal`."""
 
 
@@ -93,7 +99,7 @@ class FileJournal:
         return found
 
     def store(self, call: Call) -> None:
-        """See `Journal`; written by the next `flush`."""
+        """See `Journal`; written by the next `flush`, at the end of this turn at the latest."""
         self._replace(call.id, self._record(snapshot_of(call)))
 
     def forget(self, call_id: str) -> None:
@@ -105,7 +111,7 @@ class FileJournal:
             self._append(record)
 
     def flush(self) -> None:
-        """Write what was said since the last time."""
+        """See `Journal`."""
         if self._file is None or not self._pending:
             self._pending = []
             return

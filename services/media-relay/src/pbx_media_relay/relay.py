@@ -259,6 +259,10 @@ class Relay:
         self._datapath.close()
         return dropped
 
+    def flush(self) -> None:
+        """What was done so far outlives this process when this returns."""
+        self._journal.flush()
+
     def first_packet(self, forward: int, source: Endpoint, at_ns: int) -> None:
         """See `Listener`: the datapath tells."""
         slot, side, medium = place_of(forward)

@@ -106,6 +106,10 @@ class Operations:
         """End a recording."""
         return pb.StopRecordingResponse(stopped=self._relay.untap(request.call_id, self.civil.monotonic_ns()))
 
+    def flush(self) -> None:
+        """What was done so far outlives this process when this returns."""
+        self._relay.flush()
+
     def connect(self, hello: pb.Hello) -> None:
         """A stream of an instance stands."""
         self._relay.leases.connect(hello.instance_id, hello.lease_s)
@@ -121,7 +125,7 @@ class _Session:
     def __init__(self, operations: Operations) -> None:
         self._operations = operations
         self.instance_id = ""
-        self.replies: Replies[Outcome] = Replies(_response)
+        self.replies: Replies[Outcome] = Replies(self.response)
 
     def commands_of(self, request: pb.SessionRequest) -> Iterable[pb.Command]:
         """The commands of a message; the first one must say who speaks."""
@@ -132,6 +136,11 @@ class _Session:
             self.instance_id = request.hello.instance_id
             self.replies.send(pb.SessionResponse(status=self._operations.status()))
         return request.commands
+
+    def response(self, outcomes: list[Outcome]) -> pb.SessionResponse:
+        """Answers as they leave. A relay that is killed right after one must know the call of which it speaks."""
+        self._operations.flush()
+        return _response(outcomes)
 
     def handle(self, command: pb.Command, replies: Replies[Outcome]) -> Outcome:
         """Carry out one command, at once."""
@@ -215,7 +224,7 @@ class RelayServicer(relay_pb2_grpc.RelayServiceServicer):
         handler = Handler(
             commands_of=lambda request: self._joined(session, request),
             handle=session.handle,
-            make_response=_response,
+            make_response=session.response,
             failed=_failed,
         )
         serving = asyncio.ensure_future(serve_batches(requests, context, handler, session.replies))
@@ -249,15 +258,21 @@ class RelayServicer(relay_pb2_grpc.RelayServiceServicer):
 
     async def Allocate(self, request: pb.AllocateRequest, context: Context) -> pb.AllocateResponse:
         """See the contract."""
-        return self._operations.allocate(request, "")
+        answer = self._operations.allocate(request, "")
+        self._operations.flush()
+        return answer
 
     async def Update(self, request: pb.UpdateRequest, context: Context) -> pb.UpdateResponse:
         """See the contract."""
-        return self._operations.update(request, "")
+        answer = self._operations.update(request, "")
+        self._operations.flush()
+        return answer
 
     async def Release(self, request: pb.ReleaseRequest, context: Context) -> pb.ReleaseResponse:
         """See the contract."""
-        return self._operations.release(request)
+        answer = self._operations.release(request)
+        self._operations.flush()
+        return answer
 
     async def Query(self, request: pb.QueryRequest, context: Context) -> pb.QueryResponse:
         """See the contract."""
