@@ -41,8 +41,11 @@ def exchange_number() -> int:
 
 
 def retry_after_s() -> int:
-    """Seconds to wait after glare with a request of one's own (RFC 3261 section 14.2: 0 to 10 at random)."""
-    return random.randint(0, 10)  # noqa: S311  # spreads retries; not a secret
+    """Seconds to wait after glare with a request of one's own (RFC 3261 section 14.2: at random, 10 at the most).
+
+    Not 0: that would say nothing, and many would come back at once.
+    """
+    return random.randint(1, 10)  # noqa: S311  # spreads retries; not a secret
 
 
 def chance() -> float:
