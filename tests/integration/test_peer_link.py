@@ -13,7 +13,7 @@ from pbx.signaling.v1 import signaling_pb2_grpc
 from pbx_runtime.redis_pipe import PipelinedRedis
 from pbx_signaling.api.peer_link import PeerLinkService
 from pbx_signaling.clients.peers import Peers
-from pbx_signaling.peering import Carriage, at
+from pbx_signaling.replicas.peering import Carriage, at
 from pbx_sip.address import Flow, HostPort, Transport
 
 TLS = Flow(Transport.TLS, HostPort("2001:db8::1", 40_000), "tls6", 7)

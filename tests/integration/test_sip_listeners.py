@@ -9,8 +9,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from pbx_runtime.address import Listen
-from pbx_signaling.addressing import Addressing
-from pbx_signaling.flows import RegisteredFlows
+from pbx_signaling.router.addressing import Addressing
+from pbx_signaling.router.flows import RegisteredFlows
 from pbx_signaling.settings import SignalingSettings
 from pbx_signaling.transport import listeners as module
 from pbx_signaling.transport.listeners import Listeners

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pbx_signaling.call.state import CallPolicy
+from pbx_signaling.calls.state import CallPolicy
 from support.netem import always
 from support.sim_rig import ALICE, BOB, Rig
 from support.ua import Plan, Stage, statuses

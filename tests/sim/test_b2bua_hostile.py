@@ -8,7 +8,7 @@ import re
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from pbx_signaling.call.state import CallPolicy
+from pbx_signaling.calls.state import CallPolicy
 from pbx_sip.address import HostPort
 from support.b2bua_node import B2buaNode
 from support.netem import Network

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pbx_signaling.call import events as e
-from pbx_signaling.pager import Pager, PagerMessage
+from pbx_signaling.calls import signals as e
+from pbx_signaling.users.messages import Pager, PagerMessage
 from pbx_sip.auth.digest import Challenge
 from pbx_sip.message.message import Request, Response
 from pbx_sip.message.serialize import serialize

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pbx_signaling.call import commands as c
-from pbx_signaling.call import events as e
+from pbx_signaling.calls import commands as c
+from pbx_signaling.calls import signals as e
 from pbx_sip.address import HostPort
 from pbx_sip.message.message import Message, Request, Response
 from support.bench_core import ALICE, BOB, Bench, sdp

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pbx_signaling.addressing import Listener
+from pbx_signaling.router.addressing import Listener
 from pbx_sip.address import Flow, Transport
 from pbx_sip.message.message import Request, Response
 from support.bench_core import ALICE, BOB, PBX, Bench, sdp

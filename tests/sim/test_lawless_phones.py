@@ -11,7 +11,7 @@ import random
 
 import pytest
 
-from pbx_signaling.call import events as e
+from pbx_signaling.calls import signals as e
 from pbx_sip.message.message import Message, Request, Response
 from support.bench_core import ALICE, BOB, Bench, sdp
 from support.ladder import INVITE, from_bob, invite, reply, within

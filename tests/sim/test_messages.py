@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pbx_signaling.addressing import Listener
-from pbx_signaling.call import events as e
-from pbx_signaling.pager import PATIENCE_S, TARGET_S, Pager, PagerMessage, Stage, Told
+from pbx_signaling.calls import signals as e
+from pbx_signaling.router.addressing import Listener
+from pbx_signaling.users.messages import PATIENCE_S, TARGET_S, Pager, PagerMessage, Stage, Told
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.message.message import Request, Response
 from pbx_sip.message.serialize import serialize

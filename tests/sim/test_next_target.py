@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pbx_signaling.call import events as e
+from pbx_signaling.calls import signals as e
 from pbx_sip.message.message import Request
 from support.bench_core import ALICE, BOB, Bench, sdp
 from support.ladder import answer, from_bob, invite, reply, within

@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import pytest
 
-from pbx_signaling.call import events as e
-from pbx_signaling.call.state import CallPolicy
+from pbx_signaling.calls import signals as e
+from pbx_signaling.calls.state import CallPolicy
 from pbx_sip.address import HostPort
 from support.b2bua_node import B2buaNode
 from support.forking_proxy import ForkingProxy

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pbx_signaling.gate import Gate
+from pbx_signaling.router.admission import Gate
 from pbx_sip.address import HostPort
 from pbx_sip.message.message import Response
 from support.bench_core import ALICE, BOB, Bench, sdp

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pbx_signaling.call.cause import Origin
+from pbx_signaling.calls.ending import Origin
 from pbx_sip.message.message import Request, Response
 from support.bench_core import ALICE, BOB, Bench, sdp
 from support.ladder import answer, establish, from_bob, invite, reply, within

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from pbx_signaling.call import commands as c
-from pbx_signaling.call import events as e
-from pbx_signaling.call.call import Call
-from pbx_signaling.call.entry import Attempt, Entry
-from pbx_signaling.call.snapshot import encode, restore_call
-from pbx_signaling.call.state import CallPolicy
+from pbx_signaling.calls import commands as c
+from pbx_signaling.calls import signals as e
+from pbx_signaling.calls.machine import Call
+from pbx_signaling.calls.snapshot import encode, restore_call
+from pbx_signaling.calls.state import CallPolicy
 from pbx_signaling.media.session import MediaSession
 from pbx_signaling.media.stream import Slot
+from pbx_signaling.users.entry import Attempt, Entry
 from support.bench_core import sdp
 
 TARGET = e.Target("sip:1008@192.0.2.20:5060", "1008@pbx.local", (), 1, "192.0.2.20", 5060, "udp4", 0, "s1")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pbx_signaling.quota import QuotaPolicy
-from pbx_signaling.waiting import AT_ONCE, PATIENCE_S, WAITING_MAX
+from pbx_signaling.router.quota import QuotaPolicy
+from pbx_signaling.users.waiting import AT_ONCE, PATIENCE_S, WAITING_MAX
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.message.message import Response
 from support.bench_core import ALICE, BOB, Bench, sdp

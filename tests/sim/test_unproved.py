@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pbx_signaling.call.trust import Trust
-from pbx_signaling.gate import GAIN_MAX, PROVED_SHARE, Gate
-from pbx_signaling.peering import Peering
-from pbx_signaling.quota import QuotaPolicy
+from pbx_signaling.border.trust import Trust
+from pbx_signaling.replicas.peering import Peering
+from pbx_signaling.router.admission import GAIN_MAX, PROVED_SHARE, Gate
+from pbx_signaling.router.quota import QuotaPolicy
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.auth.digest import Challenge, Credentials
 from pbx_sip.message.message import Response
@@ -398,7 +398,7 @@ def test_the_cheap_look_answers_as_the_whole_reading_does(
     """The same octets, the same counters, for requests of every kind; only the way to them differs."""
 
     def outcome(glanced: tuple[bytes, ...]) -> tuple[list[bytes], Any, int]:
-        monkeypatch.setattr("pbx_signaling.gate.GLANCED", glanced)
+        monkeypatch.setattr("pbx_signaling.router.admission.GLANCED", glanced)
         bench = bench_of(**limits)
         bench.core.draining = drains
         out: list[bytes] = []

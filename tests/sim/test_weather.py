@@ -9,7 +9,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from pbx_signaling.call.state import CallPolicy
+from pbx_signaling.calls.state import CallPolicy
 from pbx_sip.address import HostPort
 from support.netem import FINE, LOST, Fate, scheduled, stormy
 from support.sim_rig import PBX, Rig

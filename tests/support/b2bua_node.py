@@ -8,19 +8,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from pbx_signaling.addressing import Addressing, Listener
-from pbx_signaling.call import commands as c
-from pbx_signaling.call import events as e
-from pbx_signaling.call.state import CallPolicy
-from pbx_signaling.call.trust import Trust
+from pbx_signaling.border.trust import Trust
+from pbx_signaling.calls import commands as c
+from pbx_signaling.calls import signals as e
+from pbx_signaling.calls.state import CallPolicy
 from pbx_signaling.config import CoreConfig
-from pbx_signaling.core import Core
-from pbx_signaling.gate import Gate
+from pbx_signaling.effects.step import Ask, Step
 from pbx_signaling.identity import Identity
 from pbx_signaling.media.stream import Slot, StreamStatistics
-from pbx_signaling.pager import Pager, PagerMessage, Stage
-from pbx_signaling.registration import CurrentBinding, RegisterAsk, Registered, Registration
-from pbx_signaling.step import Ask, Step
+from pbx_signaling.router.addressing import Addressing, Listener
+from pbx_signaling.router.admission import Gate
+from pbx_signaling.router.router import Core
+from pbx_signaling.users.messages import Pager, PagerMessage, Stage
+from pbx_signaling.users.registrations import CurrentBinding, RegisterAsk, Registered, Registration
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.auth.digest import Credentials, ha1, verify
 from pbx_sip.auth.nonce import NonceMinter

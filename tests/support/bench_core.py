@@ -8,17 +8,17 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 
-from pbx_signaling.addressing import Addressing, Listener
-from pbx_signaling.call import commands as c
-from pbx_signaling.call import events as e
-from pbx_signaling.call.header_policy import HeaderPolicy
-from pbx_signaling.call.trust import Trust
+from pbx_signaling.border.headers import HeaderPolicy
+from pbx_signaling.border.trust import Trust
+from pbx_signaling.calls import commands as c
+from pbx_signaling.calls import signals as e
 from pbx_signaling.config import CoreConfig
-from pbx_signaling.core import Core
-from pbx_signaling.gate import Gate
+from pbx_signaling.effects.step import Ask, Step
 from pbx_signaling.identity import Identity
 from pbx_signaling.media.stream import Slot, StreamStatistics
-from pbx_signaling.step import Ask, Step
+from pbx_signaling.router.addressing import Addressing, Listener
+from pbx_signaling.router.admission import Gate
+from pbx_signaling.router.router import Core
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.auth.nonce import NonceMinter
 from pbx_sip.message.message import Message, Request, Response

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pbx_runtime.media_address import Barred
-from pbx_signaling.call.events import Side
+from pbx_signaling.calls.signals import Side
 from pbx_signaling.media.session import MediaSession, SessionRefused
 from pbx_signaling.media.stream import Media, Slot, StreamEndpoint
 from pbx_sip.sdp.model import SessionDescription

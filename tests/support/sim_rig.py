@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pbx_signaling.call.state import CallPolicy
+from pbx_signaling.calls.state import CallPolicy
 from pbx_sip.address import HostPort
 from support.b2bua_node import B2buaNode
 from support.lawful import assert_lawful

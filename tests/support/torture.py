@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pbx_signaling.call.events import Found
-from pbx_signaling.pager import Pager, PagerMessage
-from pbx_signaling.registration import RegisterAsk, Registered, Registration
+from pbx_signaling.calls.signals import Found
+from pbx_signaling.users.messages import Pager, PagerMessage
+from pbx_signaling.users.registrations import RegisterAsk, Registered, Registration
 from pbx_sip.address import HostPort
 from pbx_sip.message.message import Response
 from support.bench_core import Bench

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pbx_signaling.addressing import Addressing, Listener
-from pbx_signaling.call.events import Target
-from pbx_signaling.call.trust import Trust
-from pbx_signaling.next_hop import NextHops
-from pbx_signaling.peering import at
+from pbx_signaling.border.trust import Trust
+from pbx_signaling.calls.signals import Target
+from pbx_signaling.replicas.peering import at
+from pbx_signaling.router.addressing import Addressing, Listener
+from pbx_signaling.router.next_hop import NextHops
 from pbx_sip.address import Flow, HostPort, Transport
 
 FOUR, SIX = HostPort("192.0.2.9", 5060), HostPort("2001:db8::9", 5060)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pbx_signaling.call.asserted import ANONYMOUS, claim_of, insists_in_vain, present, privacy_of
-from pbx_signaling.call.trust import Trust
+from pbx_signaling.border.asserted import ANONYMOUS, claim_of, insists_in_vain, present, privacy_of
+from pbx_signaling.border.trust import Trust
 from pbx_signaling.settings import SignalingSettings
 from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Request

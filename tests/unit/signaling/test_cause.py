@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pbx_signaling.call.cause import Origin, Outcome, ending_of_rejection
-from pbx_signaling.call.events import Cause, Rejected
+from pbx_signaling.calls.ending import Origin, Outcome, ending_of_rejection
+from pbx_signaling.calls.signals import Cause, Rejected
 
 
 @pytest.mark.parametrize(

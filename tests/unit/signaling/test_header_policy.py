@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pbx_signaling.call.header_policy import CARRIED_MAX, OWNED, Action, HeaderPolicy, rewritten
+from pbx_signaling.border.headers import CARRIED_MAX, OWNED, Action, HeaderPolicy, rewritten
 from pbx_signaling.settings import SignalingSettings
 from pbx_sip.message.headers import NAMES, Headers
 from pbx_sip.message.message import Request

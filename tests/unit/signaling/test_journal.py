@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pbx_signaling import journal as journal_module
-from pbx_signaling.call import commands as c
-from pbx_signaling.journal import Journal, MemoryOutbox
-from pbx_signaling.step import Step
+from pbx_signaling.calls import commands as c
+from pbx_signaling.effects import journal as journal_module
+from pbx_signaling.effects.journal import Journal, MemoryOutbox
+from pbx_signaling.effects.step import Step
 from pbx_sip.address import Flow, HostPort, Transport
 
 FLOW = Flow(Transport.UDP, HostPort("192.0.2.1", 5060))

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pbx_signaling import keepalive as module
-from pbx_signaling.keepalive import Finding, KeepAlive, takes_over
+from pbx_signaling.users import keepalive as module
+from pbx_signaling.users.keepalive import Finding, KeepAlive, takes_over
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.message.message import Request, Response, response_to
 from pbx_sip.message.parse import parse

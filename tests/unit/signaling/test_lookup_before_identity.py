@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pbx_signaling.call import commands as c
-from pbx_signaling.call import events as e
-from pbx_signaling.call.call import Call
-from pbx_signaling.call.cause import Outcome
-from pbx_signaling.call.state import CallPolicy, State
+from pbx_signaling.calls import commands as c
+from pbx_signaling.calls import signals as e
+from pbx_signaling.calls.ending import Outcome
+from pbx_signaling.calls.machine import Call
+from pbx_signaling.calls.state import CallPolicy, State
 from pbx_signaling.media.session import MediaSession
 
 TARGET = e.Target("sip:1008@192.0.2.20:5060", "1008@pbx.local", (), 1, "192.0.2.20", 5060, "udp4", 0, "s1")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pbx_signaling.call.trust import Trust
-from pbx_signaling.next_hop import NextHops
+from pbx_signaling.border.trust import Trust
+from pbx_signaling.router.next_hop import NextHops
 from pbx_sip.address import HostPort
 
 PHONE, PROXY, NEIGHBOUR = ("198.51.100.20", 40_123), ("198.51.100.80", 5060), ("127.0.0.1", 40_123)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pbx_signaling.call.events import Side
+from pbx_signaling.calls.signals import Side
 from pbx_signaling.media.session import SessionRefused
 from pbx_sip.sdp.carry import RECEIVES, SENDS
 from pbx_sip.sdp.model import SessionDescription

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pbx.events.v1 import events_pb2 as pb
-from pbx_signaling.call.commands import Emit, Record
-from pbx_signaling.call.events import Found, Target
-from pbx_signaling.outbox import TEXT_MAX, URI_MAX, event_of, message_event
-from pbx_signaling.pager import MessageRecord, Told
+from pbx_signaling.calls.commands import Emit, Record
+from pbx_signaling.calls.signals import Found, Target
+from pbx_signaling.effects.outbox import TEXT_MAX, URI_MAX, event_of, message_event
+from pbx_signaling.users.messages import MessageRecord, Told
 from support.bench_core import ALICE, BOB, Bench
 
 LONG = "x" * 1_500

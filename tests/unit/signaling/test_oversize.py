@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from pbx_signaling.addressing import Addressing, Listener
-from pbx_signaling.call.leg import Purpose, Sent
-from pbx_signaling.core import Core
-from pbx_signaling.oversize import LARGE, REMEMBER_S, Oversize, size_of
+from pbx_signaling.legs.leg import Purpose, Sent
+from pbx_signaling.router.addressing import Addressing, Listener
+from pbx_signaling.router.oversize import LARGE, REMEMBER_S, Oversize, size_of
+from pbx_signaling.router.router import Core
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Request

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pbx_signaling.addressing import Addressing, Listener
-from pbx_signaling.call.events import Target
-from pbx_signaling.peering import Carriage, Peering, at, is_remote
+from pbx_signaling.calls.signals import Target
+from pbx_signaling.replicas.peering import Carriage, Peering, at, is_remote
+from pbx_signaling.router.addressing import Addressing, Listener
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.message.message import Message, Response, response_to
 from support.sip_messages import request

@@ -6,8 +6,8 @@ import dataclasses
 
 import pytest
 
-from pbx_signaling.call.events import Authenticated, Limited
-from pbx_signaling.quota import BURST_S, LIMITS, RATES_MAX, Held, QuotaPolicy, Quotas
+from pbx_signaling.calls.signals import Authenticated, Limited
+from pbx_signaling.router.quota import BURST_S, LIMITS, RATES_MAX, Held, QuotaPolicy, Quotas
 from pbx_sip.address import HostPort
 
 OFFICE = HostPort("198.51.100.7", 5060)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pbx_signaling.call.events import Cause
-from pbx_signaling.call.reason import OTHERS_MAX, cause_of, values
+from pbx_signaling.border.reason import OTHERS_MAX, cause_of, values
+from pbx_signaling.calls.signals import Cause
 from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Request
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pbx_signaling.call.redirect import CONTACTS_MAX, users_named
+from pbx_signaling.border.redirect import CONTACTS_MAX, users_named
 from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Response
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pbx_signaling.call import refusal
+from pbx_signaling.calls import refusal
 from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Response
 

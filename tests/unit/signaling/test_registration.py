@@ -7,12 +7,12 @@ from typing import cast
 
 import pytest
 
-from pbx_signaling.call.trust import Trust
+from pbx_signaling.border.trust import Trust
 from pbx_signaling.config import CoreConfig
-from pbx_signaling.core import Core
 from pbx_signaling.counters import Counters
-from pbx_signaling.gate import Gate
-from pbx_signaling.registration import CurrentBinding, RegisterAsk, Registered, Registration
+from pbx_signaling.router.admission import Gate
+from pbx_signaling.router.router import Core
+from pbx_signaling.users.registrations import CurrentBinding, RegisterAsk, Registered, Registration
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.message.message import Request, Response
 from support.sip_messages import request

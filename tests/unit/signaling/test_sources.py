@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pbx_signaling.sources import ANSWERS_BURST, ANSWERS_PER_S, KNOWN_S, SOURCES_MAX, UNREAD_S, Sources
+from pbx_signaling.router.sources import ANSWERS_BURST, ANSWERS_PER_S, KNOWN_S, SOURCES_MAX, UNREAD_S, Sources
 from pbx_sip.address import HostPort
 
 FLOOD, PHONE = HostPort("198.51.100.1", 5060), HostPort("192.0.2.10", 5060)

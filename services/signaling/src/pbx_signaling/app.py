@@ -18,37 +18,37 @@ from pbx_runtime.grpc_credentials import credentials_of
 from pbx_runtime.grpc_server import serve_grpc
 from pbx_runtime.http import serve_http, system_app
 from pbx_runtime.redis_pipe import PipelinedRedis
-from pbx_signaling.addressing import Addressing
 from pbx_signaling.api.grpc import SignalingService
 from pbx_signaling.api.peer_link import PeerLinkService
-from pbx_signaling.call import wire
-from pbx_signaling.call.commands import Record
-from pbx_signaling.call.header_policy import HeaderPolicy
-from pbx_signaling.call.snapshot import encode
-from pbx_signaling.call.state import CallPolicy
-from pbx_signaling.call.trust import Trust
+from pbx_signaling.border import wire
+from pbx_signaling.border.headers import HeaderPolicy
+from pbx_signaling.border.trust import Trust
+from pbx_signaling.calls.commands import Record
+from pbx_signaling.calls.snapshot import encode
+from pbx_signaling.calls.state import CallPolicy
 from pbx_signaling.clients.discovery import Discovery
 from pbx_signaling.clients.peers import Peers
 from pbx_signaling.clients.registrar import GrpcRegistrar
 from pbx_signaling.clients.relay import Relays
 from pbx_signaling.config import CoreConfig
-from pbx_signaling.core import Core
 from pbx_signaling.driver import Driver
-from pbx_signaling.executor import Executor
-from pbx_signaling.gate import Gate
+from pbx_signaling.effects.executor import Executor
+from pbx_signaling.effects.journal import Journal
+from pbx_signaling.effects.outbox import event_of, message_event
+from pbx_signaling.effects.step import Step
 from pbx_signaling.identity import Identity
-from pbx_signaling.journal import Journal
-from pbx_signaling.keepalive import Finding, KeepAlive, takes_over
 from pbx_signaling.observe import CoreCollector, KeepAliveCollector, Observer
-from pbx_signaling.outbox import event_of, message_event
-from pbx_signaling.pager import Pager, PagerMessage, Stage, Told
-from pbx_signaling.peering import Carriage, Peering, is_remote
-from pbx_signaling.quota import QuotaPolicy
-from pbx_signaling.registration import RegisterAsk, Registration
-from pbx_signaling.step import Step
+from pbx_signaling.replicas.peering import Carriage, Peering, is_remote
+from pbx_signaling.router.addressing import Addressing
+from pbx_signaling.router.admission import Gate
+from pbx_signaling.router.quota import QuotaPolicy
+from pbx_signaling.router.router import Core
 from pbx_signaling.storage.redis_outbox import RedisOutbox
 from pbx_signaling.transport.listeners import Listeners
 from pbx_signaling.transport.observe import TransportCollector
+from pbx_signaling.users.keepalive import Finding, KeepAlive, takes_over
+from pbx_signaling.users.messages import Pager, PagerMessage, Stage, Told
+from pbx_signaling.users.registrations import RegisterAsk, Registration
 from pbx_sip.auth.nonce import NonceMinter
 from pbx_sip.dialog.session_timer import SessionPolicy
 from pbx_sip.tokens import RandomTokens
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     import grpc.aio
 
     from pbx_runtime.lifecycle import Lifecycle
-    from pbx_signaling.call.events import Signal
+    from pbx_signaling.calls.signals import Signal
     from pbx_signaling.settings import SignalingSettings
     from pbx_sip.address import Flow
 

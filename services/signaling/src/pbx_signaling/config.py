@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pbx_signaling.call.header_policy import HeaderPolicy
-from pbx_signaling.call.state import CallPolicy
-from pbx_signaling.call.trust import Trust
-from pbx_signaling.quota import QuotaPolicy
+from pbx_signaling.border.headers import HeaderPolicy
+from pbx_signaling.border.trust import Trust
+from pbx_signaling.calls.state import CallPolicy
+from pbx_signaling.router.quota import QuotaPolicy
 from pbx_sip.auth.digest import STRONGEST_FIRST
 from pbx_sip.dialog.session_timer import SessionPolicy
 from pbx_sip.transaction.timers import Timers

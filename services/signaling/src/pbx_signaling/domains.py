@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from pbx_signaling.call import wire
+from pbx_signaling.border import wire
 from pbx_sip.message.telephone import telephone_of
 from pbx_sip.message.uri import Uri
 

@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pbx_signaling.core import Core
-from pbx_signaling.step import Step
+from pbx_signaling.effects.step import Step
+from pbx_signaling.router.router import Core
 
 if TYPE_CHECKING:
-    from pbx_signaling.call.events import Signal
-    from pbx_signaling.pager import Pager
-    from pbx_signaling.registration import Registered, Registration
-    from pbx_signaling.step import Ask
+    from pbx_signaling.calls.signals import Signal
+    from pbx_signaling.effects.step import Ask
+    from pbx_signaling.users.messages import Pager
+    from pbx_signaling.users.registrations import Registered, Registration
     from pbx_sip.address import Flow
 
 

@@ -12,20 +12,20 @@ from prometheus_client.registry import Collector
 
 from pbx_runtime import logs
 from pbx_runtime.logs import Pii
-from pbx_signaling.call.cause import Outcome
-from pbx_signaling.call.commands import Emit, Record
-from pbx_signaling.call.state import State
-from pbx_signaling.keepalive import BUCKETS_S
-from pbx_signaling.quota import LIMITS
+from pbx_signaling.calls.commands import Emit, Record
+from pbx_signaling.calls.ending import Outcome
+from pbx_signaling.calls.state import State
+from pbx_signaling.router.quota import LIMITS
+from pbx_signaling.users.keepalive import BUCKETS_S
 
 if TYPE_CHECKING:
     from pbx_runtime.metrics import Registry
-    from pbx_signaling.call.entry import Entry
     from pbx_signaling.clients.relay import Relays
-    from pbx_signaling.core import Core
-    from pbx_signaling.journal import Journal
-    from pbx_signaling.keepalive import KeepAlive
-    from pbx_signaling.registration import Registration
+    from pbx_signaling.effects.journal import Journal
+    from pbx_signaling.router.router import Core
+    from pbx_signaling.users.entry import Entry
+    from pbx_signaling.users.keepalive import KeepAlive
+    from pbx_signaling.users.registrations import Registration
 
 SETUP_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 """From the INVITE to ringing or to the answer: machines first, people after."""

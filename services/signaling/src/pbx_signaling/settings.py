@@ -10,8 +10,8 @@ from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pbx_runtime.address import Listen
 from pbx_runtime.media_address import Barred
 from pbx_runtime.settings import CommaList, ServiceSettings
-from pbx_signaling.call.header_policy import HeaderPolicy
-from pbx_signaling.call.trust import Trust
+from pbx_signaling.border.headers import HeaderPolicy
+from pbx_signaling.border.trust import Trust
 from pbx_signaling.domains import ALIASES_MAX
 from pbx_sip.auth.digest import HASHES, QOPS, STRONGEST_FIRST
 

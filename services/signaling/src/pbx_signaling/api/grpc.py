@@ -9,14 +9,14 @@ import grpc
 
 from pbx.signaling.v1 import signaling_pb2 as pb
 from pbx.signaling.v1 import signaling_pb2_grpc
-from pbx_signaling.call.events import Ordered, Signal
-from pbx_signaling.call.state import State
+from pbx_signaling.calls.signals import Ordered, Signal
+from pbx_signaling.calls.state import State
 from pbx_sip.message.text import printable
 
 if TYPE_CHECKING:
-    from pbx_signaling.call.entry import Entry
-    from pbx_signaling.call.leg import Leg
-    from pbx_signaling.core import Core
+    from pbx_signaling.legs.leg import Leg
+    from pbx_signaling.router.router import Core
+    from pbx_signaling.users.entry import Entry
 
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 1000

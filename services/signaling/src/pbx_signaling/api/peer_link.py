@@ -11,7 +11,7 @@ from pbx.signaling.v1 import signaling_pb2 as pb
 from pbx.signaling.v1 import signaling_pb2_grpc
 from pbx_runtime import logs
 from pbx_signaling.clients.peers import flow_of
-from pbx_signaling.peering import Carriage
+from pbx_signaling.replicas.peering import Carriage
 from pbx_sip.address import Flow
 
 Handler = Callable[[str, Carriage, bytes, Flow], None]

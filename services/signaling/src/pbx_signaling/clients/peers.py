@@ -16,7 +16,7 @@ from pbx_runtime.errors import ServiceError
 from pbx_runtime.grpc_channel import open_channel
 from pbx_runtime.grpc_credentials import GrpcCredentials
 from pbx_runtime.redis_pipe import PipelinedRedis
-from pbx_signaling.peering import Carriage, at
+from pbx_signaling.replicas.peering import Carriage, at
 from pbx_sip.address import Flow, HostPort, Transport
 
 QUEUE_MAX: Final = 10_000

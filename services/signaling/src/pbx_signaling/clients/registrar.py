@@ -13,7 +13,7 @@ from pbx.registrar.v1 import registrar_pb2_grpc
 from pbx_runtime.batch_stream import BatchClient, Codec
 from pbx_runtime.errors import ServiceError
 from pbx_runtime.grpc_channel import map_rpc_errors, open_channel
-from pbx_signaling.call.events import (
+from pbx_signaling.calls.signals import (
     Authenticated,
     Found,
     LookupFailed,
@@ -22,7 +22,7 @@ from pbx_signaling.call.events import (
     Signal,
     Target,
 )
-from pbx_signaling.registration import CurrentBinding, Registered
+from pbx_signaling.users.registrations import CurrentBinding, Registered
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.message.text import printable, utf8
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     import grpc.aio
 
     from pbx_runtime.grpc_credentials import GrpcCredentials
-    from pbx_signaling.call.entry import Attempt
-    from pbx_signaling.keepalive import Finding
-    from pbx_signaling.registration import RegisterAsk
+    from pbx_signaling.users.entry import Attempt
+    from pbx_signaling.users.keepalive import Finding
+    from pbx_signaling.users.registrations import RegisterAsk
     from pbx_sip.header.contact import RegisterContact
 
 TIMEOUT_S: Final = 3.0

@@ -12,7 +12,7 @@ from pbx_runtime import logs
 from pbx_runtime.batch_stream import BatchClient, Codec
 from pbx_runtime.errors import ServiceError
 from pbx_runtime.grpc_channel import open_channel
-from pbx_signaling.call.events import MediaReady, MediaReleased, MediaSilent, MediaUnavailable, Signal
+from pbx_signaling.calls.signals import MediaReady, MediaReleased, MediaSilent, MediaUnavailable, Signal
 from pbx_signaling.media.stream import Slot, StreamEndpoint, StreamStatistics
 from pbx_sip.message.text import utf8
 

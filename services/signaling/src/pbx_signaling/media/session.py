@@ -22,7 +22,7 @@ from pbx_sip.sdp.model import MediaDescription, SessionDescription
 from pbx_sip.sdp.negotiate import Origin, StreamRewrite, rewrite
 
 if TYPE_CHECKING:
-    from pbx_signaling.call.events import Side
+    from pbx_signaling.calls.signals import Side
 
 MAX_STREAMS: Final = 16
 """m= lines of a description. Threat: work per message; WebRTC clients send up to 4."""

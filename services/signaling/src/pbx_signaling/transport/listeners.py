@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from pbx_runtime import logs
-from pbx_signaling.addressing import Listener
-from pbx_signaling.call.trust import Trust
+from pbx_signaling.border.trust import Trust
+from pbx_signaling.router.addressing import Listener
 from pbx_signaling.transport.limits import Budget, Limits
 from pbx_signaling.transport.pipe import Pipe, SipPipe
 from pbx_signaling.transport.stream import Pipes, StreamListener
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pbx_runtime.address import Listen
-    from pbx_signaling.addressing import Addressing
+    from pbx_signaling.router.addressing import Addressing
     from pbx_signaling.settings import SignalingSettings
     from pbx_sip.address import Flow
 

@@ -12,8 +12,8 @@ from pbx_signaling.transport.stream import Closed, StreamListener
 
 if TYPE_CHECKING:
     from pbx_signaling.clients.peers import Peers
-    from pbx_signaling.flows import RegisteredFlows
-    from pbx_signaling.peering import Peering
+    from pbx_signaling.replicas.peering import Peering
+    from pbx_signaling.router.flows import RegisteredFlows
     from pbx_signaling.transport.listeners import Listeners
 
 

@@ -1,0 +1,1 @@
+"""What crosses from one leg to the other, and what the outside may claim."""

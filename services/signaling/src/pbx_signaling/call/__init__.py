@@ -1,1 +1,0 @@
-"""The two-leg call: pure call logic that sees call-control events and never a SIP message."""

@@ -1,0 +1,1 @@
+"""Call control: what a call does, without SIP, clock or chance."""

@@ -1,0 +1,370 @@
+"""Call-control events: what legs, the world and time tell the call logic.
+
+These are the only words that call logic hears. A leg translates one SIP dialog to and from them; the executor
+translates the answers of registrar, relay and administrator. All are plain slotted values.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from pbx_signaling.border.headers import Carried
+from pbx_signaling.media.stream import Slot, StreamStatistics
+
+
+class Side(enum.IntEnum):
+    """The two sides of a call, numbered as in the relay's contract."""
+
+    CALLER = 1
+    CALLEE = 2
+
+    @property
+    def other(self) -> Side:
+        """The opposite side."""
+        return Side.CALLEE if self is Side.CALLER else Side.CALLER
+
+
+class Ask(enum.IntEnum):
+    """Requests that one side makes of the other inside a call."""
+
+    MODIFY = 0
+    """Change the session, with three steps: re-INVITE."""
+    UPDATE = 1
+    """Change the session, with two steps (RFC 3311)."""
+    CONFIRM_PROGRESS = 2
+    """Acknowledge a reliable provisional answer: PRACK (RFC 3262)."""
+    INFORM = 3
+    """Application data: INFO (RFC 6086)."""
+    MESSAGE = 4
+    """An instant message within the call (RFC 3428)."""
+
+
+@dataclass(slots=True)
+class Content:
+    """A body: an SDP session description, something opaque, or several parts with a description among them."""
+
+    type: str
+    data: bytes
+    disposition: str = ""
+    span: tuple[int, int] | None = None
+    """In a body of several parts: the first octet of the session description, and the one after its last."""
+
+    @property
+    def is_sdp(self) -> bool:
+        """Whether it holds a session description."""
+        return self.span is not None or self.type.partition(";")[0].strip().lower() == "application/sdp"
+
+    @property
+    def sdp(self) -> bytes:
+        """The session description."""
+        return self.data if self.span is None else self.data[slice(*self.span)]
+
+    def with_sdp(self, sdp: bytes) -> Content:
+        """The same body with another session description."""
+        if self.span is None:
+            return Content(self.type, sdp, self.disposition)
+        start, end = self.span
+        return Content(
+            self.type, self.data[:start] + sdp + self.data[end:], self.disposition, (start, start + len(sdp))
+        )
+
+
+@dataclass(slots=True)
+class Cause:
+    """Why a call or a leg ends: the Reason headers (RFC 3326), where there were any."""
+
+    text: str = ""
+    q850: int = 0
+    q850_location: str = ""
+    """Where the cause arose, as Q.850 has it ("LN"; RFC 8606)."""
+    others: tuple[str, ...] = ()
+    """Reasons of other protocols (SIP, Preemption), as values of the header."""
+
+
+# --- from a leg
+
+
+@dataclass(slots=True)
+class Progress:
+    """The callee rings, or sends early media (a provisional answer above 100)."""
+
+    status: int
+    reason: str
+    content: Content | None
+    fork: str
+    """Which branch of a forked call: the same string as in later events of that branch."""
+    reliable: int = 0
+    """Number by which the sender wants it confirmed; 0: it does not."""
+    headers: Carried = ()
+    """Header fields that cross to the other leg; so in the events below."""
+
+
+@dataclass(slots=True)
+class Answered:
+    """The callee answered."""
+
+    content: Content | None
+    fork: str
+    headers: Carried = ()
+
+
+@dataclass(slots=True)
+class Rejected:
+    """The callee, or its network, refused or failed."""
+
+    status: int
+    reason: str
+    cause: Cause
+    retry_after_s: int = 0
+    local: bool = False
+    """No answer came at all; `status` is ours (408, 503)."""
+    headers: Carried = ()
+    users: tuple[str, ...] = ()
+    """Addresses-of-record of our own domain to which a 3xx points."""
+
+
+@dataclass(slots=True)
+class Acknowledged:
+    """The caller confirmed the answer; carries the session answer where the callee made the offer."""
+
+    content: Content | None
+
+
+@dataclass(slots=True)
+class Cancelled:
+    """The caller gave up before an answer."""
+
+    side: Side
+    cause: Cause
+
+
+@dataclass(slots=True)
+class HungUp:
+    """A side ended the call."""
+
+    side: Side
+    cause: Cause
+
+
+@dataclass(slots=True)
+class Asked:
+    """A side asks something of the other inside the call."""
+
+    side: Side
+    exchange: int
+    ask: Ask
+    content: Content | None
+    fork: str = ""
+    package: str = ""
+    """Info-Package, for INFORM."""
+    confirms: int = 0
+    """Number of the progress confirmed, for CONFIRM_PROGRESS."""
+    headers: Carried = ()
+
+
+@dataclass(slots=True)
+class Withdrawn:
+    """The asker of MODIFY cancelled it before its answer."""
+
+    side: Side
+    exchange: int
+    cause: Cause
+
+
+@dataclass(slots=True)
+class Replied:
+    """A side answered what it was asked."""
+
+    side: Side
+    exchange: int
+    status: int
+    reason: str
+    content: Content | None
+    retry_after_s: int = 0
+    headers: Carried = ()
+
+
+@dataclass(slots=True)
+class Confirmed:
+    """The asker of MODIFY confirmed the positive answer; carries the session answer of a delayed offer."""
+
+    side: Side
+    exchange: int
+    content: Content | None
+
+
+@dataclass(slots=True)
+class Refreshed:
+    """A side repeated its session description in answer to a refresh of ours; nobody asked for a change."""
+
+    side: Side
+    content: Content
+
+
+@dataclass(slots=True)
+class LegLost:
+    """A side cannot be reached any more, or did not confirm in time."""
+
+    side: Side
+    cause: str
+    """A word for the CDR: "no_prack", "no_ack", "no_response", "transport", "session_expired"."""
+
+
+# --- from the world
+
+
+@dataclass(slots=True)
+class Authenticated:
+    """The caller is who it says."""
+
+    user: str
+    display_name: str
+    calls_max: int = 0
+    """Calls that its account may have at once; 0: what accounts without a limit of their own may."""
+
+
+@dataclass(slots=True)
+class Refused:
+    """The caller is not let in."""
+
+    status: int
+    stale: bool = False
+    retry_after_s: int = 0
+
+
+@dataclass(slots=True)
+class Limited:
+    """The caller is who it says, and has or asks for more than it may."""
+
+    status: int
+    word: str
+    """For the CDR: which limit."""
+    retry_after_s: int = 0
+    warning: str = ""
+
+
+@dataclass(slots=True)
+class Target:
+    """One way to reach the callee: a binding."""
+
+    uri: str
+    aor: str
+    path: tuple[str, ...]
+    transport: int
+    host: str
+    port: int
+    listener: str
+    connection: int
+    instance: str
+    unreachable: bool = False
+    """Its phone does not answer any more, so far as is known."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What the registrar knows of the callee: `known` without targets is "not registered"."""
+
+    known: bool
+    targets: list[Target]
+    is_own: bool = False
+    """There is no target but the phone that calls."""
+
+
+@dataclass(slots=True)
+class MediaReady:
+    """A relay gave a slot."""
+
+    slot: Slot
+
+
+@dataclass(slots=True)
+class MediaUnavailable:
+    """No relay could give a slot."""
+
+    detail: str
+
+
+@dataclass(slots=True)
+class MediaReleased:
+    """The slot was given back (or its relay did not answer: no statistics)."""
+
+    statistics: list[StreamStatistics]
+
+
+@dataclass(slots=True)
+class ServiceFailed:
+    """The registrar could not be asked."""
+
+    detail: str
+    retry_after_s: int = 0
+
+
+@dataclass(slots=True)
+class LookupFailed(ServiceFailed):
+    """It could not be asked where the callee is: that counts for a caller who proved to be one."""
+
+
+@dataclass(slots=True)
+class MediaSilent:
+    """Neither side sent media for the media timeout."""
+
+    silent_s: int
+
+
+@dataclass(slots=True)
+class Ordered:
+    """An administrator, or the end of this process, ends the call."""
+
+    reason: str
+    drain: bool = False
+
+
+class Deadline(enum.IntEnum):
+    """Deadlines of a call."""
+
+    SETUP = 0
+    """Authentication, look-up and allocation together."""
+    NO_ANSWER = 1
+    """From the invitation of the callee to its answer."""
+    LONGEST = 2
+    """From the answer to the end."""
+    RELEASE = 3
+    """From the release of the slot to its statistics."""
+    INVITATION = 4
+    """As long as the caller's INVITE is of use (its Expires)."""
+
+
+@dataclass(slots=True)
+class Expired:
+    """A deadline passed."""
+
+    deadline: Deadline
+
+
+Signal = (
+    Progress
+    | Answered
+    | Rejected
+    | Acknowledged
+    | Cancelled
+    | HungUp
+    | Asked
+    | Replied
+    | Withdrawn
+    | Confirmed
+    | Refreshed
+    | LegLost
+    | Authenticated
+    | Refused
+    | Limited
+    | Found
+    | MediaReady
+    | MediaUnavailable
+    | MediaReleased
+    | ServiceFailed
+    | LookupFailed
+    | MediaSilent
+    | Ordered
+    | Expired
+)

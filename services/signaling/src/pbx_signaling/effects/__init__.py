@@ -1,0 +1,1 @@
+"""What steps of the core ask of the world, carried out in order."""

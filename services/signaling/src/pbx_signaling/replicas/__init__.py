@@ -1,0 +1,1 @@
+"""The other instances of signaling."""

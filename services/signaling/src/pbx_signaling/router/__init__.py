@@ -1,0 +1,1 @@
+"""From octets to whom a message belongs to, and back to octets."""

@@ -1,0 +1,152 @@
+"""What one account and one source may have at once, and how fast they may ask for more. Pure.
+
+Charged once a caller has proved its user: nobody else can use up what an account has. A call counts for its caller's
+account and source from the proof to its end, and for its callee's account while it rings there. Each instance counts
+its own calls alone, so n replicas let an account have n times its limit at the most; a phone stays with one of them for
+as long as its flow stands, so in practice it meets the limit of one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from pbx_signaling.calls.signals import Limited
+from pbx_signaling.router.sources import Bucket
+from pbx_sip.address import network_of
+
+if TYPE_CHECKING:
+    from pbx_signaling.calls.signals import Authenticated
+    from pbx_sip.address import HostPort
+
+RATES_MAX: Final = 20_000
+"""Accounts and sources whose rates are remembered; the oldest is dropped for a new one, and may burst again."""
+BURST_S: Final = 3.0
+"""How many seconds' attempts may come at once: everybody who redials when a line came back."""
+RETRY_AFTER_S: Final = 1
+LIMITS: Final = ("account_calls", "account_rate", "source_calls", "source_rate", "callee_ringing")
+"""Words for the CDR and for metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaPolicy:
+    """Limits; 0 means none."""
+
+    account_calls: int = 10
+    """Calls that an account without a limit of its own makes at once: a phone has a few lines, a person one mouth.
+    Threat: one stolen password takes every slot of the relays."""
+    account_calls_per_s: float = 30.0
+    """Attempts of an account, calls and messages together: a machine that dials, far above what people do."""
+    source_calls: int = 1_000
+    """Calls that one address makes at once, whoever its accounts are: a large office behind a NAT."""
+    source_calls_per_s: float = 300.0
+    """Attempts of one address."""
+    callee_ringing: int = 30
+    """Calls that ring at one account at once. Threat: a phone, and the slots, held by calls that nobody can answer."""
+
+
+@dataclass(slots=True)
+class Held:
+    """What a call counts for; given back by `Quotas.end`."""
+
+    account: str = ""
+    source: str = ""
+    callee: str = ""
+
+
+@dataclass(slots=True)
+class Quotas:
+    """The counts of one instance."""
+
+    policy: QuotaPolicy
+    refused: dict[str, int] = field(default_factory=dict)
+    """Refusals by the limit that was met."""
+    _accounts: dict[str, int] = field(default_factory=dict)
+    _sources: dict[str, int] = field(default_factory=dict)
+    _ringing: dict[str, int] = field(default_factory=dict)
+    _rates: dict[str, Bucket] = field(default_factory=dict)
+
+    def attempt(self, user: str, source: HostPort, now: float, *, trusted: bool) -> Limited | None:
+        """Charges an account and its source for an attempt; what the caller meets instead where they go too fast.
+
+        `trusted`: the source is a proxy or trunk that speaks for many.
+        """
+        policy = self.policy
+        if not self._take(f"a {user}", policy.account_calls_per_s, now):
+            return self._refuse(503, "account_rate", RETRY_AFTER_S)
+        if not trusted and not self._take(f"s {network_of(source.host)}", policy.source_calls_per_s, now):
+            return self._refuse(503, "source_rate", RETRY_AFTER_S)
+        return None
+
+    def begin(self, held: Held, caller: Authenticated, source: HostPort, *, trusted: bool) -> Limited | None:
+        """Counts a call for its caller; what the caller meets instead where there are too many."""
+        limit = caller.calls_max or self.policy.account_calls
+        if limit and self._accounts.get(caller.user, 0) >= limit:
+            # 486 and not 503: the caller hears that its lines are busy, and its phone looks for no other server.
+            return self._refuse(486, "account_calls", warning=f"the account has {limit} calls already")
+        network, limit = network_of(source.host), 0 if trusted else self.policy.source_calls
+        if limit and self._sources.get(network, 0) >= limit:
+            return self._refuse(486, "source_calls", warning=f"this address has {limit} calls already")
+        _count(self._accounts, caller.user)
+        _count(self._sources, network)
+        held.account, held.source = caller.user, network
+        return None
+
+    def ring(self, held: Held, callee: str) -> Limited | None:
+        """Counts a call for the account at which it is to ring; what the caller meets instead where it is busy."""
+        limit = self.policy.callee_ringing
+        if limit and self._ringing.get(callee, 0) >= limit:
+            return self._refuse(486, "callee_ringing")
+        self.answered(held)
+        _count(self._ringing, callee)
+        held.callee = callee
+        return None
+
+    def answered(self, held: Held) -> None:
+        """A call does not ring any more."""
+        _uncount(self._ringing, held.callee)
+        held.callee = ""
+
+    def end(self, held: Held) -> None:
+        """A call is over."""
+        self.answered(held)
+        _uncount(self._accounts, held.account)
+        _uncount(self._sources, held.source)
+        held.account = held.source = ""
+
+    @property
+    def busiest(self) -> int:
+        """Calls of the account that has most."""
+        return max(self._accounts.values(), default=0)
+
+    def __len__(self) -> int:
+        """Accounts and sources with calls, and accounts that are rung."""
+        return len(self._accounts) + len(self._sources) + len(self._ringing)
+
+    def _take(self, key: str, rate: float, now: float) -> bool:
+        if not rate:
+            return True
+        burst = max(1.0, rate * BURST_S)
+        bucket = self._rates.get(key)
+        if bucket is None:
+            if len(self._rates) >= RATES_MAX:
+                del self._rates[next(iter(self._rates))]
+            bucket = self._rates[key] = Bucket(burst, now)
+        return bucket.take(rate, burst, now)
+
+    def _refuse(self, status: int, word: str, retry_after_s: int = 0, warning: str = "") -> Limited:
+        self.refused[word] = self.refused.get(word, 0) + 1
+        return Limited(status, word, retry_after_s, warning)
+
+
+def _count(table: dict[str, int], key: str) -> None:
+    table[key] = table.get(key, 0) + 1
+
+
+def _uncount(table: dict[str, int], key: str) -> None:
+    if not key:
+        return
+    if table[key] > 1:
+        table[key] -= 1
+    else:
+        del table[key]

@@ -1,0 +1,1 @@
+"""Transaction users: what handles the requests of a method."""

@@ -1,0 +1,79 @@
+"""A live call with everything around it: its two legs, its deadlines, and what its first INVITE said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pbx_signaling.border.asserted import UNCLAIMED, Claim
+from pbx_signaling.calls.signals import Deadline, Side
+from pbx_signaling.router.quota import Held
+
+if TYPE_CHECKING:
+    from pbx_signaling.calls.machine import Call
+    from pbx_signaling.legs.callee import OutboundLeg
+    from pbx_signaling.legs.caller import InboundLeg
+    from pbx_signaling.legs.leg import Leg
+    from pbx_sip.address import Flow, HostPort
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What the gate read from an INVITE that may become a call."""
+
+    call_id: str
+    dialled: str
+    aor: str
+    claimed: str
+    display_name: str
+    authorization: str
+    """The value of Proxy-Authorization, until it was verified. Never logged."""
+    uri: str
+    max_forwards: int
+    """What the callee's leg gets."""
+    source: HostPort
+    """Where it came from."""
+    nonce_source: str = ""
+    """To whom its nonce must have been sent, and one for a challenge of it is."""
+    claim: Claim = UNCLAIMED
+    """What it says of its sender beside From."""
+    body: bytes = b""
+    """What credentials with qop=auth-int protect; empty for others."""
+
+    def __repr__(self) -> str:
+        """Without the credentials."""
+        return f"<Attempt {self.call_id} {self.claimed} -> {self.aor}>"
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class Entry:
+    """A live call in the core's table.
+
+    It holds its legs; they refer to it weakly. So a call that has ended goes with its last step, without the garbage
+    collector, while its legs live on in transactions that run out.
+    """
+
+    call: Call
+    attempt: Attempt
+    caller: InboundLeg | None = None
+    callee: OutboundLeg | None = None
+    deadlines: dict[Deadline, int] = field(default_factory=dict)
+    performing: bool = False
+    suppressed: bool = False
+    """One of a flood of refused attempts: it leaves no events."""
+    held: Held = field(default_factory=Held)
+    """What it counts for in the limits of accounts and sources."""
+    holding: int = 0
+    """Steps whose events are being written."""
+
+    def leg(self, side: Side) -> Leg | None:
+        """The leg of a side."""
+        return self.caller if side is Side.CALLER else self.callee
+
+    def legs(self) -> list[Leg]:
+        """The legs there are."""
+        return [leg for leg in (self.caller, self.callee) if leg is not None]
+
+    def address_families(self, flow: Flow) -> None:
+        """Notes where the caller's SIP comes from, for the relay and its address in the SDP."""
+        self.call.media.place(Side.CALLER, flow.remote.host)
