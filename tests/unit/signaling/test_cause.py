@@ -20,6 +20,6 @@ from pbx_signaling.calls.signals import Cause, Rejected
     ],
 )
 def test_the_status_for_the_caller(status: int, local: bool, to_caller: int, outcome: Outcome, word: str) -> None:
-    ending = ending_of_rejection(Rejected(status, "", Cause(), local=local))
+    ending = ending_of_rejection(Rejected(1, status, "", Cause(), local=local))
     assert (ending.sip_status, ending.outcome, ending.word) == (to_caller, outcome, word)
     assert ending.origin is (Origin.TIMER if local else Origin.REMOTE)

@@ -32,20 +32,20 @@ def cause_of(message: Message) -> Cause:
         if not protocol or not _TOKEN.issuperset(protocol) or protocol.upper() in seen:
             continue
         seen.add(protocol.upper())
-        _take(cause, protocol, _fields(parameters))
+        cause = _with(cause, protocol, _fields(parameters))
     return cause
 
 
-def _take(cause: Cause, protocol: str, fields: dict[str, str]) -> None:
+def _with(cause: Cause, protocol: str, fields: dict[str, str]) -> Cause:
+    """The same cause with one Reason more."""
     number, text = fields.get("cause", ""), fields.get("text", "")
     if protocol.upper() == Q850:
-        if number.isdecimal() and len(number) <= 3:
-            cause.q850, cause.text, cause.q850_location = int(number), text, fields.get("location", "")
-        return
-    if not cause.q850:
-        cause.text = cause.text or text
-    if len(cause.others) < OTHERS_MAX:
-        cause.others += (_value(protocol, fields),)
+        if not number.isdecimal() or len(number) > 3:
+            return cause
+        return Cause(text, int(number), fields.get("location", ""), cause.others)
+    others = (*cause.others, _value(protocol, fields)) if len(cause.others) < OTHERS_MAX else cause.others
+    said = cause.text if cause.q850 else cause.text or text
+    return Cause(said, cause.q850, cause.q850_location, others)
 
 
 def _fields(parameters: list[str]) -> dict[str, str]:

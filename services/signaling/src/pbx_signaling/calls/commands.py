@@ -12,17 +12,18 @@ from pbx_signaling.media.stream import StreamEndpoint
 # --- of a leg
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Dial:
     """Invite the callee at a target."""
 
+    leg: int
     target: Target
     content: Content | None
     headers: Carried = ()
     """Header fields that came from the other leg; so in the commands below."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Ring:
     """Tell the caller about progress."""
 
@@ -34,7 +35,7 @@ class Ring:
     headers: Carried = ()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Answer:
     """Tell the caller that the callee answered."""
 
@@ -43,7 +44,7 @@ class Answer:
     headers: Carried = ()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Reject:
     """Refuse the caller's attempt."""
 
@@ -58,25 +59,27 @@ class Reject:
     headers: Carried = ()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Acknowledge:
     """Confirm the callee's answer."""
 
+    leg: int
     content: Content | None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """Stop inviting the callee."""
 
+    leg: int
     cause: Cause
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Pass:
     """Ask of a side what the other asked."""
 
-    side: Side
+    leg: int
     exchange: int
     ask: Ask
     content: Content | None
@@ -86,11 +89,11 @@ class Pass:
     headers: Carried = ()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Reply:
     """Answer a side what it asked."""
 
-    side: Side
+    leg: int
     exchange: int
     status: int
     reason: str = ""
@@ -99,62 +102,62 @@ class Reply:
     headers: Carried = ()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Withdraw:
     """Stop asking MODIFY of a side; its answer comes still."""
 
-    side: Side
+    leg: int
     exchange: int
     cause: Cause
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Confirm:
     """Confirm a side's positive answer to MODIFY."""
 
-    side: Side
+    leg: int
     exchange: int
     content: Content | None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class HangUp:
     """End a side's dialog."""
 
-    side: Side
+    leg: int
     cause: Cause
 
 
 # --- of the world
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Authenticate:
     """Verify the caller's credentials."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class FindTargets:
     """Look the callee up."""
 
     aor: str
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ReserveMedia:
     """Take a slot of a relay, telling it the endpoints known so far."""
 
     endpoints: list[StreamEndpoint]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class UpdateMedia:
     """Tell the relay new endpoints."""
 
     endpoints: list[StreamEndpoint]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ReleaseMedia:
     """Give the slot back; MediaReleased follows."""
 
@@ -190,7 +193,7 @@ class Emit:
     duration_ms: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class SetDeadline:
     """Send Expired after so many seconds."""
 
@@ -198,19 +201,19 @@ class SetDeadline:
     after_s: float
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ClearDeadline:
     """Forget a deadline."""
 
     deadline: Deadline
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Count:
     """An attempt that gets no CDR of its own because it is one of a flood: counted only."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The call is over: its legs may finish what they have begun, the call itself is forgotten."""
 

@@ -155,4 +155,4 @@ def ending_of_order(drain: bool, *, answered: bool) -> Ending:
 def ending_of_loss(lost: LegLost, *, answered: bool) -> Ending:
     """What it means that a side did not do in time what it must."""
     outcome, status = (Outcome.ANSWERED, 200) if answered else (Outcome.FAILED, 504)
-    return Ending(outcome, Origin.TIMER, status, reason_of(status), 102, lost.cause, lost.side)
+    return Ending(outcome, Origin.TIMER, status, reason_of(status), 102, lost.cause, Side.of(lost.leg))

@@ -32,7 +32,7 @@ from pbx_signaling.calls.ending import (
     ending_of_refusal,
     ending_of_rejection,
 )
-from pbx_signaling.calls.signals import Ask, Cause, Content, Deadline, Side
+from pbx_signaling.calls.signals import CALLER, Ask, Cause, Content, Deadline, Side
 from pbx_signaling.calls.state import (
     BEFORE_ANSWER,
     CONNECTED,
@@ -75,6 +75,8 @@ class Call:
     """The user that the caller proved to be; empty before."""
     caller_name: str = ""
     target: e.Target | None = None
+    leg: int = 0
+    """Of the callee that is, or was last, invited; 0: none yet."""
     found: e.Found | e.LookupFailed | None = None
     """What the registrar said of the callee before it knew the caller."""
     targets: list[e.Target] = field(default_factory=list)
@@ -214,7 +216,8 @@ class Call:
         if content is not None and content.is_sdp:
             content = content.with_sdp(self.media.forward_offer(Side.CALLER, content.sdp, self.policy.barred))
         self.state = State.DIALING
-        self._do(c.Dial(self.target, content, self.headers), c.Emit(c.Record.DIALING))
+        self.leg += 1
+        self._do(c.Dial(self.leg, self.target, content, self.headers), c.Emit(c.Record.DIALING))
 
     def _no_media(self, signal: e.MediaUnavailable, now: float) -> None:
         self.state = State.ROUTING  # no slot is under way any more: nothing to wait for
@@ -227,7 +230,7 @@ class Call:
 
     def _progress(self, signal: e.Progress, now: float) -> None:
         may_offer = self._invited_without_offer
-        content = self._carried(signal.content, Side.CALLEE, provisional=True, may_offer=may_offer, fork=signal.fork)
+        content = self._carried(signal.content, signal.leg, provisional=True, may_offer=may_offer, fork=signal.fork)
         first = self.state is State.DIALING
         if first and signal.status != 183:
             self.state = State.RINGING
@@ -239,16 +242,16 @@ class Call:
 
     def _answered(self, signal: e.Answered, now: float) -> None:
         try:
-            content = self._carry(signal.content, Side.CALLEE, may_offer=self._invited_without_offer)
+            content = self._carry(signal.content, signal.leg, may_offer=self._invited_without_offer)
         except SessionRefused as error:
-            self._do(c.Acknowledge(None), c.HangUp(Side.CALLEE, Cause("session refused", 88)))
+            self._do(c.Acknowledge(signal.leg, None), c.HangUp(signal.leg, Cause("session refused", 88)))
             self._refuse(488, "bad_session", Outcome.FAILED, 88, now, warning=str(error))
             return
         if content is None or not content.is_sdp:
             self._tell_relay(self.media.settle(signal.fork))
         if not self._invited_without_offer:
             # RFC 3261 section 13.2.2.4. An INVITE without an offer is answered in its ACK, and by the caller.
-            self._do(c.Acknowledge(None))
+            self._do(c.Acknowledge(self.leg, None))
         self.state, self.answered, self.content = State.ANSWERED, now, None
         self.targets = []
         if self.invitation_s:
@@ -262,9 +265,9 @@ class Call:
 
     def _acknowledged(self, signal: e.Acknowledged, now: float) -> None:
         self.state = State.TALKING
-        content = self._carried(signal.content, Side.CALLER, may_offer=False)
+        content = self._carried(signal.content, CALLER, may_offer=False)
         self._settle_offer(Side.CALLER)
-        self._do(c.Acknowledge(content))
+        self._do(c.Acknowledge(self.leg, content))
 
     @property
     def _invited_without_offer(self) -> bool:
@@ -314,7 +317,7 @@ class Call:
         """Ends an attempt whose callee is still invited."""
         callee = self.state in (State.DIALING, State.RINGING)
         if callee:
-            self._do(c.Cancel(cause))
+            self._do(c.Cancel(self.leg, cause))
         self._end(
             ending, now, c.Reject(ending.sip_status, ending.sip_reason, Cause(q850=ending.q850_cause)), wait=callee
         )
@@ -322,7 +325,9 @@ class Call:
     def _answered_too_late(self, signal: e.Answered, now: float) -> None:
         """The 200 crossed our CANCEL (RFC 3261 section 9.1): confirm it, then end it."""
         self.state = State.ENDED
-        self._do(c.Acknowledge(None), c.HangUp(Side.CALLEE, Cause("call completion elsewhere", 16)), c.Finish())
+        self._do(
+            c.Acknowledge(signal.leg, None), c.HangUp(signal.leg, Cause("call completion elsewhere", 16)), c.Finish()
+        )
 
     def _callee_gone(self, signal: object, now: float) -> None:
         self.state = State.ENDED
@@ -332,24 +337,24 @@ class Call:
 
     def _asked(self, signal: e.Asked, now: float) -> None:
         if len(self.exchanges) >= MAX_EXCHANGES:
-            self._do(c.Reply(signal.side, signal.exchange, 500, retry_after_s=2))
+            self._do(c.Reply(signal.leg, signal.exchange, 500, retry_after_s=2))
             return
-        if self.state is State.ANSWERED and signal.side is Side.CALLEE and signal.ask in (Ask.MODIFY, Ask.UPDATE):
+        if self.state is State.ANSWERED and signal.leg != CALLER and signal.ask in (Ask.MODIFY, Ask.UPDATE):
             # The callee is confirmed, the caller may not have heard its answer yet: as glare (RFC 3261 section 14.2).
-            self._do(c.Reply(signal.side, signal.exchange, 491))
+            self._do(c.Reply(signal.leg, signal.exchange, 491))
             return
         content, offered = signal.content, False
         if content is not None and content.is_sdp and signal.ask in OFFERING:
             try:
                 content, offered = self._offer_inside(content, signal), True
             except SessionRefused as error:
-                self._do(c.Reply(signal.side, signal.exchange, error.status))
+                self._do(c.Reply(signal.leg, signal.exchange, error.status))
                 return
         if signal.ask is Ask.INFORM and content is not None:
-            self._note_digit(signal.side, content)
-        self.exchanges[signal.exchange] = Exchange(signal.side, signal.ask, offered)
+            self._note_digit(Side.of(signal.leg), content)
+        self.exchanges[signal.exchange] = Exchange(signal.leg, signal.ask, offered)
         rest = signal.fork, signal.package, signal.confirms, signal.headers
-        self._do(c.Pass(signal.side.other, signal.exchange, signal.ask, content, *rest))
+        self._do(c.Pass(self._other(signal.leg), signal.exchange, signal.ask, content, *rest))
 
     def _note_digit(self, side: Side, content: Content) -> None:
         """A key that was pressed, as phones and gateways say it in INFO."""
@@ -360,13 +365,13 @@ class Call:
         self._do(c.Emit(c.Record.DTMF, side=side, digit=pressed.digit, duration_ms=pressed.duration_ms))
 
     def _offer_inside(self, content: Content, signal: e.Asked) -> Content:
-        if signal.ask is Ask.CONFIRM_PROGRESS and self.media.owes_answer(signal.side):
-            return self._carry(content, signal.side) or content
-        return content.with_sdp(self.media.offer(signal.side, content.sdp, self.policy.barred))
+        if signal.ask is Ask.CONFIRM_PROGRESS and self.media.owes_answer(Side.of(signal.leg)):
+            return self._carry(content, signal.leg) or content
+        return content.with_sdp(self.media.offer(Side.of(signal.leg), content.sdp, self.policy.barred))
 
     def _replied(self, signal: e.Replied, now: float) -> None:
         exchange = self.exchanges.get(signal.exchange)
-        if exchange is None or exchange.by is signal.side:
+        if exchange is None or exchange.by == signal.leg:
             return
         content = signal.content
         final = signal.status >= 200
@@ -375,19 +380,19 @@ class Call:
         if signal.status >= 300:
             self.exchanges.pop(signal.exchange, None)
             if exchange.offered:
-                self.media.rollback(exchange.by)
+                self.media.rollback(Side.of(exchange.by))
         elif content is not None and content.is_sdp and exchange.ask in OFFERING:
             may_offer = exchange.ask is Ask.MODIFY and not exchange.offered
             try:
-                content = self._carry(content, signal.side, provisional=not final, may_offer=may_offer)
+                content = self._carry(content, signal.leg, provisional=not final, may_offer=may_offer)
             except SessionRefused as error:
                 if final and exchange.offered:
                     self._refuse_answer(signal, exchange, error)
                     return
                 content = None
-            self._note_hold(exchange.by)
+            self._note_hold(Side.of(exchange.by))
         if final and signal.status < 300 and exchange.offered and exchange.ask is not Ask.CONFIRM_PROGRESS:
-            self.media.abandon(exchange.by)
+            self.media.abandon(Side.of(exchange.by))
         status = refusal.inside(signal.status, is_offer=exchange.offered, explanation=signal.headers)
         reason = signal.reason if status == signal.status else ""
         rest = content, signal.retry_after_s, signal.headers
@@ -396,28 +401,28 @@ class Call:
     def _refuse_answer(self, signal: e.Replied, exchange: Exchange, error: SessionRefused) -> None:
         """An offer was accepted with an answer that cannot be read: for its maker it was refused (RFC 3261 14.2)."""
         self.exchanges.pop(signal.exchange, None)
-        self.media.rollback(exchange.by)
+        self.media.rollback(Side.of(exchange.by))
         if exchange.ask is Ask.MODIFY:
-            self._do(c.Confirm(signal.side, signal.exchange, None))
+            self._do(c.Confirm(signal.leg, signal.exchange, None))
         self._do(c.Reply(exchange.by, signal.exchange, error.status))
 
     def _withdrawn(self, signal: e.Withdrawn, now: float) -> None:
         exchange = self.exchanges.get(signal.exchange)
-        if exchange is not None and exchange.by is signal.side:
-            self._do(c.Withdraw(signal.side.other, signal.exchange, signal.cause))
+        if exchange is not None and exchange.by == signal.leg:
+            self._do(c.Withdraw(self._other(signal.leg), signal.exchange, signal.cause))
 
     def _confirmed(self, signal: e.Confirmed, now: float) -> None:
         if self.exchanges.pop(signal.exchange, None) is None:
             return
-        content = self._carried(signal.content, signal.side, may_offer=False)
-        self._settle_offer(signal.side)
+        content = self._carried(signal.content, signal.leg, may_offer=False)
+        self._settle_offer(Side.of(signal.leg))
         if content is not None:
-            self._note_hold(signal.side)
-        self._do(c.Confirm(signal.side.other, signal.exchange, content))
+            self._note_hold(Side.of(signal.leg))
+        self._do(c.Confirm(self._other(signal.leg), signal.exchange, content))
 
     def _refreshed(self, signal: e.Refreshed, now: float) -> None:
         """An answer that should say what the last one said; where it does not, the relay follows it."""
-        self._carried(signal.content, signal.side, may_offer=False)
+        self._carried(signal.content, signal.leg, may_offer=False)
 
     def _note_hold(self, by: Side) -> None:
         """Tells of hold and resume after an exchange in which `by` changed the session.
@@ -445,9 +450,11 @@ class Call:
         """A BYE from either side."""
         if self.answered is None:
             # The callee may end its early dialog's call only by a final answer; a BYE of the caller ends the attempt.
-            self._cancelled(e.Cancelled(signal.side, signal.cause), now)
+            self._cancelled(e.Cancelled(signal.leg, signal.cause), now)
             return
-        ending = Ending(Outcome.ANSWERED, Origin.REMOTE, 200, "OK", signal.cause.q850 or 16, "normal", signal.side)
+        ending = Ending(
+            Outcome.ANSWERED, Origin.REMOTE, 200, "OK", signal.cause.q850 or 16, "normal", Side.of(signal.leg)
+        )
         self._hang_up(ending, now, signal.cause)
 
     def _leg_lost(self, signal: e.LegLost, now: float) -> None:
@@ -516,11 +523,11 @@ class Call:
     def _hang_up(self, ending: Ending, now: float, cause: Cause) -> None:
         """Ends an answered call: BYE where there was none, the slot back, and its statistics for the last event."""
         if self.state is State.ANSWERED:
-            self._do(c.Acknowledge(None))
+            self._do(c.Acknowledge(self.leg, None))
         self.ending, self.ended, self.state = ending, now, State.RELEASING
         self.exchanges.clear()
         gone = ending.by if ending.origin is Origin.REMOTE else None
-        self._do(*(c.HangUp(side, cause) for side in Side if side is not gone))
+        self._do(*(c.HangUp(leg, cause) for leg in (CALLER, self.leg) if Side.of(leg) is not gone))
         self._do(
             c.ClearDeadline(Deadline.LONGEST),
             c.ReleaseMedia(),
@@ -531,22 +538,26 @@ class Call:
         self.statistics, self.state = signal.statistics, State.ENDED
         self._do(c.ClearDeadline(Deadline.RELEASE), c.Emit(c.Record.ENDED), c.Finish())
 
+    def _other(self, leg: int) -> int:
+        """The leg at the other end."""
+        return CALLER if leg else self.leg
+
     # --- session descriptions
 
     def _carry(
         self,
         content: Content | None,
-        side: Side,
+        leg: int,
         *,
         provisional: bool = False,
         may_offer: bool = True,
         fork: str = "",
     ) -> Content | None:
-        """Turns what `side` sent into what the other side gets. Raises SessionRefused."""
+        """Turns what a leg sent into what the other side gets. Raises SessionRefused."""
         if content is None or not content.is_sdp:
             return content
         data, endpoints = self.media.carry(
-            side, content.sdp, self.policy.barred, provisional=provisional, may_offer=may_offer, fork=fork
+            Side.of(leg), content.sdp, self.policy.barred, provisional=provisional, may_offer=may_offer, fork=fork
         )
         self._tell_relay(endpoints)
         return content.with_sdp(data)
@@ -554,7 +565,7 @@ class Call:
     def _carried(
         self,
         content: Content | None,
-        side: Side,
+        leg: int,
         *,
         provisional: bool = False,
         may_offer: bool = True,
@@ -562,7 +573,7 @@ class Call:
     ) -> Content | None:
         """As `_carry`, where a session description that cannot be read is left out instead."""
         try:
-            return self._carry(content, side, provisional=provisional, may_offer=may_offer, fork=fork)
+            return self._carry(content, leg, provisional=provisional, may_offer=may_offer, fork=fork)
         except SessionRefused:
             return None
 

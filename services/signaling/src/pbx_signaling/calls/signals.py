@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 from pbx_signaling.border.headers import Carried
 from pbx_signaling.media.stream import Slot, StreamStatistics
+
+CALLER: Final = 0
+"""The caller's leg. Legs of the callee are numbered from 1, one for each attempt to reach it."""
 
 
 class Side(enum.IntEnum):
@@ -23,6 +27,11 @@ class Side(enum.IntEnum):
     def other(self) -> Side:
         """The opposite side."""
         return Side.CALLEE if self is Side.CALLER else Side.CALLER
+
+    @classmethod
+    def of(cls, leg: int) -> Side:
+        """The side to which a leg belongs."""
+        return cls.CALLEE if leg else cls.CALLER
 
 
 class Ask(enum.IntEnum):
@@ -40,7 +49,7 @@ class Ask(enum.IntEnum):
     """An instant message within the call (RFC 3428)."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Content:
     """A body: an SDP session description, something opaque, or several parts with a description among them."""
 
@@ -70,7 +79,7 @@ class Content:
         )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Cause:
     """Why a call or a leg ends: the Reason headers (RFC 3326), where there were any."""
 
@@ -85,10 +94,11 @@ class Cause:
 # --- from a leg
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Progress:
     """The callee rings, or sends early media (a provisional answer above 100)."""
 
+    leg: int
     status: int
     reason: str
     content: Content | None
@@ -100,19 +110,21 @@ class Progress:
     """Header fields that cross to the other leg; so in the events below."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Answered:
     """The callee answered."""
 
+    leg: int
     content: Content | None
     fork: str
     headers: Carried = ()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Rejected:
     """The callee, or its network, refused or failed."""
 
+    leg: int
     status: int
     reason: str
     cause: Cause
@@ -124,34 +136,34 @@ class Rejected:
     """Addresses-of-record of our own domain to which a 3xx points."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Acknowledged:
     """The caller confirmed the answer; carries the session answer where the callee made the offer."""
 
     content: Content | None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Cancelled:
     """The caller gave up before an answer."""
 
-    side: Side
+    leg: int
     cause: Cause
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class HungUp:
     """A side ended the call."""
 
-    side: Side
+    leg: int
     cause: Cause
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A side asks something of the other inside the call."""
 
-    side: Side
+    leg: int
     exchange: int
     ask: Ask
     content: Content | None
@@ -163,20 +175,20 @@ class Asked:
     headers: Carried = ()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Withdrawn:
     """The asker of MODIFY cancelled it before its answer."""
 
-    side: Side
+    leg: int
     exchange: int
     cause: Cause
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Replied:
     """A side answered what it was asked."""
 
-    side: Side
+    leg: int
     exchange: int
     status: int
     reason: str
@@ -185,28 +197,28 @@ class Replied:
     headers: Carried = ()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Confirmed:
     """The asker of MODIFY confirmed the positive answer; carries the session answer of a delayed offer."""
 
-    side: Side
+    leg: int
     exchange: int
     content: Content | None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Refreshed:
     """A side repeated its session description in answer to a refresh of ours; nobody asked for a change."""
 
-    side: Side
+    leg: int
     content: Content
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class LegLost:
     """A side cannot be reached any more, or did not confirm in time."""
 
-    side: Side
+    leg: int
     cause: str
     """A word for the CDR: "no_prack", "no_ack", "no_response", "transport", "session_expired"."""
 
@@ -214,7 +226,7 @@ class LegLost:
 # --- from the world
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Authenticated:
     """The caller is who it says."""
 
@@ -224,7 +236,7 @@ class Authenticated:
     """Calls that its account may have at once; 0: what accounts without a limit of their own may."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Refused:
     """The caller is not let in."""
 
@@ -233,7 +245,7 @@ class Refused:
     retry_after_s: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Limited:
     """The caller is who it says, and has or asks for more than it may."""
 
@@ -244,7 +256,7 @@ class Limited:
     warning: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Target:
     """One way to reach the callee: a binding."""
 
@@ -261,7 +273,7 @@ class Target:
     """Its phone does not answer any more, so far as is known."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Found:
     """What the registrar knows of the callee: `known` without targets is "not registered"."""
 
@@ -271,28 +283,28 @@ class Found:
     """There is no target but the phone that calls."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class MediaReady:
     """A relay gave a slot."""
 
     slot: Slot
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class MediaUnavailable:
     """No relay could give a slot."""
 
     detail: str
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class MediaReleased:
     """The slot was given back (or its relay did not answer: no statistics)."""
 
     statistics: list[StreamStatistics]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class ServiceFailed:
     """The registrar could not be asked."""
 
@@ -300,19 +312,19 @@ class ServiceFailed:
     retry_after_s: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class LookupFailed(ServiceFailed):
     """It could not be asked where the callee is: that counts for a caller who proved to be one."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class MediaSilent:
     """Neither side sent media for the media timeout."""
 
     silent_s: int
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Ordered:
     """An administrator, or the end of this process, ends the call."""
 
@@ -335,7 +347,7 @@ class Deadline(enum.IntEnum):
     """As long as the caller's INVITE is of use (its Expires)."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Expired:
     """A deadline passed."""
 

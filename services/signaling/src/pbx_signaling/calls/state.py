@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pbx_runtime.media_address import Barred
-from pbx_signaling.calls.signals import Ask, Side
+from pbx_signaling.calls.signals import Ask
 
 OFFERING: Final = (Ask.MODIFY, Ask.UPDATE, Ask.CONFIRM_PROGRESS)
 """Requests inside a call whose session description is an offer or an answer; in others it is anybody's text."""
@@ -66,7 +66,8 @@ class CallPolicy:
 class Exchange:
     """A request of one side to the other that is under way."""
 
-    by: Side
+    by: int
+    """The leg that asks."""
     ask: Ask
     offered: bool
     """It carried a session description, which is an offer (in CONFIRM_PROGRESS perhaps an answer)."""

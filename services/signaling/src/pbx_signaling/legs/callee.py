@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from pbx_signaling.border import reason, wire
 from pbx_signaling.calls import refusal
-from pbx_signaling.calls.signals import Answered, Ask, Cause, Content, Progress, Rejected, Side
+from pbx_signaling.calls.signals import Answered, Ask, Cause, Content, Progress, Rejected
 from pbx_signaling.legs import body, refreshing
 from pbx_signaling.legs.leg import Leg
 from pbx_signaling.legs.sent import Purpose, Sent
@@ -51,8 +51,8 @@ class OutboundLeg(Leg):
         "reached",
     )
 
-    def __init__(self, sip: SipPort, entry: Entry, flow: Flow) -> None:
-        super().__init__(sip, entry, Side.CALLEE, flow, sip.sip_call_id())
+    def __init__(self, sip: SipPort, entry: Entry, number: int, flow: Flow) -> None:
+        super().__init__(sip, entry, number, flow, sip.sip_call_id())
         self._early: dict[str, Dialog] = {}
         self._key: Key | None = None
         self._cancelled = False
@@ -203,7 +203,9 @@ class OutboundLeg(Leg):
         if response.status == 199:  # a branch is over (RFC 6228): no sign of life, and nobody asked for it
             return
         headers = self.sip.border.taken(response, self.flow)
-        self.tell(Progress(response.status, response.reason, body.content_of(response), tag, reliable, headers))
+        self.tell(
+            Progress(self.number, response.status, response.reason, body.content_of(response), tag, reliable, headers)
+        )
 
     def _confirm_progress(self, dialog: Dialog, rseq: int) -> None:
         """A PRACK of our own, for a caller that does not know of it."""
@@ -254,7 +256,11 @@ class OutboundLeg(Leg):
         self._invite = None
         self.learn_methods(response)
         refreshing.granted(self, response)
-        self.tell(Answered(body.content_of(response), response.to_tag, self.sip.border.taken(response, self.flow)))
+        self.tell(
+            Answered(
+                self.number, body.content_of(response), response.to_tag, self.sip.border.taken(response, self.flow)
+            )
+        )
 
     def _answered_again(self, sent: Sent, response: Response) -> None:
         """A repetition of the 200, or the 200 of another fork, which is confirmed and ended at once."""
@@ -291,7 +297,7 @@ class OutboundLeg(Leg):
         cause = reason.cause_of(response)
         headers = (*self.sip.border.taken(response, self.flow), *refusal.explanation_of(response))
         users = self.sip.border.users_named(response)
-        self.tell(Rejected(response.status, response.reason, cause, retry, headers=headers, users=users))
+        self.tell(Rejected(self.number, response.status, response.reason, cause, retry, headers=headers, users=users))
 
     def resent(self, sent: Sent, key: Key) -> None:
         """The INVITE goes another way; so would its CANCEL."""
@@ -312,7 +318,7 @@ class OutboundLeg(Leg):
             return
         self.reached, self.final_status = True, 503 if transport else 408
         self.end()
-        self.tell(Rejected(self.final_status, "", Cause(), local=True))
+        self.tell(Rejected(self.number, self.final_status, "", Cause(), local=True))
 
     def hang_up(self, cause: Cause) -> None:
         """BYE where the callee answered; before that there is nothing but CANCEL."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from pbx_signaling.border import reason, wire
-from pbx_signaling.calls.signals import Acknowledged, Ask, Cancelled, Cause, Content, LegLost, Side
+from pbx_signaling.calls.signals import CALLER, Acknowledged, Ask, Cancelled, Cause, Content, LegLost
 from pbx_signaling.legs import refreshing, repeating
 from pbx_signaling.legs.leg import Leg
 from pbx_signaling.legs.sent import Timer
@@ -49,7 +49,7 @@ class InboundLeg(Leg):
     __slots__ = ("_early", "_farewell", "_forks", "_key", "_late", "_reliable", "_request_", "_told")
 
     def __init__(self, sip: SipPort, entry: Entry, key: Key, request: Request, flow: Flow) -> None:
-        super().__init__(sip, entry, Side.CALLER, flow, request.call_id)
+        super().__init__(sip, entry, CALLER, flow, request.call_id)
         self._key = key
         self._request_: Request | None = request
         self._early: dict[str, Dialog] = {}
@@ -204,14 +204,14 @@ class InboundLeg(Leg):
     def cancelled(self, key: Key, cause: Cause) -> None:
         """See Leg; before the answer it ends the attempt."""
         if self._request_ is not None:
-            self.tell(Cancelled(Side.CALLER, cause))
+            self.tell(Cancelled(CALLER, cause))
         else:
             super().cancelled(key, cause)
 
     def aborted(self) -> None:
         """The INVITE's transaction failed before an answer: nobody is there to hear one."""
         if self._request_ is not None:
-            self.tell(Cancelled(Side.CALLER, Cause("transport failure", 38)))
+            self.tell(Cancelled(CALLER, Cause("transport failure", 38)))
 
     def _confirmed(self, exchange: int, content: Content | None) -> None:
         if exchange == 0:
@@ -268,7 +268,7 @@ class InboundLeg(Leg):
             due = branch.sender.expire(self.sip.now)
             if due is Due.GIVE_UP:
                 self._forget_progress()
-                self.tell(LegLost(Side.CALLER, "no_prack"))
+                self.tell(LegLost(CALLER, "no_prack"))
                 return
             if due is Due.SEND:
                 self.sip.respond(self._key, branch.responses[branch.sender.waiting][0])

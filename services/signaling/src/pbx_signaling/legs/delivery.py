@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from pbx_signaling.calls import commands as c
-from pbx_signaling.calls.signals import Side
+from pbx_signaling.calls.signals import CALLER
 from pbx_signaling.legs.caller import InboundLeg
 from pbx_signaling.legs.leg import Leg
 
@@ -14,23 +14,26 @@ if TYPE_CHECKING:
 
     from pbx_signaling.users.entry import Entry
 
-DELIVERED: Final[Mapping[type, tuple[Side | None, Callable[..., None]]]] = {
-    c.Ring: (Side.CALLER, InboundLeg.ring),
-    c.Answer: (Side.CALLER, InboundLeg.answer_call),
-    c.Acknowledge: (Side.CALLEE, lambda leg, command: leg.acknowledge(command.content)),
-    c.Cancel: (Side.CALLEE, lambda leg, command: leg.cancel(command.cause)),
-    c.Pass: (None, Leg.pass_),
-    c.Reply: (None, Leg.reply),
-    c.Withdraw: (None, Leg.withdraw),
-    c.Confirm: (None, Leg.confirm),
-    c.HangUp: (None, lambda leg, command: leg.hang_up(command.cause)),
+TO_CALLER: Final[Mapping[type, Callable[..., None]]] = {
+    c.Ring: InboundLeg.ring,
+    c.Answer: InboundLeg.answer_call,
 }
-"""Command to the leg that gets it (None: that of the side which it names) and to what is called."""
+TO_LEG: Final[Mapping[type, Callable[..., None]]] = {
+    c.Acknowledge: lambda leg, command: leg.acknowledge(command.content),
+    c.Cancel: lambda leg, command: leg.cancel(command.cause),
+    c.Pass: Leg.pass_,
+    c.Reply: Leg.reply,
+    c.Withdraw: Leg.withdraw,
+    c.Confirm: Leg.confirm,
+    c.HangUp: lambda leg, command: leg.hang_up(command.cause),
+}
+"""Command to what is called of the leg that it names."""
+DELIVERED: Final = (*TO_CALLER, *TO_LEG)
 
 
 def deliver(entry: Entry, command: Any) -> None:
     """Hands a command to its leg, where there is one."""
-    side, method = DELIVERED[type(command)]
-    leg = entry.leg(side or command.side)
+    kind = type(command)
+    leg: Any = entry.leg(CALLER) if kind in TO_CALLER else entry.leg(command.leg)
     if leg is not None:
-        method(leg, command)
+        (TO_CALLER.get(kind) or TO_LEG[kind])(leg, command)

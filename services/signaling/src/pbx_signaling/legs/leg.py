@@ -13,6 +13,7 @@ from weakref import ref
 from pbx_signaling.border import reason, wire
 from pbx_signaling.calls import refusal
 from pbx_signaling.calls.signals import (
+    CALLER,
     Ask,
     Asked,
     Cause,
@@ -21,7 +22,6 @@ from pbx_signaling.calls.signals import (
     HungUp,
     LegLost,
     Replied,
-    Side,
     Withdrawn,
 )
 from pbx_signaling.legs import body, refreshing, repeating, session
@@ -65,21 +65,22 @@ class Leg:
         "flow",
         "local_tags",
         "modifying",
+        "number",
         "remote_user_agent",
         "secure",
         "sent_session",
         "session",
         "settled",
-        "side",
         "sip",
         "terminated",
         "waiting_bye",
     )
 
-    def __init__(self, sip: SipPort, entry: Entry, side: Side, flow: Flow, call_id: str) -> None:
+    def __init__(self, sip: SipPort, entry: Entry, number: int, flow: Flow, call_id: str) -> None:
         self.sip = sip
         self._entry = ref(entry)
-        self.side = side
+        self.number = number
+        """0: the caller's; from 1 on those of the callee's phones."""
         self.flow = flow
         self.call_id = call_id
         self.first_hop = ""
@@ -214,7 +215,7 @@ class Leg:
             self._confirms(request),
             self.sip.border.taken(request, self.flow),
         )
-        self.tell(Asked(self.side, exchange, ask, content, fork, package, confirms, headers))
+        self.tell(Asked(self.number, exchange, ask, content, fork, package, confirms, headers))
 
     def _refusal(self, ask: Ask, request: Request) -> Response | None:
         """Glare and other reasons to refuse at once (RFC 3261 section 14.2, RFC 3311 section 5.2)."""
@@ -225,7 +226,7 @@ class Leg:
             return refusal
         unanswered = ask is Ask.MODIFY and self.dialog is None
         waits = any(waiting.method in ("INVITE", "UPDATE") and waiting.body for _, waiting in self.asked.values())
-        if waits or (unanswered and self.side is Side.CALLER):
+        if waits or (unanswered and self.number == CALLER):
             response = response_to(request, 500)
             response.headers.append("Retry-After", str(wire.retry_after_s()))
             return response
@@ -246,7 +247,7 @@ class Leg:
             return
         self.waiting_bye = (key, request)
         self.end()
-        self.tell(HungUp(self.side, reason.cause_of(request)))
+        self.tell(HungUp(self.number, reason.cause_of(request)))
 
     def ended(self) -> None:
         """The call's last event is being written: its sender may be told that the BYE was taken."""
@@ -265,13 +266,13 @@ class Leg:
         self._confirmed(answer.exchange, content)
 
     def _confirmed(self, exchange: int, content: Content | None) -> None:
-        self.tell(Confirmed(self.side, exchange, content))
+        self.tell(Confirmed(self.number, exchange, content))
 
     def cancelled(self, key: Key, cause: Cause) -> None:
         """A CANCEL for an INVITE of the peer's came; the transaction layer has answered it."""
         for exchange, (waiting, _) in self.asked.items():
             if waiting == key:
-                self.tell(Withdrawn(self.side, exchange, cause))
+                self.tell(Withdrawn(self.number, exchange, cause))
                 return
 
     # --- what the call wants
@@ -280,18 +281,18 @@ class Leg:
         """Sends the peer what the other side asked."""
         dialog = self._dialog_for(command.fork)
         if dialog is None or self.terminated:
-            self.tell(Replied(self.side, command.exchange, 481, "", None))
+            self.tell(Replied(self.number, command.exchange, 481, "", None))
             return
         ask = self._way_of(command)
         if ask is None:  # its own offer has no answer yet (RFC 3311 section 5.2)
-            self.tell(Replied(self.side, command.exchange, 500, "", None, retry_after_s=wire.retry_after_s()))
+            self.tell(Replied(self.number, command.exchange, 500, "", None, retry_after_s=wire.retry_after_s()))
             return
         if ask is Ask.MODIFY and self.confirming_offer:  # a refresh of ours (RFC 3261 section 14.1)
-            self.tell(Replied(self.side, command.exchange, 491, "", None))
+            self.tell(Replied(self.number, command.exchange, 491, "", None))
             return
         request = self.request(dialog, METHODS[ask])
         if not self._decorate(request, command):
-            self.tell(Replied(self.side, command.exchange, 481, "", None))
+            self.tell(Replied(self.number, command.exchange, 481, "", None))
             return
         cseq = dialog.local_cseq
         if ask is Ask.MODIFY:
@@ -418,7 +419,7 @@ class Leg:
         retry = wire.seconds(response.first("Retry-After"))
         content = body.content_of(response)
         headers = (*self.sip.border.taken(response, self.flow), *refusal.explanation_of(response))
-        self.tell(Replied(self.side, sent.exchange, response.status, response.reason, content, retry, headers))
+        self.tell(Replied(self.number, sent.exchange, response.status, response.reason, content, retry, headers))
         if sent.ask is Ask.MODIFY and sent.command is not None and sent.command.ask is Ask.UPDATE:
             self._confirm_alone(sent)
 
@@ -442,8 +443,8 @@ class Leg:
         """481 or 408 to a request inside the dialog ends it (RFC 3261 section 12.2.1.2, RFC 5057)."""
         if sent.ask not in (Ask.MODIFY, Ask.UPDATE) or self.dialog is None:
             return False
-        self.tell(Replied(self.side, sent.exchange, response.status, response.reason, None))
-        self.tell(LegLost(self.side, "dialog_gone"))
+        self.tell(Replied(self.number, sent.exchange, response.status, response.reason, None))
+        self.tell(LegLost(self.number, "dialog_gone"))
         return True
 
     def _settle_modify(self, sent: Sent, response: Response) -> bool:
@@ -477,9 +478,9 @@ class Leg:
             return
         self.confirming.pop(sent.cseq, None)
         if sent.purpose is Purpose.ASK:
-            self.tell(Replied(self.side, sent.exchange, 503 if transport else 408, "", None))
+            self.tell(Replied(self.number, sent.exchange, 503 if transport else 408, "", None))
         if self.dialog is not None and sent.ask is not Ask.CONFIRM_PROGRESS:
-            self.tell(LegLost(self.side, "transport" if transport else "no_response"))
+            self.tell(LegLost(self.number, "transport" if transport else "no_response"))
 
     def expired(self, what: int) -> None:
         """A deadline of this leg passed."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pbx_signaling.border import wire
-from pbx_signaling.calls.signals import Ask, LegLost, Refreshed, Side
+from pbx_signaling.calls.signals import CALLER, Ask, LegLost, Refreshed
 from pbx_signaling.legs import body, session
 from pbx_signaling.legs.sent import Purpose, Sent, Timer
 from pbx_sip.dialog.offer_answer import glare_wait_s
@@ -51,7 +51,7 @@ def due(leg: Leg) -> None:
     kept.handle = None
     duty = kept.timer.due(leg.sip.now)
     if duty is Duty.END:
-        leg.tell(LegLost(leg.side, "session_expired"))
+        leg.tell(LegLost(leg.number, "session_expired"))
     elif duty is Duty.REFRESH:
         _refresh(leg, kept, dialog)
     else:
@@ -99,9 +99,9 @@ def responded(leg: Leg, sent: Sent, response: Response) -> None:
         granted(leg, response)
         content = body.content_of(response)
         if content is not None:
-            leg.tell(Refreshed(leg.side, content))
+            leg.tell(Refreshed(leg.number, content))
     elif status in (408, 481):
-        leg.tell(LegLost(leg.side, "dialog_gone"))
+        leg.tell(LegLost(leg.number, "dialog_gone"))
     else:
         _refused(leg, kept, response)
 
@@ -127,7 +127,7 @@ def _refused(leg: Leg, kept: Session, response: Response) -> None:
     elif response.status in (405, 501) and kept.allows_update:
         kept.allows_update, after = False, 0.0
     elif response.status == 491:
-        after = glare_wait_s(leg.side is Side.CALLEE, wire.chance())  # of the callee's leg, the Call-ID is ours
+        after = glare_wait_s(leg.number != CALLER, wire.chance())  # of the callee's leg, the Call-ID is ours
     else:
         after = max(session.RETRY_S, float(wire.seconds(response.first("Retry-After"))))
     _later(leg, kept, max(after, 0.1))

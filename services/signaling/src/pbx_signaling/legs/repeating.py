@@ -37,7 +37,7 @@ def due(leg: Leg) -> None:
     match answer.repetition.expire(leg.sip.now):
         case Due.GIVE_UP:
             leg.answer = None
-            leg.tell(LegLost(leg.side, "no_ack"))
+            leg.tell(LegLost(leg.number, "no_ack"))
         case Due.SEND:
             leg.sip.respond(answer.key, answer.response)
             _watch(leg, answer)

@@ -420,7 +420,7 @@ class Core:
         if previous is not None:
             previous.end()
         assert entry.caller is not None
-        leg = OutboundLeg(self, entry, flow)
+        leg = OutboundLeg(self, entry, command.leg, flow)
         entry.callee = leg
         attempt, call = entry.attempt, entry.call
         proved = bool(attempt.authorization)

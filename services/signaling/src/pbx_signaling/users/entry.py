@@ -66,9 +66,9 @@ class Entry:
     holding: int = 0
     """Steps whose events are being written."""
 
-    def leg(self, side: Side) -> Leg | None:
-        """The leg of a side."""
-        return self.caller if side is Side.CALLER else self.callee
+    def leg(self, number: int) -> Leg | None:
+        """A leg by its number."""
+        return self.callee if number else self.caller
 
     def legs(self) -> list[Leg]:
         """The legs there are."""
