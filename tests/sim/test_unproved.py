@@ -35,7 +35,7 @@ def bench_of(**config: Any) -> Bench:
     """A core that wants credentials."""
     bench = Bench(authenticate=True)
     bench.config = bench.core.config = dataclasses.replace(bench.config, **config)
-    bench.core._gate = Gate(bench.config, bench.core._gate.nonces)
+    bench.core._gate = bench.core.call_user._gate = Gate(bench.config, bench.core._gate.nonces)
     bench.core.registration = bench.core.pager = NEVER_CALLED
     return bench
 

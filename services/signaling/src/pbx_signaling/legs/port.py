@@ -72,8 +72,8 @@ class SipPort(Protocol):
     def sip_call_id(self) -> str:
         """A fresh Call-ID that carries our instance id."""
 
-    def schedule(self, leg: Leg, at: float, what: int) -> object:
-        """Calls `leg.expired(what)` at `at`; the handle goes to `unschedule`."""
+    def schedule(self, owner: object, at: float, what: int) -> object:
+        """Calls `owner.expired(what)` at `at`, of a leg or its call; the handle goes to `unschedule`."""
 
     def unschedule(self, handle: object) -> None:
         """Forgets a deadline."""

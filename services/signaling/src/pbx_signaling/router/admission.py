@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pbx_signaling.identity import Identity
     from pbx_signaling.legs.leg import Leg
     from pbx_signaling.router.router import Core
+    from pbx_signaling.users.calls import House
     from pbx_sip.address import Flow
     from pbx_sip.auth.nonce import NonceMinter
 
@@ -363,7 +364,7 @@ class Gate:
             headers.items.remove(challenges.pop())  # the weakest that is left
         return data
 
-    def attempt(self, request: Request, flow: Flow, identity: Identity, core: Core) -> Attempt:
+    def attempt(self, request: Request, flow: Flow, identity: Identity, core: Core | House) -> Attempt:
         """Reads what a call attempt needs. `validate_request` has been called, so URIs and From can be read."""
         uri = Uri.parse(request.uri)
         caller = NameAddr.parse(request.first("From") or "")
@@ -386,7 +387,7 @@ class Gate:
             body=request.body if "auth-int" in authorization.lower() else b"",
         )
 
-    def _aor_called(self, uri: Uri, view: str, core: Core) -> str:
+    def _aor_called(self, uri: Uri, view: str, core: Core | House) -> str:
         """Whom a Request-URI means; somebody at an address that is not ours is nobody here (RFC 3261 16.4): 404."""
         return self.aor_of(uri) if core.means_us(uri.host, view) else f"{uri.user_unescaped}@{uri.host.lower()}"
 

@@ -16,22 +16,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pbx_signaling.border import wire
 from pbx_signaling.border.border import Border
-from pbx_signaling.border.reason import cause_of
 from pbx_signaling.calls import commands as c
-from pbx_signaling.calls.machine import Call
-from pbx_signaling.calls.signals import Authenticated, Deadline, Expired, Found, Limited, Ordered, Signal, Target
+from pbx_signaling.calls.signals import Signal, Target
 from pbx_signaling.counters import Counters
 from pbx_signaling.effects.step import Ask, Output, Step
-from pbx_signaling.legs import body
-from pbx_signaling.legs.callee import OutboundLeg
 from pbx_signaling.legs.caller import InboundLeg
-from pbx_signaling.legs.delivery import DELIVERED, deliver
 from pbx_signaling.legs.leg import Leg
 from pbx_signaling.legs.sent import Sent
-from pbx_signaling.media.session import MediaSession
 from pbx_signaling.router.admission import Gate
 from pbx_signaling.router.oversize import Oversize
 from pbx_signaling.router.quota import Quotas
+from pbx_signaling.users.calls import Calls
 from pbx_signaling.users.entry import Entry
 from pbx_signaling.users.messages import Delivery
 from pbx_signaling.users.waiting import WaitingRoom
@@ -59,7 +54,7 @@ if TYPE_CHECKING:
 
 
 class Core:
-    """All live calls of one instance. Implements SipPort for their legs."""
+    """Joins the transaction layer, the users of transactions and the steps. Implements SipPort for legs."""
 
     def __init__(self, config: CoreConfig, addressing: Addressing, identity: Identity, gate: Gate) -> None:
         self.now = 0.0
@@ -70,13 +65,14 @@ class Core:
         self.border = Border(config.domain, config.headers, config.trusted, addressing.hops.means_us)
         self.counters = Counters()
         self.quotas = Quotas(config.quotas)
-        self.calls: dict[str, Entry] = {}
-        self.legs: dict[str, Leg] = {}
-        """Local tag to leg."""
         self.layer = TransactionLayer(config.timers, config.transactions_max, tells_ends=False, admit=self._admit)
         self.draining = False
         self.journal_ready = True
         """Whether events can be written; without it no new call begins."""
+        self.call_user = Calls(config, self, gate, identity, addressing)
+        self.calls = self.call_user.table
+        self.legs = self.call_user.legs
+        """Local tag to leg."""
         self._addressing = addressing
         self._identity = identity
         self._gate = gate
@@ -137,39 +133,11 @@ class Core:
 
     def signal(self, call_id: str, signal: Signal, now: float) -> None:
         """Takes an answer of the world in; dropped where the call has ended. `drain` next."""
-        entry = self.calls.get(call_id)
-        if entry is None:
+        if call_id not in self.calls:
             return
         self.now = now
-        if type(signal) is Found:
-            signal = self._reachable(signal, entry)
-        elif type(signal) is Authenticated:
-            self.proved(entry.attempt.source)
-            signal = self._limited(entry, signal) or signal
-        entry.call.receive(signal, now)
-        self._perform(entry)
+        self.call_user.signal(call_id, signal)
         self.settle()
-
-    def _limited(self, entry: Entry, caller: Authenticated) -> Limited | None:
-        """What a caller that proved its user meets instead of a call; None: it calls."""
-        assert entry.caller is not None
-        source, trusted = entry.attempt.source, self._gate.speaks_for_many(entry.caller.flow)
-        limited = self.quotas.attempt(caller.user, source, self.now, trusted=trusted) or self._gate.overload(self.now)
-        return limited or self.quotas.begin(entry.held, caller, source, trusted=trusted)
-
-    @staticmethod
-    def _reachable(found: Found, entry: Entry) -> Found:
-        """What the registrar found without what this caller cannot be connected to: clear text, or its own phone."""
-        caller, call = entry.caller, entry.call
-        if caller is None:
-            return found
-        targets = found.targets
-        if caller.secure:
-            targets = [target for target in targets if wire.is_secure(target)]
-        if call.aor == call.claimed:
-            others = [target for target in targets if not wire.is_at(target, caller.flow)]
-            return Found(found.known, others, is_own=bool(targets) and not others)
-        return found if targets is found.targets else Found(found.known, targets)
 
     def proved(self, source: HostPort) -> None:
         """A request outside of a dialog proved its user."""
@@ -182,9 +150,7 @@ class Core:
         self.settle()
         for owner, what in self._deadlines.expire(now):
             if isinstance(owner, Entry):
-                owner.deadlines.pop(Deadline(what), None)
-                owner.call.receive(Expired(Deadline(what)), now)
-                self._perform(owner)
+                self.call_user.expired(owner, what)
             else:
                 owner.expired(what)
             self.settle()
@@ -234,12 +200,11 @@ class Core:
         self.waiting.close()
         self.settle()
         for call_id in list(self.calls):
-            self.signal(call_id, Ordered(reason, drain=True), now)
+            self.call_user.end(call_id, reason)
+            self.settle()
         for leg in list(self.legs.values()):
-            if isinstance(leg, InboundLeg):
-                self._about(leg)
-                leg.part()
-                self.settle()
+            self.call_user.part(leg)
+            self.settle()
 
     def journal(self, ready: bool, now: float) -> None:
         """Events can be written again, or not any more. `drain` next."""
@@ -300,11 +265,8 @@ class Core:
         request = output.request
         to_tag = request.to_tag
         if to_tag:
-            leg = self.legs[to_tag]  # or it would not have been admitted
-            self._about(leg)
-            leg.received(output.key, request, output.flow)
-            return
-        if request.method == "INVITE":
+            self.call_user.request(output.key, request, output.flow)
+        elif request.method == "INVITE":
             if self.journal_ready:
                 self.begin(output.key, request, output.flow)
             else:
@@ -320,43 +282,34 @@ class Core:
     def _cancel_received(self, output: tx.CancelReceived) -> None:
         leg = output.invite_owner
         if isinstance(leg, Leg):
-            self._about(leg)
-            leg.cancelled(output.invite_key, cause_of(output.request))
+            self.call_user.cancelled(leg, output.invite_key, output.request)
         elif leg is self.waiting:
             self.waiting.cancelled(output.invite_key)
 
     def _ack_received(self, output: tx.AckReceived) -> None:
-        leg = self.legs.get(output.request.to_tag)
-        if leg is not None and leg.owns(output.request):
-            self._about(leg)
-            leg.acknowledged(output.request)
+        self.call_user.acknowledged(output.request)
 
     def _response_received(self, output: tx.ResponseReceived) -> None:
         sent = output.owner
         self.oversize.answered(output.key)
         if isinstance(sent, Sent):
-            self._about(sent.leg)
-            sent.leg.responded(sent, output.response)
+            self.call_user.response(sent, output.response)
         elif isinstance(sent, Delivery) and self.pager is not None:
             self.pager.responded(sent, output.response)
 
     def _stray_response(self, output: tx.StrayResponse) -> None:
         if self.keepalive is not None and self.keepalive.answered(output.response, self.now):
             return
-        leg = self.legs.get(output.response.from_tag)
-        if isinstance(leg, OutboundLeg):
-            self._about(leg)
-            leg.stray(output.response)
+        self.call_user.stray(output.response)
 
     def _transaction_failed(self, output: tx.TransactionFailed) -> None:
         owner = output.owner
         if isinstance(owner, Sent):
-            self._about(owner.leg)
+            self.call_user.about(owner.leg)
             if not self.oversize.sent_again(output.key, owner, self):
-                owner.leg.failed(owner, output.cause is tx.FailureCause.TRANSPORT)
+                self.call_user.failed(owner, output.cause is tx.FailureCause.TRANSPORT)
         elif isinstance(owner, InboundLeg):
-            self._about(owner)
-            owner.aborted()
+            self.call_user.aborted(owner)
         elif owner is self.waiting:
             self.waiting.lost(output.key)
         elif (
@@ -366,85 +319,22 @@ class Core:
         ):
             self.pager.failed(owner, output.cause is tx.FailureCause.TRANSPORT)
 
-    def _about(self, leg: Leg) -> None:
-        if self._step.entry is None:
-            self._step.entry = leg.entry
-
-    # --- calls
+    # --- what calls need
 
     def begin(self, key: Any, request: Request, flow: Flow) -> None:
         """A new call attempt that passed the gate."""
-        attempt = self._gate.attempt(request, flow, self._identity, self)
-        call = Call(
-            call_id=attempt.call_id,
-            dialled=attempt.dialled,
-            aor=attempt.aor,
-            claimed=attempt.claimed,
-            started=self.now,
-            started_ms=self._identity.wall_ms(self.now),
-            media=MediaSession(self._identity.session_id()),
-            policy=self.config.calls,
-            content=body.content_of(request),
-            headers=attempt.claim.shown(self.border.fields(request)),
-            invitation_s=wire.invitation_s(request),
-        )
-        entry = Entry(call, attempt)
-        leg = InboundLeg(self, entry, key, request, flow)
-        entry.caller = leg
-        entry.address_families(flow)
-        self.layer.own(key, leg)
-        self.calls[call.call_id] = entry
-        self.counters.calls += 1
-        self._about(leg)
-        leg.trying()
-        call.start(bool(attempt.authorization), self.now)
-        self._perform(entry)
+        self.call_user.begin(key, request, flow)
 
-    def _perform(self, entry: Entry) -> None:
-        """Carries out what the call wants, until it wants no more."""
-        if entry.performing:
-            return
-        entry.performing = True
+    def about(self, entry: Entry) -> None:
+        """What is sent from now on belongs to that call, if it belongs to none yet."""
         if self._step.entry is None:
             self._step.entry = entry
-        try:
-            while commands := entry.call.drain():
-                for command in commands:
-                    PERFORMERS[type(command)](self, entry, command)
-        finally:
-            entry.performing = False
 
-    def _dial(self, entry: Entry, command: c.Dial) -> None:
-        flow = self._addressing.flow_of(command.target)
-        previous = entry.callee
-        if previous is not None:
-            previous.end()
-        assert entry.caller is not None
-        leg = OutboundLeg(self, entry, command.leg, flow)
-        entry.callee = leg
-        attempt, call = entry.attempt, entry.call
-        proved = bool(attempt.authorization)
-        caller = self.border.presented(
-            attempt.claim, call.caller, flow, call.caller_name, proved=proved, own_name=attempt.display_name
-        )
-        leg.dial(command, caller, attempt.max_forwards, entry.caller.wants_reliable)
-
-    def _emit(self, entry: Entry, command: c.Emit) -> None:
-        if command.record is c.Record.ENDED:
-            self.quotas.end(entry.held)  # for its caller it is over, though its callee may still owe a word
-        if entry.suppressed:
-            return
-        if command.record is c.Record.ENDED:
-            for leg in entry.legs():
-                leg.ended()
-        elif command.record is c.Record.ANSWERED:
-            self.quotas.answered(entry.held)
+    def record(self, entry: Entry, emit: c.Emit) -> None:
+        """Writes an event before what the step sends."""
         if self._step.entry is not entry:
             self._settle_step(entry)
-        call = entry.call
-        call.sequence += 1
-        command.at, command.sequence = self.now, call.sequence
-        self._step.records.append(command)
+        self._step.records.append(emit)
 
     def _settle_step(self, entry: Entry) -> None:
         """Begins another step: records belong to the step of their own call."""
@@ -452,49 +342,9 @@ class Core:
             self._output.append(self._step)
         self._step = Step(entry)
 
-    def _ask(self, entry: Entry, command: Any) -> None:
+    def ask(self, entry: Entry, command: Any) -> None:
+        """Puts a question of a call to the world."""
         self._output.append(Ask(entry, command))
-
-    def _reserve(self, entry: Entry, command: c.ReserveMedia) -> None:
-        """Asks for a slot, where the callee's account takes one call more."""
-        limited = self.quotas.ring(entry.held, entry.call.aor)
-        if limited is None:
-            self._ask(entry, command)
-        else:
-            entry.call.receive(limited, self.now)
-
-    def _set_deadline(self, entry: Entry, command: c.SetDeadline) -> None:
-        self._clear_deadline(entry, command)
-        handle = self._deadlines.schedule(self.now + command.after_s, entry, command.deadline)
-        entry.deadlines[command.deadline] = handle
-
-    def _clear_deadline(self, entry: Entry, command: c.SetDeadline | c.ClearDeadline) -> None:
-        handle = entry.deadlines.pop(command.deadline, None)
-        if handle is not None:
-            self._deadlines.cancel(handle)
-
-    def _count(self, entry: Entry, command: c.Count) -> None:
-        if not self._gate.may_record_refusal(entry.attempt.source.host, self.now):
-            entry.suppressed = True
-            self.counters.attempts_uncounted += 1
-
-    def _finish(self, entry: Entry, command: c.Finish) -> None:
-        """The call is forgotten; transactions of its legs run out on their own."""
-        self.calls.pop(entry.call.call_id, None)
-        self.quotas.end(entry.held)
-        for handle in entry.deadlines.values():
-            self._deadlines.cancel(handle)
-        entry.deadlines.clear()
-        for leg in entry.legs():
-            if leg is not entry.callee or leg.reached or leg.dialog is not None:
-                leg.end()
-
-    def _reject(self, entry: Entry, command: c.Reject) -> None:
-        assert entry.caller is not None
-        agent = entry.caller.remote_user_agent
-        source = entry.attempt.nonce_source
-        challenge = self._gate.challenge(self.wall_s, source, agent, stale=command.stale) if command.challenge else []
-        entry.caller.reject(command, challenge)
 
     # --- SipPort
 
@@ -565,9 +415,9 @@ class Core:
         """A fresh Call-ID."""
         return self._identity.sip_call_id()
 
-    def schedule(self, leg: Any, at: float, what: int) -> object:
-        """Calls `leg.expired(what)` at `at`; a leg, or whoever has that method."""
-        return self._deadlines.schedule(at, leg, what)
+    def schedule(self, owner: Any, at: float, what: int) -> object:
+        """Calls `owner.expired(what)` at `at`; a leg, or whoever has that method."""
+        return self._deadlines.schedule(at, owner, what)
 
     def unschedule(self, handle: Any) -> None:
         """Forgets a deadline."""
@@ -575,19 +425,15 @@ class Core:
 
     def tell(self, leg: Leg, signal: Signal) -> None:
         """Hands a call-control event to the leg's call."""
-        entry = leg.entry
-        if entry is None or (leg is not entry.caller and leg is not entry.callee):
-            return  # the call is over, or the leg is that of a target that was given up
-        entry.call.receive(signal, self.now)
-        self._perform(entry)
+        self.call_user.tell(leg, signal)
 
     def listen(self, local_tag: str, leg: Leg) -> None:
         """Requests with that To-tag go to the leg."""
-        self.legs[local_tag] = leg
+        self.call_user.listen(local_tag, leg)
 
     def forget(self, local_tag: str) -> None:
         """Ends that."""
-        self.legs.pop(local_tag, None)
+        self.call_user.forget(local_tag)
 
 
 HANDLERS: Final[Mapping[type, Callable[[Core, Any], None]]] = {
@@ -598,19 +444,4 @@ HANDLERS: Final[Mapping[type, Callable[[Core, Any], None]]] = {
     tx.ResponseReceived: Core._response_received,
     tx.StrayResponse: Core._stray_response,
     tx.TransactionFailed: Core._transaction_failed,
-}
-PERFORMERS: Final[Mapping[type, Callable[[Core, Entry, Any], None]]] = {
-    c.Dial: Core._dial,
-    **dict.fromkeys(DELIVERED, lambda core, entry, command: deliver(entry, command)),
-    c.Reject: Core._reject,
-    c.Authenticate: Core._ask,
-    c.FindTargets: Core._ask,
-    c.ReserveMedia: Core._reserve,
-    c.UpdateMedia: Core._ask,
-    c.ReleaseMedia: Core._ask,
-    c.Emit: Core._emit,
-    c.SetDeadline: Core._set_deadline,
-    c.ClearDeadline: Core._clear_deadline,
-    c.Count: Core._count,
-    c.Finish: Core._finish,
 }

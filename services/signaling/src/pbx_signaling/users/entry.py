@@ -57,7 +57,7 @@ class Entry:
     attempt: Attempt
     caller: InboundLeg | None = None
     callee: OutboundLeg | None = None
-    deadlines: dict[Deadline, int] = field(default_factory=dict)
+    deadlines: dict[Deadline, object] = field(default_factory=dict)
     performing: bool = False
     suppressed: bool = False
     """One of a flood of refused attempts: it leaves no events."""

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
         now: float
 
-        def schedule(self, leg: object, at: float, what: int) -> object:
-            """Calls `leg.expired(what)` at `at`."""
+        def schedule(self, owner: object, at: float, what: int) -> object:
+            """Calls `owner.expired(what)` at `at`."""
 
         def unschedule(self, handle: object) -> None:
             """Forgets that."""
