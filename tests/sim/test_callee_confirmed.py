@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from pbx_signaling.calls import signals as e
 from pbx_sip.message.message import Request, Response
 from support.bench_core import ALICE, BOB, Bench, sdp
 from support.ladder import answer, from_bob, invite, reply, within
@@ -84,7 +87,8 @@ def test_a_phone_that_is_out_of_service_is_not_us(retry: str):
 def test_the_headers_of_a_contact_never_reach_a_request_uri():
     bench = Bench()
     assert bench.found is not None
-    bench.found.targets[0].uri = f"sip:1008@{BOB};line=7;method=BYE?Route=%3Csip:evil%3E&Subject=x"
+    odd = f"sip:1008@{BOB};line=7;method=BYE?Route=%3Csip:evil%3E&Subject=x"
+    bench.found = e.Found(True, [replace(bench.found.targets[0], uri=odd)])
     invite(bench)
     bench.take(ALICE)
     assert bench.request(BOB, "INVITE").uri == f"sip:1008@{BOB};line=7"
