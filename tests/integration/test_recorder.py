@@ -19,6 +19,7 @@ import uvloop
 
 from pbx_media_relay.recording.messages import Stored
 from pbx_media_relay.recording.recorder import Recorder
+from pbx_media_relay.recording.room import Bounds
 from pbx_media_relay.session import Call, Terms
 from support.eventually import eventually
 from support.waiting import until
@@ -30,12 +31,14 @@ def call(call_id: str, slot: int = 3750) -> Call:
     return Call(call_id, slot, "s1", Terms(60_000_000_000), 0)
 
 
-def recorded(directory: Path, scenario: Callable[[Recorder], Coroutine[Any, Any, None]]) -> list[tuple[str, Stored]]:
+def recorded(
+    directory: Path, scenario: Callable[[Recorder], Coroutine[Any, Any, None]], bounds: Bounds | None = None
+) -> list[tuple[str, Stored]]:
     """What was stored once the scenario and the recorder have ended."""
     stored: list[tuple[str, Stored]] = []
 
     async def run() -> None:
-        recorder = Recorder(directory, lambda call_id, file: stored.append((call_id, file)))
+        recorder = Recorder(directory, lambda call_id, file: stored.append((call_id, file)), bounds)
         try:
             await scenario(recorder)
         finally:
@@ -64,6 +67,18 @@ def test_starts_share_a_worker_and_a_call_has_one_file(tmp_path: Path) -> None:
         assert len(await asyncio.to_thread(until, workers, timeout_s=5, what="worker")) == 1
 
     assert sorted(call_id for call_id, _ in recorded(tmp_path, scenario)) == ["one", "two"]
+
+
+def test_the_worker_keeps_to_the_bounds_of_the_recorder(tmp_path: Path) -> None:
+    async def scenario(recorder: Recorder) -> None:
+        recorder.start(call("c1"), time.monotonic_ns())
+        await eventually(lambda: not recorder._by_call, timeout_s=10)
+
+    ((call_id, file),) = recorded(tmp_path / "full", scenario, Bounds(bytes_max=10, free_min=0.0))
+    assert (call_id, file.bytes) == ("c1", 0)
+    assert "of 10 bytes" in file.error
+    ((_, file),) = recorded(tmp_path / "disk", scenario, Bounds(free_min=1.0))
+    assert "of the disk is free" in file.error
 
 
 def test_a_worker_whose_end_was_not_read_yet_is_replaced(tmp_path: Path) -> None:

@@ -138,3 +138,27 @@ def test_what_the_operator_tells_a_relay_is_not_for_a_pool_to_say() -> None:
     _, pod = made(template={"image": "relay:1", "redis": {"name": "pbx-redis"}, **more})
     told = {entry["name"].removesuffix("_FILE") for entry in pod["spec"]["containers"][0]["env"]}
     assert told <= OWN_VARIABLES | {"PBX_RELAY_SHARD"}
+
+
+@pytest.mark.parametrize(("size", "mib"), [("1Gi", "921"), ("500Mi", "450"), ("2Ti", "1887436")])
+def test_recordings_end_before_their_volume_is_full_and_the_relay_evicted(size: str, mib: str) -> None:
+    _, pod = made(template={"image": "relay:1", "redis": {"name": "pbx-redis"}, "recordings": {"size": size}})
+    kubernetes_validate.validate(pod, "1.31", strict=True)
+    (container,) = pod["spec"]["containers"]
+    environment = {entry["name"]: entry.get("value") for entry in container["env"]}
+    volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+    assert volumes["recordings"]["emptyDir"] == {"sizeLimit": size}
+    assert volumes["data"]["emptyDir"]["sizeLimit"] == "1Gi", "the journal's own volume is not theirs to fill"
+    assert {"name": "recordings", "mountPath": environment["PBX_RELAY_RECORDINGS"]} in container["volumeMounts"]
+    assert environment["PBX_RELAY_RECORDINGS_MAX_MIB"] == mib
+    assert int(environment["PBX_RELAY_RECORDINGS_FREE_PERCENT"]) > 10, "the kubelet evicts where less is free"
+
+
+def test_recordings_go_to_a_claim_that_outlives_the_pod() -> None:
+    recordings = {"size": "5Gi", "claim": "calls"}
+    _, pod = made(template={"image": "relay:1", "redis": {"name": "pbx-redis"}, "recordings": recordings})
+    kubernetes_validate.validate(pod, "1.31", strict=True)
+    (volume,) = [volume for volume in pod["spec"]["volumes"] if volume["name"] == "recordings"]
+    assert volume["persistentVolumeClaim"] == {"claimName": "calls"}
+    environment = {entry["name"]: entry.get("value") for entry in pod["spec"]["containers"][0]["env"]}
+    assert environment["PBX_RELAY_RECORDINGS"] == f"/recordings/{pod['metadata']['name']}", "each relay has its own"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes.util
 import random
+import socket
 import sys
 import wave
 from array import array
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,10 @@ import pytest
 from pbx_media_relay.forward import Side
 from pbx_media_relay.recording import codec, messages
 from pbx_media_relay.recording.codec import ALAW, G711, G722, RATE, ULAW, Opus, UnsupportedCodecError, decoder_of
+from pbx_media_relay.recording.room import LOOK_NS, Bounds, Room
 from pbx_media_relay.recording.track import HOLD_NS, Track
 from pbx_media_relay.recording.wav import StereoWav
+from pbx_media_relay.recording.worker import Worker
 from pbx_media_relay.rtp import Header, build
 from pbx_media_relay.stream import PayloadType
 from support.speech import OpusEncoder, jump_max, pcma, pcmu, strength, tone
@@ -274,3 +278,56 @@ def test_messages_survive(message: messages.Word | messages.Packet) -> None:
 def test_what_the_worker_says_survives() -> None:
     stored = messages.Stored(1, "/x.wav", 20, 44, "disk full")
     assert messages.decode_stored(messages.encode(stored)) == stored
+
+
+Make = Callable[[int], tuple[Worker, socket.socket]]
+
+
+@pytest.fixture
+def worker_of(tmp_path: Path) -> Iterator[Make]:
+    """`worker_of(bytes_max)` answers a worker with that room, and the relay's end of its socket."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        yield lambda bytes_max: (Worker(theirs, Room(tmp_path, Bounds(bytes_max, free_min=0.0))), ours)
+
+
+def test_recordings_end_at_the_size_of_their_volume_and_what_there_is_plays(tmp_path: Path, worker_of: Make) -> None:
+    second = RATE * 4
+    worker, relay = worker_of(3 * second)
+    path = tmp_path / "one.wav"
+    worker.handle(messages.Open(1, str(path), START, ((PCMU,), (PCMU,))))
+    recording = worker._recordings[1]
+    for at_ms in range(0, 5000, 250):
+        worker._step(recording, START + at_ms * MS + HOLD_NS)
+        if not worker._recordings:
+            break
+    stored = messages.decode_stored(relay.recv(messages.MESSAGE_MAX))
+    assert f"of {3 * second} bytes" in stored.error
+    assert path.stat().st_size == stored.bytes <= 3 * second
+    with wave.open(str(path)) as file:
+        assert file.getnframes() == stored.duration_ms * RATE // 1000 > 2 * RATE
+
+
+def test_room_is_there_again_once_files_were_taken_away(tmp_path: Path) -> None:
+    room = Room(tmp_path, Bounds(1000, free_min=0.0))
+    (tmp_path / "old.wav").write_bytes(bytes(900))
+    with pytest.raises(OSError, match="hold 900 of 1000 bytes"):
+        room.take(200, START)
+    (tmp_path / "old.wav").unlink()
+    room.take(200, START + LOOK_NS)
+    with pytest.raises(OSError, match="hold 200 of 1000 bytes"):
+        room.take(900, START + LOOK_NS)
+
+
+def test_a_part_of_the_disk_is_left_to_others(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="less than 100% of the disk is free"):
+        Room(tmp_path, Bounds(free_min=1.0)).take(1, START)
+    Room(tmp_path, Bounds(free_min=0.0)).take(1 << 40, START)
+
+
+def test_without_room_no_recording_begins(tmp_path: Path, worker_of: Make) -> None:
+    worker, relay = worker_of(10)
+    worker.handle(messages.Open(1, str(tmp_path / "one.wav"), START, ((PCMU,), (PCMU,))))
+    stored = messages.decode_stored(relay.recv(messages.MESSAGE_MAX))
+    assert (stored.key, stored.bytes, bool(stored.error)) == (1, 0, True)
+    assert not list(tmp_path.iterdir())

@@ -50,7 +50,7 @@ class App:
         # Under a random name nobody would ever read it again.
         self.journal = _journal(settings) if settings.relay_id else None
         pool = SlotPool(settings.relay_ports, random.SystemRandom())
-        self.recorder = Recorder(settings.recordings, self._stored)
+        self.recorder = Recorder(settings.recordings, self._stored, settings.recording_bounds)
         self.relay = Relay(
             pool,
             selection.datapath,
@@ -76,7 +76,8 @@ class App:
 
     def _stored(self, call_id: str, file: Stored) -> None:
         self.observer.stored(call_id, file)
-        self.announcer.recording_stored(call_id, file, self.civil.epoch_ms(self.civil.monotonic_ns()))
+        if file.bytes:  # else it was refused, and there is no file to tell of
+            self.announcer.recording_stored(call_id, file, self.civil.epoch_ms(self.civil.monotonic_ns()))
 
     def start(self) -> None:
         """Start relaying, with the calls of a former process of the same name, if there was one."""

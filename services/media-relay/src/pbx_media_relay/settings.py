@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from pbx_media_relay.endpoint import canonical_host
 from pbx_media_relay.ports import Shard
+from pbx_media_relay.recording.room import Bounds
 from pbx_media_relay.session import Rules
 from pbx_runtime.address import UnixSocket
 from pbx_runtime.settings import CommaList, Listen, Place, ServiceSettings
@@ -52,6 +53,10 @@ class RelaySettings(ServiceSettings):
     """Seconds between two looks at its own echo, which readiness depends on; 0: none. Each takes a slot a moment."""
     relay_recordings: Path | None = None
     """Directory of recordings; default: `recordings` in the data directory."""
+    relay_recordings_max_mib: int = Field(default=0, ge=0)
+    """What all files there may hold together, in MiB; recordings end there, and none begins. 0: as much as the disk."""
+    relay_recordings_free_percent: int = Field(default=5, ge=0, le=90)
+    """Part of that disk that recordings leave free, in percent."""
     datapath: Literal["auto", "ebpf", "native", "python", "null"] = "auto"
     """Which datapath moves the packets."""
     relay_cores: CommaList = ()
@@ -117,6 +122,11 @@ class RelaySettings(ServiceSettings):
     def recordings(self) -> Path:
         """Where recordings are written; absolute, since others read them."""
         return (self.relay_recordings or self.data / "recordings").absolute()
+
+    @property
+    def recording_bounds(self) -> Bounds:
+        """How much recordings may write."""
+        return Bounds(self.relay_recordings_max_mib << 20, self.relay_recordings_free_percent / 100)
 
     @property
     def name(self) -> str:

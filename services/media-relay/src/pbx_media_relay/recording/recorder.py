@@ -27,6 +27,7 @@ from pbx_media_relay.recording.messages import (
     decode_stored,
     encode,
 )
+from pbx_media_relay.recording.room import Bounds
 from pbx_media_relay.session import Call
 from pbx_media_relay.stream import PayloadType
 from pbx_runtime import errors, logs
@@ -57,9 +58,10 @@ class _Taped:
 class Recorder:
     """All recordings of this relay."""
 
-    def __init__(self, directory: Path, stored: Callable[[str, Stored], None]) -> None:
-        """Write into `directory`; `stored` is told the call id and the file, when one is closed."""
+    def __init__(self, directory: Path, stored: Callable[[str, Stored], None], bounds: Bounds | None = None) -> None:
+        """Write into `directory` within `bounds`; `stored` is told the call id and the file, when one is closed."""
         self._directory = directory
+        self._bounds = bounds or Bounds()
         self._stored = stored
         self._by_call: dict[str, _Taped] = {}
         self._by_forward: dict[int, _Taped] = {}
@@ -187,7 +189,9 @@ class Recorder:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
             # By vfork, as the standard library does it. uvloop's own forks: gRPC's handlers then run in the child and
             # now and then abort it before it begins.
-            command = [sys.executable, "-m", "pbx_media_relay.recording.worker", str(theirs.fileno())]
+            limits = (str(self._bounds.bytes_max), str(self._bounds.free_min))
+            name = "pbx_media_relay.recording.worker"
+            command = [sys.executable, "-m", name, str(theirs.fileno()), str(self._directory), *limits]
             self._process = subprocess.Popen(command, pass_fds=(theirs.fileno(),))  # noqa: S603  # this package's own module
         self._link = ours
         asyncio.get_running_loop().add_reader(ours.fileno(), self._read_stored)

@@ -1,13 +1,13 @@
 """The recording worker: a process of its own that turns copied packets into files. Run by `recorder`, never
 by hand.
 
-It ends when the relay closes the socket, after closing all files. A disk that is full ends the recording it
-hits.
+It ends when the relay closes the socket, after closing all files. Where the room for recordings is used up (`room`), or
+the disk refuses, the recordings that it hits end; calls go on.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
 import select
 import signal
 import socket
@@ -28,15 +28,14 @@ from pbx_media_relay.recording.messages import (
     decode,
     encode,
 )
+from pbx_media_relay.recording.room import Bounds, Room
 from pbx_media_relay.recording.track import HOLD_NS, Track
-from pbx_media_relay.recording.wav import StereoWav
+from pbx_media_relay.recording.wav import BYTES_PER_FRAME, HEADER, StereoWav
 
 STEP_S: Final = 0.25
 """How often sound is written; packets wait for 0.2 s anyway."""
 HEADER_S: Final = 10
 """How often a header is made true: what a killed worker may lose of a file."""
-FREE_MIN: Final = 0.05
-"""Part of the disk that is left to others."""
 BURST: Final = 256
 """Messages taken in a row before sound is written."""
 
@@ -44,8 +43,11 @@ BURST: Final = 256
 class Recording:
     """One call: two tracks and a file."""
 
-    def __init__(self, opened: Open) -> None:
+    def __init__(self, opened: Open, room: Room) -> None:
+        """Raises OSError where there is no room, or the file cannot be made."""
         self.key = opened.key
+        self._room = room
+        room.take(HEADER.size, opened.start_ns)
         self.wav = StereoWav(Path(opened.path))
         self.tracks = {side: Track(opened.start_ns) for side in Side}
         self._header_ns = opened.start_ns
@@ -56,13 +58,12 @@ class Recording:
         """Write both sides up to that time. Raises OSError."""
         left = self.tracks[Side.A].samples_until(now_ns)
         right = self.tracks[Side.B].samples_until(now_ns)
+        if not self.wav.is_full:
+            self._room.take(BYTES_PER_FRAME * len(left), now_ns)
         self.wav.write(left, right)
         if now_ns - self._header_ns > HEADER_S * 1_000_000_000:
             self._header_ns = now_ns
             self.wav.sync_header()
-            disk = os.statvfs(self.wav.path.parent)
-            if disk.f_bavail < disk.f_blocks * FREE_MIN:
-                raise OSError("disk nearly full")
 
     def close(self, end_ns: int) -> Stored:
         """Write what is left and close the file."""
@@ -70,8 +71,14 @@ class Recording:
             self.write_until(end_ns + HOLD_NS)
             self.wav.close()
         except OSError as error:
+            self.abandon()
             return self.stored(str(error))
         return self.stored()
+
+    def abandon(self) -> None:
+        """Close the file with what there is: it plays as far as it goes."""
+        with contextlib.suppress(OSError):  # a full disk may refuse even that
+            self.wav.close()
 
     def stored(self, error: str = "") -> Stored:
         """What to say of the file."""
@@ -81,8 +88,9 @@ class Recording:
 class Worker:
     """All recordings of one relay."""
 
-    def __init__(self, link: socket.socket) -> None:
+    def __init__(self, link: socket.socket, room: Room) -> None:
         self._link = link
+        self._room = room
         # poll, not select: a busy relay's descriptors pass 1023, and this one keeps its number.
         self._poll = select.poll()
         self._poll.register(link, select.POLLIN)
@@ -116,7 +124,7 @@ class Worker:
 
     def _open(self, opened: Open) -> None:
         try:
-            self._recordings[opened.key] = Recording(opened)
+            self._recordings[opened.key] = Recording(opened, self._room)
         except OSError as error:
             self._say(Stored(opened.key, opened.path, 0, 0, str(error)))
 
@@ -125,6 +133,7 @@ class Worker:
             recording.write_until(now_ns)
         except OSError as error:
             del self._recordings[recording.key]
+            recording.abandon()
             self._say(recording.stored(str(error)))
 
     def _close(self, key: int, end_ns: int) -> None:
@@ -155,14 +164,14 @@ class Worker:
             return  # the relay is gone: nobody is left to tell
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: int, directory: str, bytes_max: int, free_min: float) -> None:
     """Work on the inherited socket."""
     # A terminal's Ctrl-C goes to the whole group: the relay ends this process by closing the socket, after
     # its calls.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with socket.socket(fileno=descriptor) as link:
-        Worker(link).run()
+        Worker(link, Room(Path(directory), Bounds(bytes_max, free_min))).run()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))

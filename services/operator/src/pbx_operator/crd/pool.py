@@ -17,6 +17,7 @@ from pbx_operator.crd.value import (
     Address,
     Amount,
     Annotations,
+    BinarySize,
     Labels,
 )
 from pbx_operator.ports import CONTROL_PORTS, GRID, PORTS_PER_SLOT, Block, capacity
@@ -114,6 +115,17 @@ class Resources(Spec):
     limits: dict[str, Amount] = Field(default_factory=dict, description="What the kernel enforces.")
 
 
+class Recordings(Spec):
+    """Where a relay's recordings go. They end a tenth before the size is reached; calls go on."""
+
+    size: BinarySize = Field(default="1Gi", description="What the recordings of one relay may hold: 10Gi, 500Mi.")
+    claim: MaybeName = Field(
+        default="",
+        description="PersistentVolumeClaim of the pool's namespace (ReadWriteMany where relays are on several nodes), "
+        "in which each relay has a directory of its name. Empty: a volume of the pod, which goes with it.",
+    )
+
+
 class EnvVar(Spec):
     """One more environment variable."""
 
@@ -149,6 +161,7 @@ class RelayTemplate(Spec):
         default=None, description="Where the password of Redis is, as it is; it comes before one in the URL."
     )
     resources: Resources = Field(default_factory=Resources, description="Of the relay's container.")
+    recordings: Recordings = Field(default_factory=Recordings, description="Where recordings go.")
     env: Annotated[tuple[EnvVar, ...], Field(max_length=ENTRIES_MAX)] = Field(
         default=(), description="More settings of the relay."
     )

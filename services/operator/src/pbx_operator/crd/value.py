@@ -25,6 +25,7 @@ LABEL_VALUE: Final = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
 NAME: Final = r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$"
 """Of an object: a DNS subdomain."""
 AMOUNT: Final = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?$"
+BINARY_SIZE: Final = r"^[1-9][0-9]*(Mi|Gi|Ti)$"
 FORBIDDEN_ANNOTATIONS: Final = (
     "container.apparmor.security.beta.kubernetes.io/",
     "container.seccomp.security.alpha.kubernetes.io/",
@@ -39,6 +40,17 @@ _NOBODY: Final = r"^(0\..*|22[4-9]\..*|2[3-5][0-9]\..*|::|[fF][fF][0-9a-fA-F]{2}
 
 def _amount(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _binary(text: str) -> str:
+    if mebibytes(text) < 16:
+        raise ValueError(f"{text!r} is less than 16Mi")
+    return text
+
+
+def mebibytes(size: str) -> int:
+    """A size of `BinarySize` in MiB."""
+    return int(size[:-2]) << {"Mi": 0, "Gi": 10, "Ti": 20}[size[-2:]]
 
 
 def _is_address(text: str) -> str:
@@ -72,6 +84,8 @@ Amount = Annotated[
     WithJsonSchema({INT_OR_STRING: True, "anyOf": [{"type": "integer"}, {"type": "string"}], "pattern": AMOUNT}),
 ]
 """A quantity, `2` and `"2"` alike."""
+BinarySize = Annotated[str, Field(pattern=BINARY_SIZE, max_length=16), AfterValidator(_binary)]
+"""Size of a volume, 16Mi or more."""
 LabelValue = Annotated[str, Field(pattern=LABEL_VALUE, max_length=63)]
 Labels = Annotated[dict[str, LabelValue], AfterValidator(_has_label_keys), Field(max_length=ENTRIES_MAX)]
 Annotations = Annotated[

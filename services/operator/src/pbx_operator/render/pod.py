@@ -13,6 +13,7 @@ import posixpath
 from typing import Any, Final
 
 from pbx_operator.crd.pool import RelayTemplate
+from pbx_operator.crd.value import mebibytes
 from pbx_operator.observed import (
     ANNOTATION_ADVERTISE,
     ANNOTATION_CONTROL_PORTS,
@@ -29,13 +30,18 @@ from pbx_operator.policy import Policy
 from pbx_operator.ports import markers
 from pbx_operator.render.common import labels, owned_by_shard
 
-FORMAT: Final = 4
+FORMAT: Final = 5
 """Part of the template's digest: raise it when this file renders the same template differently, so that a new
 operator replaces relays one by one instead of leaving two kinds side by side."""
 GRACE_SPARE_S: Final = 15
 """What the kubelet waits beyond the relay's own deadline before SIGKILL."""
 GRPC_KEY: Final = "/etc/pbx/grpc/key"
 """Mounted, not in the environment: a relay follows a changed key without a restart."""
+RECORDINGS: Final = "/recordings"
+RECORDINGS_PART: Final = 0.9
+"""Of the volume: the kubelet evicts a pod, with its calls, whose emptyDir is beyond its size."""
+RECORDINGS_FREE_PERCENT: Final = 15
+"""Left free of the disk below: the kubelet evicts pods where less than 10 % of the node's is."""
 PIN_DIRECTORY: Final = "/sys/fs/bpf/sip-pbx"
 KERNEL_DATAPATHS: Final = frozenset({"ebpf"})
 """What goes into the kernel. `auto` is native, else python: it gets no privilege that it does not need."""
@@ -184,6 +190,10 @@ def _environment(pool: Pool, shard: Shard, advertise: tuple[str, ...], control_h
         "PBX_DATAPATH": template.datapath,
         "PBX_RELAY_PROBE_S": "10",
         "PBX_DATA": "/data",
+        # In a claim, which all relays of the pool share, each writes and counts in a directory of its own.
+        "PBX_RELAY_RECORDINGS": f"{RECORDINGS}/{shard.name}" if template.recordings.claim else RECORDINGS,
+        "PBX_RELAY_RECORDINGS_MAX_MIB": str(int(mebibytes(template.recordings.size) * RECORDINGS_PART)),
+        "PBX_RELAY_RECORDINGS_FREE_PERCENT": str(RECORDINGS_FREE_PERCENT),
         "PBX_LOG_LEVEL": template.log_level,
         "PBX_SHUTDOWN_S": str(max(1, pool.spec.drain.deadline_seconds)),
     }
@@ -211,6 +221,7 @@ def _volumes(template: RelayTemplate) -> list[Manifest]:
     volumes: list[Manifest] = [
         {"name": "podinfo", "downwardAPI": {"items": [field]}},
         {"name": "data", "emptyDir": {"sizeLimit": "1Gi"}},
+        {"name": "recordings", **_recordings(template)},
     ]
     if template.grpc_key is not None:
         item = {"key": template.grpc_key.key, "path": posixpath.basename(GRPC_KEY)}
@@ -221,10 +232,17 @@ def _volumes(template: RelayTemplate) -> list[Manifest]:
     return volumes
 
 
+def _recordings(template: RelayTemplate) -> Manifest:
+    if template.recordings.claim:
+        return {"persistentVolumeClaim": {"claimName": template.recordings.claim}}
+    return {"emptyDir": {"sizeLimit": template.recordings.size}}
+
+
 def _mounts(template: RelayTemplate) -> list[Manifest]:
     mounts: list[Manifest] = [
         {"name": "podinfo", "mountPath": "/etc/podinfo", "readOnly": True},
         {"name": "data", "mountPath": "/data"},
+        {"name": "recordings", "mountPath": RECORDINGS},
     ]
     if template.grpc_key is not None:
         mounts.append({"name": "grpc-key", "mountPath": posixpath.dirname(GRPC_KEY), "readOnly": True})
