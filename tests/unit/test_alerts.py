@@ -77,6 +77,18 @@ def calls(outcome: str, share_bad: float, share_well: float) -> Fault:
     return Fault(both(share_bad), both(share_well))
 
 
+def slow(name: str, bound: str, below: str) -> Fault:
+    """A histogram of which a third is between `below` and `bound`; of the good one, nothing."""
+
+    def series(labels: str, quick: float) -> dict[str, str]:
+        buckets = {below: quick, bound: 60, "+Inf": 60}
+        return {f'{name}_bucket{{{labels}, le="{le}"}}': grows(by) for le, by in buckets.items()} | {
+            f"{name}_count{{{labels}}}": grows(60)
+        }
+
+    return Fault(series(A, 40) | series(OTHER, 60), series(A, 60) | series(OTHER, 60))
+
+
 FAULTS: dict[str, Fault] = {
     "PbxDown": Fault(
         {f"up{{{A}}}": "1x60 0x30", f"pbx_ready{{{A}}}": "1x60 _x30", 'up{namespace="x", pod="else"}': flat(0)},
@@ -112,6 +124,9 @@ FAULTS: dict[str, Fault] = {
         },
     ),
     "PbxCertificateEnds": of("pbx_signaling_certificate_not_after_seconds", flat(86400), flat(30 * 86400)),
+    "PbxPostDialDelay": slow("pbx_signaling_ringing_seconds", bound="5.0", below="0.5"),
+    "PbxLoopLag": slow("pbx_loop_lag_seconds", bound="0.25", below="0.01"),
+    "PbxRecordingsCut": of("pbx_relay_recordings_cut_total", grows(1), flat(4)),
     "PbxEventsNotWritten": of("pbx_signaling_journal_backlog", flat(2000), flat(3)),
     "PbxEventsNotRead": of("pbx_events_reader", flat(0), flat(1)),
     "PbxOutboxOld": of("pbx_events_outbox_age_seconds", flat(600), flat(0)),
@@ -145,11 +160,13 @@ FAULTS: dict[str, Fault] = {
     "PbxRestarting": of("kube_pod_container_status_restarts_total", grows(0.2), flat(3), 'container="signaling"'),
     "PbxMediaLoss": Fault(
         {
-            f"pbx_relay_packets_lost_total{{{A}}}": grows(300),
+            f"pbx_relay_packets_missing_total{{{A}}}": grows(300),
+            f"pbx_relay_packets_late_total{{{A}}}": grows(3),
             f'pbx_relay_packets_total{{{A}, kind="rtp"}}': grows(3000),
         },
         {
-            f"pbx_relay_packets_lost_total{{{A}}}": grows(3),
+            f"pbx_relay_packets_missing_total{{{A}}}": grows(300),  # reordered is not lost
+            f"pbx_relay_packets_late_total{{{A}}}": grows(297),
             f'pbx_relay_packets_total{{{A}, kind="rtp"}}': grows(3000),
         },
     ),

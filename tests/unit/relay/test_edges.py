@@ -227,7 +227,7 @@ def test_figures_are_read_when_scraped() -> None:
     relay.start()
     stream = Stream(Side.A, Medium.AUDIO, Endpoint("192.0.2.1", 4000))
     slot = relay.allocate(Order("c1", "s1", (stream,)), 0).slot
-    datapath.played[slot * 4] = Counters(packets=10, bytes=1720, lost=2, drops=(1, 0, 0, 0, 0, 0))
+    datapath.played[slot * 4] = Counters(packets=10, bytes=1720, lost=2, reordered=1, drops=(1, 0, 0, 0, 0, 0))
     relay.allocate(Order("c2", "s1", (stream,)), 0)
     relay.release("c2", 1)
     observer.stored("c1", Stored(1, "/x.wav", 20, 684))
@@ -238,7 +238,8 @@ def test_figures_are_read_when_scraped() -> None:
         'pbx_relay_slots{state="quarantined"} 1.0',
         "pbx_relay_ports_in_use_total 1.0",
         'pbx_relay_packets_total{kind="rtp"} 10.0',
-        "pbx_relay_packets_lost_total 2.0",
+        "pbx_relay_packets_missing_total 3.0",
+        "pbx_relay_packets_late_total 1.0",
         'pbx_relay_packets_dropped_total{reason="source"} 1.0',
         'pbx_relay_datapath_info{name="null"} 1.0',
         "pbx_relay_recorded_bytes_total 684.0",

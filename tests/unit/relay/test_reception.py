@@ -112,3 +112,15 @@ def test_the_longest_gap_and_a_pause_that_is_none() -> None:
     reception.pause()
     reception.receive(9, 9 * 160, 9, 8000, 5000 * MS)
     assert reception.gap_max_ns == 65 * MS
+
+
+@given(st.lists(st.tuples(st.integers(-90, 200), st.booleans()), max_size=60))
+def test_what_was_missing_once_never_becomes_less(steps: list[tuple[int, bool]]) -> None:
+    """A counter must not fall: `lost` does when a late packet comes, `lost` with the late ones does not."""
+    reception, sequence, before = Reception(), 30_000, 0
+    for number, (step, restarts) in enumerate(steps):
+        sequence = (sequence + step) & 0xFFFF
+        reception.receive(sequence, number * 160, 7 + restarts, 8000, number * 20_000_000)
+        missing = reception.lost + reception.reordered
+        assert missing >= before
+        before = missing

@@ -61,6 +61,8 @@ class Totals:
     bytes: int = 0
     rtcp_packets: int = 0
     lost: int = 0
+    late: int = 0
+    """Packets that came after their successors. Each was missing before: `lost` falls by it, `missing` never does."""
     drops: list[int] = field(default_factory=lambda: [0] * len(DropReason))
 
     def add(self, counters: Counters) -> None:
@@ -71,12 +73,18 @@ class Totals:
         self.bytes += counters.bytes + counters.rtcp_bytes
         self.rtcp_packets += counters.rtcp_packets
         self.lost += counters.lost
+        self.late += counters.reordered
         for reason, count in enumerate(counters.drops):
             self.drops[reason] += count
 
+    @property
+    def missing(self) -> int:
+        """Packets that were not there when their successor came."""
+        return self.lost + self.late
+
     def copy(self) -> Totals:
         """An independent sum that starts from here."""
-        return Totals(self.packets, self.bytes, self.rtcp_packets, self.lost, list(self.drops))
+        return Totals(self.packets, self.bytes, self.rtcp_packets, self.lost, self.late, list(self.drops))
 
 
 def _sum(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:

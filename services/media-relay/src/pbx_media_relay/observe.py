@@ -23,7 +23,6 @@ class _Figures(Collector):
     def __init__(self, relay: Relay, datapath: str) -> None:
         self._relay = relay
         self._datapath = datapath
-        self._lost_most = 0
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily | InfoMetricFamily]:
         """All figures of now."""
@@ -51,9 +50,11 @@ class _Figures(Collector):
         packets.add_metric(["rtcp"], totals.rtcp_packets)
         yield packets
         yield CounterMetricFamily("pbx_relay_bytes", "Payload bytes accepted", totals.bytes)
-        # A packet that came late was missing before: the sum falls, and a counter must not.
-        self._lost_most = max(self._lost_most, totals.lost)
-        yield CounterMetricFamily("pbx_relay_packets_lost", "RTP packets missing", self._lost_most)
+        # Two counters: a packet that comes late was missing before, and a sum of the lost would fall by it.
+        missing = "RTP packets that were not there when their successor came"
+        yield CounterMetricFamily("pbx_relay_packets_missing", missing, totals.missing)
+        late = "Of the missing packets, such as came later; the others are lost"
+        yield CounterMetricFamily("pbx_relay_packets_late", late, totals.late)
         drops = CounterMetricFamily("pbx_relay_packets_dropped", "Packets not relayed", labels=["reason"])
         for reason in DropReason:
             drops.add_metric([reason.name.lower()], totals.drops[reason])
@@ -75,11 +76,17 @@ class Observer:
 
         self._recordings = Counter("pbx_relay_recordings", "Recordings stored", registry=registry)
         self._recorded = Counter("pbx_relay_recorded_bytes", "Bytes of recordings stored", registry=registry)
+        self._cut = Counter(
+            "pbx_relay_recordings_cut", "Recordings that ended early: no room, or the disk refused", registry=registry
+        )
 
     def stored(self, call_id: str, file: Stored) -> None:
         """A recording's file was closed."""
-        self._recordings.inc()
-        self._recorded.inc(file.bytes)
+        if file.bytes:
+            self._recordings.inc()
+            self._recorded.inc(file.bytes)
+        if file.error:
+            self._cut.inc()
         tell = _log.error if file.error else _log.info
         tell("recording stored", call=call_id, path=file.path, duration_ms=file.duration_ms, error=file.error)
 
