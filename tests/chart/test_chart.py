@@ -383,6 +383,30 @@ def test_the_operator_may_do_what_it_does_and_no_more(template: Template) -> Non
     assert not any(verb == "*" for _, verb in granted)
 
 
+def test_people_are_masked_in_every_log_unless_a_value_says_otherwise(template: Template) -> None:
+    for value, relays in (("mask", []), ("show", [{"name": "PBX_LOG_PII", "value": "show"}])):
+        objects = template("--set", f"logPii={value}")
+        (pool,) = [body for body in objects if body["kind"] == "MediaRelayPool"]
+        assert pool["spec"]["template"].get("env", []) == relays
+        told = [
+            entry["value"]
+            for body in objects
+            if body["kind"] in ("Deployment", "StatefulSet")
+            for container in body["spec"]["template"]["spec"]["containers"]
+            for entry in container.get("env", [])
+            if entry["name"] == "PBX_LOG_PII"
+        ]
+        assert told == [value] * 3, "registrar, signaling, events"
+
+
+def test_recordings_have_a_volume_of_their_own(template: Template) -> None:
+    (pool,) = [body for body in template() if body["kind"] == "MediaRelayPool"]
+    assert pool["spec"]["template"]["recordings"] == {"size": "1Gi", "claim": ""}
+    asked = ("--set", "relays.recordings.size=20Gi", "--set", "relays.recordings.claim=calls")
+    (pool,) = [body for body in template(*asked) if body["kind"] == "MediaRelayPool"]
+    assert pool["spec"]["template"]["recordings"] == {"size": "20Gi", "claim": "calls"}
+
+
 def test_the_documentation_of_values_is_complete() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     schema = json.loads((CHART / "values.schema.json").read_text())

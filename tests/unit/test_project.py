@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import tomllib
@@ -80,3 +81,12 @@ def test_people_are_told_how_to_report() -> None:
     for path in (templates / "ISSUE_TEMPLATE").glob("*.md"):
         head = yaml.safe_load(path.read_text(encoding="utf-8").split("---")[1])
         assert {"name", "about"} <= head.keys(), path
+
+
+def test_a_call_has_one_name_in_all_logs() -> None:
+    """A log store joins lines by `call_id`; a service that says `call=` would be missing there."""
+    for path in [*ROOT.glob("services/*/src/**/*.py"), *ROOT.glob("libs/runtime/src/**/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                if node.func.attr in ("debug", "info", "warning", "error", "exception"):
+                    assert not {"call", "callid", "id"} & {each.arg for each in node.keywords}, f"{path}:{node.lineno}"

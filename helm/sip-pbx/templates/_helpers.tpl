@@ -132,6 +132,8 @@ topologySpreadConstraints:
   value: /data
 - name: PBX_LOG_LEVEL
   value: {{ .root.Values.logLevel }}
+- name: PBX_LOG_PII
+  value: {{ .root.Values.logPii | default "mask" }}
 {{- end }}
 
 {{- define "pbx.databasePassword" -}}

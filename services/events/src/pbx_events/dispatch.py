@@ -172,7 +172,8 @@ class Dispatch:
                 await self._store_all(batch[middle:])
                 return
             (event,) = batch
-            _log.error("an event cannot be stored, and is set aside", event_id=event.id, reason=error.detail)
+            text = "an event cannot be stored, and is set aside"
+            _log.error(text, event_id=event.id, call_id=event.call_id or None, reason=error.detail)
             kept = ("XADD", UNSTORABLE, "MAXLEN", "~", UNSTORABLE_MAX, "*", "e", event.raw)
             await self._redis.submit(*kept, timeout_s=READ_S)
             self.unstorable += 1

@@ -115,4 +115,5 @@ class Reaper:
                 [node_lost(call.last, event_id_of(call.last), at_ms, answered=call.answered) for call in lost]
             )
             self.closed += len(lost)
-            _log.warning("calls closed whose owner vanished", instance=instance, count=len(lost))
+            for call in lost:
+                _log.warning("call closed: its owner vanished", call_id=call.last.call_id, owner=instance)

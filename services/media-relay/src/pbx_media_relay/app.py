@@ -165,7 +165,7 @@ class App:
         await self.recorder.close()
         self.servicer.close()
         for call_id in dropped:
-            _log.warning("call dropped at the end of the drain", call=call_id)
+            _log.warning("call dropped at the end of the drain", call_id=call_id)
         self.announcer.withdraw(len(dropped), self.civil.epoch_ms(now_ns))
 
 

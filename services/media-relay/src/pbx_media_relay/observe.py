@@ -88,7 +88,7 @@ class Observer:
         if file.error:
             self._cut.inc()
         tell = _log.error if file.error else _log.info
-        tell("recording stored", call=call_id, path=file.path, duration_ms=file.duration_ms, error=file.error)
+        tell("recording stored", call_id=call_id, path=file.path, duration_ms=file.duration_ms, error=file.error)
 
     def ephemeral(self, count: int) -> None:
         """How many ports of the shard lie in the host's ephemeral range, unreserved."""
@@ -103,17 +103,17 @@ class Observer:
         match event:
             case events.FirstPacket():
                 source = logs.Pii(event.source)
-                _log.debug("first packet", call=event.call_id, side=event.side.name, source=source)
+                _log.debug("first packet", call_id=event.call_id, side=event.side.name, source=source)
             case events.MediaTimeout():
                 self._timeouts.inc()
-                _log.info("media timeout", call=event.call_id, silent_s=event.silent_ns // 1_000_000_000)
+                _log.info("media timeout", call_id=event.call_id, silent_s=event.silent_ns // 1_000_000_000)
             case events.LeaseExpired():
                 self._expired.inc()
-                _log.warning("instance vanished, slot taken back", call=event.call_id, owner=event.instance_id)
+                _log.warning("instance vanished, slot taken back", call_id=event.call_id, owner=event.instance_id)
             case events.SlotBroken():
                 self._busy.inc()
                 _log.warning("port in use by another process", port=event.port)
             case events.CallLost():
-                _log.error("call not taken up after the restart", call=event.call_id, error=event.reason)
+                _log.error("call not taken up after the restart", call_id=event.call_id, error=event.reason)
             case events.Draining():
                 _log.info("draining")

@@ -49,7 +49,14 @@ class Observer:
     def recorded(self, entry: Entry, emit: Emit) -> None:
         """A record of a call is about to be written."""
         call = entry.call
-        if emit.record is Record.RINGING:
+        if emit.record is Record.DIALING:
+            _log.info(
+                "call dialing",
+                call_id=call.call_id,
+                relay=call.media.slot.relay if call.media.slot else None,
+                **_sip_call_ids(entry),
+            )
+        elif emit.record is Record.RINGING:
             self._ringing.observe(emit.at - call.started)
         elif emit.record is Record.ANSWERED:
             self._answer.observe(emit.at - call.started)
@@ -65,7 +72,14 @@ class Observer:
                 status=call.ending.sip_status,
                 cause=call.ending.word,
                 talked_s=0 if answered is None or call.ended is None else round(call.ended - answered, 3),
+                **_sip_call_ids(entry),
             )
+
+
+def _sip_call_ids(entry: Entry) -> dict[str, str]:
+    """The Call-ID of each leg: by these a call is found in the logs of phones, proxies and captures."""
+    legs = {"caller_sip_call_id": entry.caller, "callee_sip_call_id": entry.callee}
+    return {name: leg.call_id for name, leg in legs.items() if leg is not None}
 
 
 class KeepAliveCollector(Collector):
