@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pbx_events.envelope import Envelope, decode
+from pbx_events.observe import deliveries_of
 from pbx_events.storage.store import Store
 from pbx_events.storage.subscription import DEAD, DELIVERED, PENDING, Webhook
 from pbx_events.webhook.delivery import Deliveries, Endpoint
@@ -77,6 +78,19 @@ async def test_each_call_arrives_whole_and_in_order(store: Store):
     assert len(by_call) == 40
     assert all(sequence == [1, 2, 3, 4, 5] for sequence in by_call.values())
     assert len(await store.list_attempts("w1", None, 1000)) == 200
+
+
+def test_times_of_attempts_make_a_histogram() -> None:
+    endpoint = Endpoint(HOOK)
+    for took_s in (0.01, 0.011, 9.9, 11.0):
+        endpoint.took(took_s)
+    assert endpoint.attempts_within == [1, 1, 0, 0, 0, 0, 0, 0, 0, 1, 1]
+    (family,) = [each for each in deliveries_of({"w1": endpoint}) if each.name == "pbx_events_delivery_seconds"]
+    found = {(sample.name, sample.labels.get("le")): sample.value for sample in family.samples}
+    assert found["pbx_events_delivery_seconds_bucket", "0.01"] == 1
+    assert found["pbx_events_delivery_seconds_bucket", "10.0"] == 3
+    assert found["pbx_events_delivery_seconds_bucket", "+Inf"] == found["pbx_events_delivery_seconds_count", None] == 4
+    assert found["pbx_events_delivery_seconds_sum", None] == pytest.approx(20.921)
 
 
 async def test_a_failure_holds_up_its_own_call_alone(store: Store):

@@ -10,13 +10,14 @@ import enum
 import gc
 import time
 from collections.abc import Iterable, Iterator
-from importlib import metadata
 from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Info, ProcessCollector
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
+
+from pbx_runtime.build import VERSION
 
 Registry = CollectorRegistry
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -54,15 +55,8 @@ def new_registry(service: str) -> Registry:
     ProcessCollector(registry=registry)
     registry.register(_GarbageCollector())
     build = Info("pbx_build", "What runs here", registry=registry)
-    build.info({"service": service, "version": _version()})
+    build.info({"service": service, "version": VERSION})
     return registry
-
-
-def _version() -> str:
-    try:
-        return metadata.version("pbx-runtime")
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 class Children(Generic[M]):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from pbx_events.dispatch import Dispatch
 from pbx_events.reaper import Reaper
 from pbx_events.retention import Retention
 from pbx_events.sink.exporter import Exporter
-from pbx_events.webhook.delivery import Deliveries
+from pbx_events.webhook.delivery import BUCKETS_S, Deliveries, Endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,22 @@ def outbox_of(length: int, oldest: list[Any], now_s: float) -> tuple[int, float]
         return length, 0.0
     written_ms = int(bytes(oldest[0][0]).partition(b"-")[0])
     return length, max(now_s - written_ms / 1000, 0.0)
+
+
+def deliveries_of(endpoints: Mapping[str, Endpoint]) -> Iterator[Metric]:
+    """What became of attempts, by the endpoint's id."""
+    delivered = CounterMetricFamily("pbx_events_delivered", "Webhook deliveries", labels=["webhook"])
+    failures = CounterMetricFamily("pbx_events_delivery_failures", "Attempts that failed", labels=["webhook"])
+    dead = CounterMetricFamily("pbx_events_dead_letters", "Deliveries given up", labels=["webhook"])
+    seconds = HistogramMetricFamily("pbx_events_delivery_seconds", "Time of an attempt", labels=["webhook"])
+    for hook_id, endpoint in endpoints.items():
+        delivered.add_metric([hook_id], endpoint.delivered)
+        failures.add_metric([hook_id], endpoint.failed)
+        dead.add_metric([hook_id], endpoint.dead)
+        totals = list(accumulate(endpoint.attempts_within))
+        buckets = [*zip(map(str, BUCKETS_S), totals, strict=False), ("+Inf", totals[-1])]
+        seconds.add_metric([hook_id], buckets, endpoint.seconds)
+    yield from (delivered, failures, dead, seconds)
 
 
 class EventsCollector(Collector):
@@ -78,16 +95,7 @@ class EventsCollector(Collector):
             waiting, age_s = self.outbox
             yield GaugeMetricFamily("pbx_events_outbox_length", "Events in Redis that are not in SQL yet", waiting)
             yield GaugeMetricFamily("pbx_events_outbox_age_seconds", "How long the oldest of them waits", age_s)
-        delivered = CounterMetricFamily("pbx_events_delivered", "Webhook deliveries", labels=["webhook"])
-        failures = CounterMetricFamily("pbx_events_delivery_failures", "Attempts that failed", labels=["webhook"])
-        dead = CounterMetricFamily("pbx_events_dead_letters", "Deliveries given up", labels=["webhook"])
-        seconds = CounterMetricFamily("pbx_events_delivery_seconds", "Time spent on attempts", labels=["webhook"])
-        for hook_id, endpoint in self._deliveries.endpoints.items():
-            delivered.add_metric([hook_id], endpoint.delivered)
-            failures.add_metric([hook_id], endpoint.failed)
-            dead.add_metric([hook_id], endpoint.dead)
-            seconds.add_metric([hook_id], endpoint.seconds)
-        yield from (delivered, failures, dead, seconds)
+        yield from deliveries_of(self._deliveries.endpoints)
         backlog = GaugeMetricFamily("pbx_events_delivery_backlog", "Deliveries that wait", labels=["webhook"])
         for hook_id, count in self.backlog.items():
             backlog.add_metric([hook_id], count)

@@ -12,6 +12,7 @@ from typing import Final
 import aiohttp
 
 from pbx_events.sink.base import SinkError
+from pbx_runtime.build import USER_AGENT
 
 TIMEOUT_S: Final = 30.0
 """For a whole batch: a receiver writes it to its own database before it answers."""
@@ -26,7 +27,7 @@ class HttpBatch:
     def __init__(self, url: str, token: str = "") -> None:
         """`token`: sent as a bearer token where it is not empty."""
         self._url = url
-        self._head = {"content-type": "application/x-ndjson"}
+        self._head = {"content-type": "application/x-ndjson", "user-agent": USER_AGENT}
         if token:
             self._head["authorization"] = f"Bearer {token}"
         self._session: aiohttp.ClientSession | None = None

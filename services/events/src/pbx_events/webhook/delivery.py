@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,8 @@ LEASE_MARGIN_MS: Final = 20_000
 """A turn needs so much of a lease: its time and that of the attempts under way."""
 CLOSE_S: Final = 2.0
 """How long attempts under way may still take when the process ends; cut off, they are made again."""
+BUCKETS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Of the time of an attempt: a receiver nearby to the end of the sender's patience."""
 
 _log = logs.get_logger("webhook")
 
@@ -69,6 +72,13 @@ class Endpoint:
     """It was down, and has just taken a delivery."""
     seconds: float = 0.0
     """Spent on attempts."""
+    attempts_within: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
+    """Attempts by the first of `BUCKETS_S` that they took at the most; the last: longer than all."""
+
+    def took(self, seconds: float) -> None:
+        """Count the time of an attempt."""
+        self.seconds += seconds
+        self.attempts_within[bisect_left(BUCKETS_S, seconds)] += 1
 
     def take(self, hook: Webhook) -> None:
         """The subscription as it is now."""
@@ -227,7 +237,7 @@ class Deliveries:
         at_ms, started = self._clock.epoch_ms(), self._clock.now()
         answer = await self.sender.send(endpoint.hook, delivery.event)
         took_s = self._clock.now() - started
-        endpoint.seconds += took_s
+        endpoint.took(took_s)
         step = _decide(answer, delivery)
         state = DEAD if step.next is policy.Next.GONE else step.next.value
         if state == DELIVERED:
@@ -236,7 +246,9 @@ class Deliveries:
             endpoint.failed += 1
             endpoint.dead += state == DEAD
             endpoint.breaker.failed(self._clock.now())
-            _log.warning("delivery failed", webhook=endpoint.hook.id, event_id=delivery.event.id, status=answer.status)
+            event = delivery.event
+            joined = {"call_id": event.call_id} if event.call_id else {}
+            _log.warning("delivery failed", webhook=endpoint.hook.id, event_id=event.id, status=answer.status, **joined)
         next_at_ms = self._clock.epoch_ms() + int(step.after_s * 1000)
         took_ms = int(took_s * 1000)
         return Outcome(endpoint.hook.id, delivery, state, next_at_ms, at_ms, took_ms, answer.status, answer.excerpt)

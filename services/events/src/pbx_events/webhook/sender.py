@@ -26,6 +26,7 @@ from pbx_events.webhook.cloudevent import cloud_event
 from pbx_events.webhook.head import Attempt, NotingConnector, NotingResponse
 from pbx_events.webhook.policy import RETRY_AFTER_MAX_S
 from pbx_events.webhook.target import Target, resolve
+from pbx_runtime.build import USER_AGENT
 from pbx_runtime.errors import ServiceError
 from pbx_runtime.text import printable_lines
 
@@ -80,6 +81,7 @@ class Sender:
         now_s = time.time()
         head = signing.headers(hook.secrets(int(now_s * 1000)), message_id, int(now_s), body)
         head["content-type"] = "application/cloudevents+json"
+        head["user-agent"] = USER_AGENT
         with Attempt() as attempt:
             try:
                 async with asyncio.timeout(TIMEOUT_S) as limit:
