@@ -33,7 +33,7 @@ from support.call_events import answered_call, cancelled_call
 
 CALL, GONE = "01HF7YAT00CA11000000000000", "01HF7YAT00G0NE000000000000"
 SHARED = ("call_id", "caller", "callee", "domain", "started_at", "duration_ms", "talk_ms", "outcome", "origin")
-ENDS = ("hung_up_by", "sip_status", "sip_reason", "q850_cause", "cause")
+ENDS = ("hung_up_by", "sip_status", "sip_reason", "q850_cause", "cause", "hangup_reason")
 
 
 def decoded(messages: list[pb.Event]) -> list[Envelope]:

@@ -578,6 +578,7 @@ class CallEnded(_message.Message):
     CALLEE_LEG_FIELD_NUMBER: _builtins.int
     MEDIA_FIELD_NUMBER: _builtins.int
     DURATION_MS_FIELD_NUMBER: _builtins.int
+    HANGUP_REASON_FIELD_NUMBER: _builtins.int
     outcome: Global___Outcome.ValueType
     """How it went."""
     origin: Global___Origin.ValueType
@@ -596,6 +597,8 @@ class CallEnded(_message.Message):
     """Monotonic milliseconds from the answer to the end; 0 where not answered. Unset where nobody measured it: the owner of
     the call vanished.
     """
+    hangup_reason: _builtins.str
+    """The reason that an administrator who ended the call gave, "administrator" without one; empty where none ended it."""
     @_builtins.property
     def caller_leg(self) -> Global___LegInfo:
         """The caller's leg at the end."""
@@ -622,10 +625,11 @@ class CallEnded(_message.Message):
         callee_leg: Global___LegInfo | None = ...,
         media: _abc.Iterable[Global___MediaStatistics] | None = ...,
         duration_ms: _builtins.int | None = ...,
+        hangup_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms", "callee_leg", b"callee_leg", "caller_leg", b"caller_leg", "duration_ms", b"duration_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms", "by", b"by", "callee_leg", b"callee_leg", "caller_leg", b"caller_leg", "cause", b"cause", "duration_ms", b"duration_ms", "media", b"media", "origin", b"origin", "outcome", b"outcome", "q850_cause", b"q850_cause", "sip_reason", b"sip_reason", "sip_status", b"sip_status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms", "by", b"by", "callee_leg", b"callee_leg", "caller_leg", b"caller_leg", "cause", b"cause", "duration_ms", b"duration_ms", "hangup_reason", b"hangup_reason", "media", b"media", "origin", b"origin", "outcome", b"outcome", "q850_cause", b"q850_cause", "sip_reason", b"sip_reason", "sip_status", b"sip_status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__duration_ms: _TypeAlias = _typing.Literal["duration_ms"]  # noqa: Y015
     _WhichOneofArgType__duration_ms: _TypeAlias = _typing.Literal["_duration_ms", b"_duration_ms"]  # noqa: Y015

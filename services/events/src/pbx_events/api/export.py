@@ -32,6 +32,7 @@ COLUMNS: Final = (
     "sip_reason",
     "q850_cause",
     "cause",
+    "hangup_reason",
     "relay_id",
     "instance",
     "traceparent",

@@ -116,6 +116,9 @@ class Cdr(Shape):
     sip_reason: str | None = Field(examples=["OK"])
     q850_cause: int | None = Field(examples=[16])
     cause: str | None = Field(examples=["normal"])
+    hangup_reason: str | None = Field(
+        examples=[None], description="The reason that an administrator who ended the call gave"
+    )
     relay_id: str | None = Field(examples=["relay-0"])
     instance: str = Field(examples=["signaling/signaling-0"])
     legs: list[CdrLeg]

@@ -54,6 +54,7 @@ def build(events: Iterable[Envelope]) -> Cdr | None:
         "sip_reason": data.get("sip_reason") or None,
         "q850_cause": data.get("q850_cause") or None,
         "cause": data.get("cause"),
+        "hangup_reason": data.get("hangup_reason") or None,
         "relay_id": _relay_id(dialing, last_of.get("call.media_migrated")),
         "instance": instance_of(first.source),
         "legs": _legs(first, dialing, answered, data),

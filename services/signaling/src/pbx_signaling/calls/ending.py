@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pbx_signaling.calls import refusal
-from pbx_signaling.calls.signals import LegLost, Limited, Rejected, Side
+from pbx_signaling.calls.signals import LegLost, Limited, Ordered, Rejected, Side
 from pbx_sip.message.status import reason_of
 
 
@@ -48,6 +48,8 @@ class Ending:
     word: str
     """For people and filters: "normal", "no_answer", "user_unknown", ..."""
     by: Side | None = None
+    hangup_reason: str = ""
+    """The reason that an administrator who ended the call gave; empty where none ended it."""
 
 
 NO_ANSWER: Final = Ending(Outcome.NO_ANSWER, Origin.TIMER, 480, "Temporarily Unavailable", 19, "no_answer")
@@ -143,8 +145,13 @@ def ending_of_limit(limited: Limited) -> Ending:
     return Ending(outcome, Origin.LOCAL, limited.status, "", Q850.get(limited.status, 21), limited.word)
 
 
-def ending_of_order(drain: bool, *, answered: bool) -> Ending:
-    """What an order of the administration, or of a shutdown (`drain`), means for a call."""
+def ending_of_order(order: Ordered, *, answered: bool) -> Ending:
+    """What an order of the administration, or of a shutdown, means for a call."""
+    ending = _ending_of_order(order.drain, answered=answered)
+    return ending if order.drain else replace(ending, hangup_reason=order.reason)
+
+
+def _ending_of_order(drain: bool, *, answered: bool) -> Ending:
     origin, word = (Origin.DRAIN, "shutdown") if drain else (Origin.ADMIN, "admin")
     if answered:
         return Ending(Outcome.ANSWERED, origin, 200, "OK", 31, word)

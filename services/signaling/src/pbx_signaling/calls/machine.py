@@ -465,7 +465,7 @@ class Call:
         self._hang_up(MEDIA_TIMEOUT, now, Cause("media timeout", 41))
 
     def _ordered(self, signal: e.Ordered, now: float) -> None:
-        ending = ending_of_order(signal.drain, answered=self.answered is not None)
+        ending = ending_of_order(signal, answered=self.answered is not None)
         end = self._give_up if self.answered is None else self._hang_up
         end(ending, now, Cause(signal.reason, ending.q850_cause))
 

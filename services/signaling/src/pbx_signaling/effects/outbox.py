@@ -149,6 +149,7 @@ def _ended(event: pb.Event, entry: Entry, emit: Emit) -> None:
             caller_leg=leg_info(entry.caller, call.media.codec_of(Side.CALLER)),
             callee_leg=leg_info(entry.callee, call.media.codec_of(Side.CALLEE)),
             duration_ms=int(duration * 1000),
+            hangup_reason=_text(ending.hangup_reason),
             media=[
                 pb.MediaStatistics(
                     side=stream.side,  # type: ignore[arg-type]
