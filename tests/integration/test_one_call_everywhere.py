@@ -1,4 +1,4 @@
-"""One call of the running product, found by its id in every service's log, in the API and in what receivers are told."""
+"""One call of the product, found by its id in every log, in the API and in what receivers are told."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import pytest
 import yaml
@@ -87,6 +87,11 @@ def test_a_call_has_one_name_in_all_logs() -> None:
     """A log store joins lines by `call_id`; a service that says `call=` would be missing there."""
     for path in [*ROOT.glob("services/*/src/**/*.py"), *ROOT.glob("libs/runtime/src/**/*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                if node.func.attr in ("debug", "info", "warning", "error", "exception"):
-                    assert not {"call", "callid", "id"} & {each.arg for each in node.keywords}, f"{path}:{node.lineno}"
+            if _is_log_line(node):
+                named = {each.arg for each in node.keywords}
+                assert not {"call", "callid", "id"} & named, f"{path}:{node.lineno}"
+
+
+def _is_log_line(node: ast.AST) -> TypeGuard[ast.Call]:
+    levels = ("debug", "info", "warning", "error", "exception")
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in levels
