@@ -62,7 +62,8 @@ def _play(pool: SlotPool, relay: Relay, datapath: Datapath, told: list[RelayEven
     resting = pool.counts.quarantined
     for number in range(CYCLES):
         cycle(number)
-    assert len(os.listdir("/proc/self/fd")) == descriptors - 8 * 2 * (resting - pool.counts.quarantined)
+    # Fewer is no leak: what a test before left to the collector may go late.
+    assert len(os.listdir("/proc/self/fd")) <= descriptors - 8 * 2 * (resting - pool.counts.quarantined)
     assert _resident_kib() - resident < GROWTH_MAX_KIB
     relay.handle_timeout(now_ns + 2 * REST_MAX_NS)
     broken = sum(isinstance(event, SlotBroken) for event in told)
