@@ -43,6 +43,8 @@ READ_S: Final = 120.0
 """For one of them, on a machine that does other things too."""
 KEYS_LIVE_S: Final = 600.0
 """The counts of nonces stay in Redis so long. Its keys and memory are compared from then on."""
+FILL_LATE: Final = ("redis", "events")
+"""Those whose memory is compared from then on: keys that live so long, and page caches that one round does not fill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ def _judge(report: Endurance) -> None:
     first, last = report.checkpoints[0], report.checkpoints[-1]
     later = next((each for each in report.checkpoints if each.seconds >= KEYS_LIVE_S), None)
     for name, after in last.processes.items():
-        then = later if name == "redis" else first
+        then = later if name in FILL_LATE else first
         if then is None:
             continue
         before = then.processes[name]
