@@ -130,5 +130,5 @@ class ForkingProxy:
 
     def _pass(self, response: Response, fork: Fork) -> None:
         back = Response(response.status, response.reason, response.headers.copy(), response.body)
-        back.headers.items.remove(("Via", back.headers.first("Via") or ""))
+        back.headers.remove_line("Via", back.headers.first("Via") or "")
         self._send(back, fork.source)

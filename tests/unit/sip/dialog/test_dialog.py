@@ -31,7 +31,7 @@ def test_as_uas() -> None:
 def test_as_uac_turns_the_route_set_round() -> None:
     ours = invite(cseq=3)
     ringing = response(ours, 180, Contact="<sip:bob@192.0.2.9>")
-    ringing.headers.items += ROUTES
+    ringing.headers.extend(ROUTES)
     dialog = Dialog.as_uac(ours, ringing, secure=True)
     assert dialog.key == ("call-1", "alice-1", "bob-1")
     assert dialog.route_set == ("<sip:p3;lr>", "<sip:p2.example.com;lr>", "<sip:p1.example.com;lr>")

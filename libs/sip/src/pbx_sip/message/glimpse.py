@@ -68,7 +68,7 @@ def glimpse(data: bytes) -> Glimpse | None:
 def _read(lines: list[str], seen: Glimpse) -> bool:
     """Takes in the fields that matter; False where one of them takes more to judge."""
     request, credentials, once = seen
-    items = request.headers.items
+    found: list[tuple[str, str]] = []
     wanted = "Authorization" if request.method == "REGISTER" else "Proxy-Authorization"
     for index in range(1, len(lines)):
         spelled, colon, value = lines[index].partition(":")
@@ -78,7 +78,7 @@ def _read(lines: list[str], seen: Glimpse) -> bool:
                 return False
             name = canonical(spelled.rstrip(" \t"))
         if name in _COPIED:
-            items.append((name, value.strip(" \t")))
+            found.append((name, value.strip(" \t")))
         if name in _MATTER:
             if name in once:
                 return False
@@ -87,6 +87,7 @@ def _read(lines: list[str], seen: Glimpse) -> bool:
             credentials.append(value.strip(" \t"))
         elif name in _FIRST and name not in once:
             once[name] = value.strip(" \t")
+    request.headers.extend(found)
     return _DECIDE.isdisjoint(once)
 
 

@@ -1,14 +1,17 @@
 """An ordered multi-map of header fields that keeps every value as the peer wrote it.
 
-Known names are held in one canonical spelling, so that a look-up is one comparison; compact forms
-(RFC 3261 section 7.3.3) are expanded while parsing. Unknown names survive as they were spelled and are
-compared without regard to case. Values are text, unparsed: `pbx_sip.header` gives them types on demand.
+Known names are held in one canonical spelling; compact forms (RFC 3261 section 7.3.3) are expanded while parsing.
+Unknown names survive as they were spelled and are compared without regard to case. Values are text, unparsed:
+`pbx_sip.header` gives them types on demand.
+
+A call looks a header up more than a hundred times, so an index by name stands beside the lines. Both change through
+the methods of `Headers` alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
 
 COMPACT: Final = {
     "a": "Accept-Contact",
@@ -84,24 +87,57 @@ def canonical(name: str) -> str:
 class Headers:
     """Header fields in wire order. Names given to its methods must be canonical, or unknown names."""
 
-    __slots__ = ("items",)
+    __slots__ = ("_index", "_items", "memo")
 
     def __init__(self, items: Iterable[tuple[str, str]] = ()) -> None:
-        self.items: list[tuple[str, str]] = list(items)
+        self._items: list[tuple[str, str]] = list(items)
+        self._index: dict[str, str] | None = None
+        """The first value by name as it is spelled; None: to be made when it is asked for."""
+        self.memo: dict[str, Any] = {}
+        """What was read out of values, by whoever reads it (`Message.to_tag`); emptied where a line changes."""
+
+    @classmethod
+    def of(cls, items: list[tuple[str, str]], index: dict[str, str] | None = None) -> Headers:
+        """Takes a list over, and its `first_values`, without a copy: nobody else may change them any more."""
+        self = cls.__new__(cls)
+        self._items = items
+        self._index = index
+        self.memo = {}
+        return self
+
+    @property
+    def items(self) -> Sequence[tuple[str, str]]:
+        """Name and value of each line, in order; to be read only."""
+        return self._items
+
+    @property
+    def index(self) -> dict[str, str]:
+        """The first value of each name, as it is spelled; to be read only."""
+        index = self._index
+        if index is None:
+            index = self._index = first_values(self._items)
+        return index
 
     def first(self, name: str) -> str | None:
         """The first value of `name`, or None."""
-        for field, value in self.items:
-            if field == name:
-                return value
-        return None if name in _BY_SPELLING else self._first_unknown(name.lower())
+        index = self._index
+        value = (self.index if index is None else index).get(name)
+        if value is not None or name in _BY_SPELLING:
+            return value
+        return self._first_unknown(name.lower())
 
     def all(self, name: str) -> list[str]:
         """All values of `name` in order, one for each header line."""
         if name in _BY_SPELLING:
-            return [value for field, value in self.items if field == name]
+            index = self.index
+            value = index.get(name)
+            if value is None:
+                return []
+            if len(index) == len(self._items):
+                return [value]
+            return [value for field, value in self._items if field == name]
         lower = name.lower()
-        return [value for field, value in self.items if field.lower() == lower]
+        return [value for field, value in self._items if field.lower() == lower]
 
     def listed(self, name: str) -> list[str]:
         """All values of a comma-separated header in order, one for each element, stripped."""
@@ -117,53 +153,94 @@ class Headers:
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         """Name and value of each line, in order."""
-        return iter(self.items)
+        return iter(self._items)
 
     def __len__(self) -> int:
         """The number of header lines."""
-        return len(self.items)
+        return len(self._items)
 
     def __eq__(self, other: object) -> bool:
         """Same lines in the same order."""
-        return isinstance(other, Headers) and self.items == other.items
+        return isinstance(other, Headers) and self._items == other._items
 
     __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __repr__(self) -> str:
         """The names, for a reader; values may be secret."""
-        return f"<Headers {', '.join(name for name, _ in self.items)}>"
+        return f"<Headers {', '.join(name for name, _ in self._items)}>"
 
     def append(self, name: str, value: str) -> None:
         """Adds a line at the end."""
-        self.items.append((name, value))
+        self._items.append((name, value))
+        index = self._index
+        if index is None:
+            return  # nothing was read yet: what is read makes the index
+        if name not in index:
+            index[name] = value
+            if self.memo:
+                self.memo = {}
+
+    def extend(self, lines: Iterable[tuple[str, str]]) -> None:
+        """Adds lines at the end."""
+        self._items.extend(lines)
+        self._changed()
 
     def prepend(self, name: str, value: str) -> None:
         """Adds a line at the top."""
-        self.items.insert(0, (name, value))
+        self._items.insert(0, (name, value))
+        if self._index is not None:
+            self._index[name] = value
+            self.memo = {}
 
     def set(self, name: str, value: str) -> None:
         """Replaces the first line of that name in place and drops the others; appends where there is none."""
-        items = self.items
-        for index, (field, _) in enumerate(items):
-            if field == name:
-                items[index] = (name, value)
-                items[index + 1 :] = [item for item in items[index + 1 :] if item[0] != name]
-                return
-        items.append((name, value))
+        if name not in self.index:
+            self.append(name, value)
+            return
+        several = len(self.index) != len(self._items)
+        at = self.set_first(name, value)
+        if several:
+            self._items[at + 1 :] = [item for item in self._items[at + 1 :] if item[0] != name]
 
-    def remove(self, name: str) -> None:
-        """Drops all lines of that name."""
-        self.items = [item for item in self.items if item[0] != name]
+    def set_first(self, name: str, value: str) -> int:
+        """Replaces the first line of that name, which must be there, and leaves the others; gives its number."""
+        index = self.index
+        at = self._items.index((name, index[name]))
+        self._items[at] = (name, value)
+        index[name] = value
+        self.memo = {}
+        return at
+
+    def remove(self, *names: str) -> None:
+        """Drops all lines of these names."""
+        self._items = [item for item in self._items if item[0] not in names]
+        self._changed()
+
+    def remove_line(self, name: str, value: str) -> None:
+        """Drops the first line with that name and value, which must be there."""
+        self._items.remove((name, value))
+        self._changed()
 
     def copy(self) -> Headers:
         """A copy that can be changed on its own."""
-        return Headers(self.items)
+        return Headers(self._items)
+
+    def _changed(self) -> None:
+        self._index = None
+        if self.memo:
+            self.memo = {}
 
     def _first_unknown(self, lower: str) -> str | None:
-        for field, value in self.items:
+        for field, value in self._items:
             if field.lower() == lower:
                 return value
         return None
+
+
+def first_values(items: list[tuple[str, str]]) -> dict[str, str]:
+    """The first value of each name, as it is spelled."""
+    index = dict(items)
+    return index if len(index) == len(items) else dict(items[::-1])  # the first of several comes last, and stays
 
 
 def unquoted_text(value: str) -> str:

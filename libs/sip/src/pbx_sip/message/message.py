@@ -11,6 +11,15 @@ from typing import Final
 from pbx_sip.message.headers import Headers, split_commas, split_semicolons
 from pbx_sip.message.status import reason_of
 
+METHODS: Final = {
+    method: method
+    for method in (
+        *("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "REGISTER", "PRACK", "UPDATE", "INFO", "MESSAGE"),
+        *("REFER", "SUBSCRIBE", "NOTIFY", "PUBLISH"),
+    )
+}
+"""One string for each known method: keys of transactions linger for 32 s, and need not hold one each."""
+
 BRANCH_COOKIE: Final = "z9hG4bK"
 """Marks a branch as unique in the sense of RFC 3261 (section 8.1.1.7)."""
 
@@ -33,30 +42,49 @@ class Message:
         """The Call-ID; empty where missing (`validate` reports that)."""
         return self.headers.first("Call-ID") or ""
 
+    # What follows is asked for many times a message: it is read once, and kept beside the lines that it was read from.
+
     @property
     def from_tag(self) -> str:
         """The tag of From; empty where there is none (RFC 2543 peers)."""
-        return tag_of(self.headers.first("From") or "")
+        memo = self.headers.memo
+        tag: str | None = memo.get("from_tag")
+        if tag is None:
+            tag = memo["from_tag"] = tag_of(self.headers.index.get("From", ""))
+        return tag
 
     @property
     def to_tag(self) -> str:
         """The tag of To; empty outside of a dialog."""
-        return tag_of(self.headers.first("To") or "")
+        memo = self.headers.memo
+        tag: str | None = memo.get("to_tag")
+        if tag is None:
+            tag = memo["to_tag"] = tag_of(self.headers.index.get("To", ""))
+        return tag
+
+    @property
+    def cseq(self) -> tuple[int, str]:
+        """Number and method of CSeq; -1 and nothing where it is missing or none."""
+        memo = self.headers.memo
+        cseq: tuple[int, str] | None = memo.get("cseq")
+        if cseq is None:
+            cseq = memo["cseq"] = split_cseq(self.headers.index.get("CSeq", ""))
+        return cseq
 
     @property
     def cseq_number(self) -> int:
         """The number of CSeq; -1 where it is missing or none."""
-        return split_cseq(self.headers.first("CSeq") or "")[0]
+        return self.cseq[0]
 
     @property
     def cseq_method(self) -> str:
         """The method of CSeq; empty where missing."""
-        return split_cseq(self.headers.first("CSeq") or "")[1]
+        return self.cseq[1]
 
     @property
     def top_via(self) -> str:
         """The topmost Via value alone, also where several stand in one line; empty where missing."""
-        value = self.headers.first("Via") or ""
+        value = self.headers.index.get("Via", "")
         if "," not in value:
             return value
         return value.partition(",")[0].rstrip() if '"' not in value else (split_commas(value) or [""])[0]
@@ -64,9 +92,13 @@ class Message:
     @property
     def branch(self) -> str:
         """The branch of the topmost Via; empty where there is none."""
-        via = self.top_via
-        _, found, rest = via.partition(";branch=") if '"' not in via else (via, "", "")
-        return rest.partition(";")[0].rstrip() if found else parameter_of(via, "branch")
+        memo = self.headers.memo
+        branch: str | None = memo.get("branch")
+        if branch is None:
+            via = self.top_via
+            _, found, rest = via.partition(";branch=") if '"' not in via else (via, "", "")
+            branch = memo["branch"] = rest.partition(";")[0].rstrip() if found else parameter_of(via, "branch")
+        return branch
 
     @property
     def content_type(self) -> str:
@@ -80,7 +112,8 @@ class Request(Message):
     __slots__ = ("method", "uri")
 
     def __init__(self, method: str, uri: str, headers: Headers, body: bytes = b"") -> None:
-        super().__init__(headers, body)
+        self.headers = headers
+        self.body = body
         self.method = method
         self.uri = uri
 
@@ -95,7 +128,8 @@ class Response(Message):
     __slots__ = ("reason", "status")
 
     def __init__(self, status: int, reason: str, headers: Headers, body: bytes = b"") -> None:
-        super().__init__(headers, body)
+        self.headers = headers
+        self.body = body
         self.status = status
         self.reason = reason
 
@@ -110,19 +144,13 @@ def response_to(request: Request, status: int, reason: str = "", to_tag: str = "
     `to_tag` is added to To where the request has none. An empty `reason` means the standard phrase. The caller
     appends what else the response needs (Contact, Content-Type, ...); Content-Length is written on serialising.
     """
-    items: list[tuple[str, str]] = []
-    timestamp: tuple[str, str] | None = None
-    for item in request.headers.items:
-        name = item[0]
-        if name in _COPIED:
-            if name == "To" and to_tag and not tag_of(item[1]):
-                item = (name, f"{item[1]};tag={to_tag}")
-            items.append(item)
-        elif name == "Timestamp":
-            timestamp = item
-    if timestamp is not None and status == 100:
-        items.append(timestamp)
-    return Response(status, reason or reason_of(status), Headers(items), body)
+    headers = request.headers
+    items = [item for item in headers.items if item[0] in _COPIED]
+    if to_tag and not request.to_tag and (to := headers.index.get("To")) is not None:
+        items[items.index(("To", to))] = ("To", f"{to};tag={to_tag}")
+    if status == 100 and (timestamp := headers.index.get("Timestamp")) is not None:
+        items.append(("Timestamp", timestamp))
+    return Response(status, reason or reason_of(status), Headers.of(items), body)
 
 
 def put_to_tag(response: Response, tag: str) -> None:
@@ -140,6 +168,7 @@ def split_cseq(value: str) -> tuple[int, str]:
     if "\t" in value or "  " in value:
         value = " ".join(value.split())
     number, _, method = value.partition(" ")
+    method = METHODS.get(method, method)
     return int(number) if number.isascii() and number.isdigit() and len(number) <= 10 else -1, method
 
 

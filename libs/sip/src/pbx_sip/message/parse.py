@@ -1,17 +1,21 @@
-"""Bytes to messages: one pass of `split` and `partition`, headers left as text, hard limits.
+"""Bytes to messages: headers left as text, hard limits.
 
 Deliberately lenient where RFC 3261 lets a receiver be (bare LF line ends, white space before the colon) and strict
 where leniency is dangerous (request smuggling by Content-Length, control characters in the start line).
 What a message means is not checked here: `validate` does that for requests, and answers them.
+
+Phones write the same lines over and over: what a plain line says is remembered (`_Plain`), and a head of such lines is
+read by looking them up. Every other head is read line by line. `tests/unit/sip/test_parse.py` lays both side by side.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from pbx_sip.errors import LimitExceeded, ParseError
-from pbx_sip.message.headers import _BY_SPELLING, Headers
-from pbx_sip.message.message import Message, Request, Response
+from pbx_sip.message.headers import _BY_SPELLING, Headers, canonical, first_values
+from pbx_sip.message.message import METHODS, Message, Request, Response
 from pbx_sip.message.text import readable
 
 MAX_MESSAGE: Final = 65_535
@@ -24,6 +28,13 @@ MAX_LINE: Final = 8_192
 
 _VERSION: Final = "SIP/2.0"
 _LINE_ENDS: Final = (b"\r", b"\n")
+REMEMBERED: Final = 4_096
+"""Plain header lines that are remembered; all are forgotten where one more comes. Threat: memory (1 MiB, at the longest
+2). A call brings some 20 that are new, so that those which all calls have are learned again every 200 calls."""
+REMEMBERED_OCTETS: Final = 128
+"""The longest of them. Credentials are longer, and new each time."""
+_NAME: Final = re.compile("[-A-Za-z0-9]+")
+_STATUSES: Final = {str(status): status for status in range(100, 700)}
 
 
 def parse(data: bytes) -> Message:
@@ -44,7 +55,60 @@ def parse(data: bytes) -> Message:
     return _assemble(head, body)
 
 
+class _Odd(Exception):
+    """A line that is not plain; never leaves this module."""
+
+
+class _Plain(dict[bytes, tuple[str, str]]):
+    """Name and value of plain header lines: ASCII without control characters, a name of letters right before the colon.
+
+    A line that continues the one before is not among them, nor is one that is wrong.
+    """
+
+    def __missing__(self, line: bytes) -> tuple[str, str]:
+        if not line.isascii():
+            raise _Odd
+        text = line.decode("ascii")
+        name, colon, value = text.partition(":")
+        if not colon or not text.isprintable() or not _NAME.fullmatch(name):
+            raise _Odd
+        item = (canonical(name), value.strip(" "))
+        if len(line) <= REMEMBERED_OCTETS:
+            if len(self) >= REMEMBERED:
+                self.clear()
+            self[line] = item
+        return item
+
+
+_PLAIN: Final = _Plain()
+
+
 def _assemble(head: bytes, body: bytes) -> Message:
+    first, *lines = head.split(b"\r\n")
+    start = first.decode("utf-8", "surrogateescape")
+    if len(head) > MAX_LINE or len(lines) >= MAX_HEADERS or not (start.isascii() and start.isprintable()):
+        return _assemble_lines(head, body)
+    try:
+        items = list(map(_PLAIN.__getitem__, lines))
+    except _Odd:
+        return _assemble_lines(head, body)
+    index = first_values(items)
+    headers = Headers.of(items, index)
+    length = index.get("Content-Length")
+    if length is not None and length != str(len(body)):
+        body = _cut(body, length)
+    if len(index) != len(items):
+        _check_lengths(headers)
+    return _start(start, headers, body)
+
+
+def _check_lengths(headers: Headers) -> None:
+    if len(set(headers.all("Content-Length"))) > 1:
+        raise ParseError("two different Content-Length headers")
+
+
+def _assemble_lines(head: bytes, body: bytes) -> Message:
+    """The same, line by line, of any head."""
     lines = readable(head).split("\r\n")
     if head.count(b"\n") != len(lines) - 1 or head.count(b"\r") != len(lines) - 1:
         # A bare CR or LF would come back out of a value that is copied into a response, as a header of its own.
@@ -57,17 +121,17 @@ def _assemble(head: bytes, body: bytes) -> Message:
     length: str | None = None
     for line in lines[1:]:
         name, colon, value = line.partition(":")
-        canonical = known(name)
-        if canonical is None or not colon:
-            canonical = _unusual_name(name, colon, line, items)
-            if canonical is None:
+        field = known(name)
+        if field is None or not colon:
+            field = _unusual_name(name, colon, line, items)
+            if field is None:
                 continue
         value = value.strip(" \t")
-        if canonical == "Content-Length":
+        if field == "Content-Length":
             if length is not None and length != value:
                 raise ParseError("two different Content-Length headers")
             length = value
-        add((canonical, value))
+        add((field, value))
         if len(line) > MAX_LINE:
             raise LimitExceeded(f"header line of {len(line)} characters", 400)
     if length is not None:
@@ -101,7 +165,7 @@ def _unusual_name(name: str, colon: str, line: str, items: list[tuple[str, str]]
     stripped = name.rstrip(" \t")
     if not stripped or not stripped.isascii() or not _TOKEN.issuperset(stripped):
         raise ParseError("header name is no token")
-    return _BY_SPELLING.get(stripped) or _BY_SPELLING.get(stripped.lower()) or stripped
+    return canonical(stripped)
 
 
 _TOKEN: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.!%*_+`'~")
@@ -114,18 +178,22 @@ def _cut(body: bytes, length: str) -> bytes:
     wanted = int(length)
     if wanted > len(body):
         raise ParseError(f"body of {len(body)} octets, Content-Length {wanted}")
-    return body if wanted == len(body) else body[:wanted]
+    return body[:wanted]
 
 
 def _start(line: str, headers: Headers, body: bytes) -> Message:
-    first, space, rest = line.partition(" ")
+    first, _, rest = line.partition(" ")
+    method = METHODS.get(first)
+    if method is not None and rest[-8:] == " SIP/2.0" and rest.count(" ") == 1 and "\t" not in rest and rest[0] != " ":
+        return Request(method, rest[:-8], headers, body)
     if first == _VERSION:
         status, _, reason = rest.partition(" ")
-        if not (len(status) == 3 and status.isascii() and status.isdigit() and "100" <= status <= "699"):
+        number = _STATUSES.get(status)
+        if number is None:
             raise ParseError("status line without a status")
-        return Response(int(status), reason, headers, body)
+        return Response(number, reason, headers, body)
     uri, _, version = rest.rpartition(" ")
-    if not space or not uri or not _TOKEN.issuperset(first) or not first:
+    if not uri or not first or not _TOKEN.issuperset(first):
         raise ParseError("start line is neither a request line nor a status line")
     if version != _VERSION:
         if version[:4].upper() == "SIP/":

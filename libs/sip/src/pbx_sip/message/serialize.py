@@ -13,14 +13,18 @@ def serialize(message: Message) -> bytes:
     end: such a value would let one header smuggle in another.
     """
     if type(message) is Request:
-        parts = [f"{message.method} {message.uri} SIP/2.0\r\n"]
+        start = f"{message.method} {message.uri} SIP/2.0"
     else:
         assert isinstance(message, Response)
-        parts = [f"SIP/2.0 {message.status} {message.reason}\r\n"]
-    parts += [f"{name}: {value}\r\n" for name, value in message.headers.items if name != "Content-Length"]
+        start = f"SIP/2.0 {message.status} {message.reason}"
     body = message.body
-    parts.append(f"Content-Length: {len(body)}\r\n\r\n")
-    head = "".join(parts)
-    if head.count("\n") != len(parts) + 1 or head.count("\r") != len(parts) + 1:
+    lines = [start, *map(": ".join, message.headers.items)]
+    head = "\r\n".join(lines)
+    if "\r\nContent-Length: " in head:
+        lines = [start, *(": ".join(item) for item in message.headers.items if item[0] != "Content-Length")]
+        head = "\r\n".join(lines)
+    text = "".join(lines)
+    if "\r" in text or "\n" in text:
         raise LocalError("a header value holds a line end")
+    head += f"\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode("utf-8", "surrogateescape") + body

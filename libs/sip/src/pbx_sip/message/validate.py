@@ -8,7 +8,7 @@ from typing import Final
 
 from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
-from pbx_sip.message.message import Request, Response, split_cseq
+from pbx_sip.message.message import Request, Response
 from pbx_sip.message.uri import Uri
 
 SINGLE: Final = ("From", "To", "Call-ID", "CSeq")
@@ -23,7 +23,7 @@ def validate_request(request: Request) -> None:
     """Raises RemoteError with the status to answer where a request may not be processed."""
     values = _mandatory(request)
     _check_target(request.uri)
-    if split_cseq(values["CSeq"])[1] != request.method:
+    if request.cseq[1] != request.method:
         raise RemoteError("CSeq names another method")
     _check_address(values["From"])
     _check_address(values["To"])
@@ -57,14 +57,14 @@ def _check_address(value: str) -> None:
 
 def _mandatory(message: Request | Response) -> dict[str, str]:
     """Checks what requests and responses must have alike; gives the first value of each header."""
-    items = message.headers.items
-    values = dict(items[::-1])
-    if len(values) != len(items) or not values.keys() >= _SINGLE:
-        names = [name for name, _ in items]
+    headers = message.headers
+    values = headers.index
+    if len(values) != len(headers) or not values.keys() >= _SINGLE:
+        names = [name for name, _ in headers]
         for name in SINGLE:
             if names.count(name) != 1:
                 raise RemoteError(f"{names.count(name)} {name} headers")
-    if not 0 <= split_cseq(values["CSeq"])[0] < MAX_CSEQ:
+    if not 0 <= message.cseq[0] < MAX_CSEQ:
         raise RemoteError("CSeq without a number below 2^31")
     if not values["Call-ID"]:
         raise RemoteError("empty Call-ID")

@@ -18,20 +18,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pbx_sip.address import Transport
 from pbx_sip.message.headers import split_commas, split_semicolons
-from pbx_sip.message.message import BRANCH_COOKIE, Request, Response
+from pbx_sip.message.message import BRANCH_COOKIE, METHODS, Request, Response
 
 if TYPE_CHECKING:
     from pbx_sip.address import Flow
     from pbx_sip.transaction.events import ClientKey, ServerKey
-
-METHODS: Final = {
-    method: method
-    for method in (
-        *("INVITE", "ACK", "BYE", "CANCEL", "OPTIONS", "REGISTER", "PRACK", "UPDATE", "INFO", "MESSAGE"),
-        *("REFER", "SUBSCRIBE", "NOTIFY", "PUBLISH"),
-    )
-}
-"""One string for each known method: keys linger for 32 s, and need not hold one each."""
 
 MAX_PORT: Final = 65_535
 KEEP_STREAM_S: Final = 120
@@ -60,18 +51,16 @@ def take_via(request: Request, flow: Flow) -> Via:
     address or `rport` was asked for, and fills `rport` in (RFC 3261 section 18.2.1, RFC 3581 section 4). A
     `received` that the peer wrote itself is replaced.
     """
-    items = request.headers.items
-    index = next((index for index, item in enumerate(items) if item[0] == "Via"), -1)
-    if index < 0:
+    value = request.headers.index.get("Via")
+    if value is None:
         return Via("", "", "")
-    name, value = items[index]
     text, comma, others = value.partition(",") if '"' not in value else _first_quoted(value)
     head, *params = text.split(";") if '"' not in text else split_semicolons(text) or [""]
     sent_by = _sent_by(head)
     branch, changed, is_symmetric = _note(params, sent_by, flow)
     if changed:
         noted = ";".join((head.rstrip(), *params))
-        items[index] = (name, f"{noted},{others}" if comma else noted)
+        request.headers.set_first("Via", f"{noted},{others}" if comma else noted)
     return Via(branch, sent_by, text, is_symmetric)
 
 
@@ -170,13 +159,12 @@ def invite_key_of(cancel_key: ServerKey) -> ServerKey:
 
 def client_key(response: Response) -> ClientKey:
     """The transaction to which a response belongs (section 17.1.3)."""
-    method = response.cseq_method
-    return response.branch, METHODS.get(method, method)
+    return response.branch, response.cseq_method
 
 
 def merge_identity(request: Request) -> str:
     """What two copies of one request share that took different ways to us (section 8.2.2.2)."""
-    return f"{request.call_id} {request.cseq_number} {request.method} {request.from_tag}"
+    return f"{request.call_id} {request.cseq[0]} {request.method} {request.from_tag}"
 
 
 def identity_of_cancelled(cancel: Request) -> str:

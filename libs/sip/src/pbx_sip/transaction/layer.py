@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from pbx_sip.address import Flow
 from pbx_sip.errors import LocalError
-from pbx_sip.message.message import Message, Request, Response, response_to
+from pbx_sip.message.message import METHODS, Message, Request, Response, response_to
 from pbx_sip.message.serialize import serialize
 from pbx_sip.transaction import invite_server
 from pbx_sip.transaction.client import Client
@@ -44,7 +44,6 @@ from pbx_sip.transaction.frozen import FrozenTransaction, freeze, thaw
 from pbx_sip.transaction.invite_client import InviteClient, Pairs
 from pbx_sip.transaction.invite_server import InviteServer
 from pbx_sip.transaction.key import (
-    METHODS,
     client_key,
     identity_of_cancelled,
     invite_key_of,

@@ -155,7 +155,7 @@ class InviteUas:
         if len(one.responses) >= PROGRESS_MAX:
             return 0
         rseq, may_go = one.sender.send(now)
-        response.headers.items += [("Require", "100rel"), ("RSeq", str(rseq))]
+        response.headers.extend([("Require", "100rel"), ("RSeq", str(rseq))])
         one.responses[rseq] = response
         if may_go:
             self._send_reliably(one, rseq)
@@ -187,7 +187,7 @@ class InviteUas:
             return
         tags = [one.within.dialog.local_tag for one in self.forks.values()]
         response = response_to(self._invite, status, reason, tags[0] if tags else self._origin.tokens.tag())
-        response.headers.items += headers
+        response.headers.extend(headers)
         response.body = body
         self._end_forks()
         self._output.append(Respond(self._key, response))
@@ -275,10 +275,8 @@ class InviteUas:
 
     def _response(self, status: int, within: InDialog, headers: Pairs, body: bytes) -> Response:
         response = response_to(self._invite, status, "", within.dialog.local_tag)
-        items = response.headers.items
-        items += [("Record-Route", value) for value in self._invite.headers.all("Record-Route")]
-        items.append(("Contact", self._origin.contact(self._flow)))
-        items += headers
+        routes = [("Record-Route", value) for value in self._invite.headers.all("Record-Route")]
+        response.headers.extend([*routes, ("Contact", self._origin.contact(self._flow)), *headers])
         response.body = body
         return response
 

@@ -263,7 +263,7 @@ class InDialog:
         request = self.dialog.request(method, self._origin.new_via(self.flow))
         if method in TARGETS:
             request.headers.append("Contact", self._origin.contact(self.flow))
-        request.headers.items += (*self._origin.fields(method), *headers)
+        request.headers.extend((*self._origin.fields(method), *headers))
         request.body = body
         if has_description(request):
             self._turn.send(Act.SEND_ANSWER if self._turn.turn is Turn.THEY_OFFERED else Act.SEND_OFFER)
@@ -288,7 +288,7 @@ class InDialog:
         response = response_to(request, status)
         if request.method in TARGETS and 100 < status < 300:
             response.headers.append("Contact", self._origin.contact(self.flow))
-        response.headers.items += headers
+        response.headers.extend(headers)
         response.body = body
         if status >= 200:
             del self._asked[key]
@@ -339,7 +339,7 @@ class InDialog:
             return
         self._unacknowledged.discard(cseq)
         ack = self.dialog.ack(cseq, self._origin.new_via(self.flow))
-        ack.headers.items += headers
+        ack.headers.extend(headers)
         ack.body = body
         if self._turn.turn is Turn.THEY_OFFERED:
             self._turn.turn = Turn.STABLE

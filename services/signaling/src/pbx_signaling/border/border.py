@@ -75,4 +75,4 @@ class Border:
         if not carried:
             return
         is_trusted = self.trusts(flow)
-        message.headers.items.extend(item for item in carried if is_trusted or item[0] not in IDENTITY)
+        message.headers.extend(item for item in carried if is_trusted or item[0] not in IDENTITY)

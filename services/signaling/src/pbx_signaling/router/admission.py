@@ -356,12 +356,12 @@ class Gate:
     def _shortened(response: Response, most: int) -> bytes:
         """A response of at most so many octets: without what is optional, without its weaker challenges, or none."""
         headers = response.headers
-        headers.items = [item for item in headers.items if item[0] not in OPTIONAL]
+        headers.remove(*OPTIONAL)
         challenges = [item for item in headers.items if item[0].endswith("-Authenticate")]
         while len(data := serialize(response)) > most:
             if len(challenges) < 2:
                 return b""
-            headers.items.remove(challenges.pop())  # the weakest that is left
+            headers.remove_line(*challenges.pop())  # the weakest that is left
         return data
 
     def attempt(self, request: Request, flow: Flow, identity: Identity, core: Core | House) -> Attempt:
