@@ -6,7 +6,7 @@ give the same message.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 
@@ -50,7 +50,7 @@ def without_length(one: Message) -> list[tuple[str, str]]:
     return [item for item in one.headers.items if item[0] != "Content-Length"]
 
 
-def headers(items: list[tuple[str, str]]) -> None:
+def headers(items: Sequence[tuple[str, str]]) -> None:
     """Values of any header, given to each reader."""
     for _, value in items:
         for read in (NameAddr.parse, Uri.parse, Credentials.parse, Challenge.parse):

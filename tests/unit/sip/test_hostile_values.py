@@ -27,6 +27,10 @@ def with_via(via: str) -> None:
     validate_request(parse(f"{HEAD}Via: {via}\r\n\r\n".encode()))  # type: ignore[arg-type]
 
 
+def with_from(value: str) -> None:
+    validate_request(parse(f"{HEAD.replace('<sip:a@b>;tag=1', value)}Via: SIP/2.0/UDP a\r\n\r\n".encode()))  # type: ignore[arg-type]
+
+
 def views(text: str) -> None:
     for media in SessionDescription.parse(text.encode()).media:
         assert media.payload_types is not None
@@ -46,6 +50,12 @@ CASES: list[tuple[Callable[[str], object], str]] = [
     (NameAddr.parse, '"' + "\\" * 8000),
     (NameAddr.parse, "<sip:a>" + ';"' * 4000),
     (NameAddr.parse, "<" * 8000),
+    (NameAddr.parse, "a" + " " * 8000 + "b"),
+    (NameAddr.parse, '"a"' + " \t" * 4000 + "b"),
+    (NameAddr.parse, "<sip:" + "a" * 8000),
+    (with_from, "a" + " " * 8000 + "b"),
+    (with_from, '"' + "a" * 4000 + '" <sip:' + "a" * 4000),
+    (with_from, "<sip:a" + ";a" * 1000 + ">" + ";a" * 3000 + "<"),
     (split_commas, '"\\' * 4000),
     (split_semicolons, "<;" * 4000),
     (Credentials.parse, "Digest " + 'a="' * 1300),

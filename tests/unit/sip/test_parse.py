@@ -67,5 +67,5 @@ def test_a_message_is_its_own_though_its_lines_are_remembered() -> None:
 def test_what_is_remembered_is_bounded_and_long_lines_are_not() -> None:
     for number in range(REMEMBERED + 10):
         parse(b"BYE sip:a@h SIP/2.0\r\nX-Own: %d\r\nProxy-Authorization: %s\r\n\r\n" % (number, b"x" * 128))
-        assert len(module._PLAIN) <= REMEMBERED
-    assert not any(b"Proxy-Authorization" in line for line in module._PLAIN)
+        assert len(module.PLAIN_LINES) <= REMEMBERED
+    assert not any(b"Proxy-Authorization" in line for line in module.PLAIN_LINES)

@@ -9,10 +9,15 @@ without brackets (`sip:a@h;+sip.instance="<urn:x>"`).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from typing import Final
 
 from pbx_sip.errors import ParseError
 from pbx_sip.message.headers import split_semicolons
+
+_PLAIN: Final = re.compile(r'(?:"([^"\\]*)"[ \t]*|([^"<>;:]*))<([^<>"\s]+)>([^"<>]*)')
+"""Name, address in brackets and the rest, as nearly all write them: no quotation but the name, and none within it."""
 
 
 @dataclass(slots=True)
@@ -27,6 +32,15 @@ class NameAddr:
     def parse(cls, value: str) -> NameAddr:
         """Reads one value. Raises ParseError where brackets or quotes are not closed, or there is no URI."""
         value = value.strip()
+        plain = _PLAIN.fullmatch(value)
+        if plain is not None:
+            quoted, words, uri, after = plain.groups()
+            return cls(uri, quoted or (words or "").strip(), _params(split_semicolons(after)) if after else {})
+        return cls._parse(value)
+
+    @classmethod
+    def _parse(cls, value: str) -> NameAddr:
+        """The same, of any value without white space around it."""
         display = ""
         if value.startswith('"'):
             display, value = _quoted(value)

@@ -80,7 +80,8 @@ class _Plain(dict[bytes, tuple[str, str]]):
         return item
 
 
-_PLAIN: Final = _Plain()
+PLAIN_LINES: Final = _Plain()
+"""What is remembered; belongs to no message and to no call."""
 
 
 def _assemble(head: bytes, body: bytes) -> Message:
@@ -89,7 +90,7 @@ def _assemble(head: bytes, body: bytes) -> Message:
     if len(head) > MAX_LINE or len(lines) >= MAX_HEADERS or not (start.isascii() and start.isprintable()):
         return _assemble_lines(head, body)
     try:
-        items = list(map(_PLAIN.__getitem__, lines))
+        items = list(map(PLAIN_LINES.__getitem__, lines))
     except _Odd:
         return _assemble_lines(head, body)
     index = first_values(items)

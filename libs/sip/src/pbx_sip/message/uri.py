@@ -5,6 +5,7 @@ SIP-URI = "sip:" [ userinfo ] hostport uri-parameters [ headers ]
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import unquote
@@ -21,6 +22,11 @@ _NEVER: Final = frozenset(' <>"')
 """Not in a SIP URI but escaped (RFC 3261 section 25.1); nor is what cannot be printed."""
 _HOST: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._")
 _IPV6: Final = frozenset("0123456789abcdefABCDEF:.%")
+_PLAIN: Final = re.compile(
+    r"(sips?):(?:([-A-Za-z0-9.!*_+'~%]+)@)?([A-Za-z0-9][-A-Za-z0-9.]*)(?::([1-9][0-9]{0,3}|[1-5][0-9]{4}))?"
+    r"((?:;[-A-Za-z0-9.=]+)*)"
+)
+"""Scheme, user, host, port and parameters, as nearly all write them."""
 
 
 @dataclass(slots=True)
@@ -43,6 +49,15 @@ class Uri:
         """Reads a URI without angle brackets. Raises ParseError (416 where there is no scheme that we can name)."""
         if len(text) > MAX_URI:
             raise ParseError("URI too long", 414)
+        plain = _PLAIN.fullmatch(text)
+        if plain is not None:
+            scheme, user, host, port, params = plain.groups()
+            return cls(scheme, user, None, host, int(port) if port else None, _params(params.split(";")))
+        return cls._parse(text)
+
+    @classmethod
+    def _parse(cls, text: str) -> Uri:
+        """The same, of any text."""
         scheme, colon, rest = text.partition(":")
         scheme = scheme.lower()
         if not colon or not scheme or not scheme.isascii() or not scheme[0].isalpha():

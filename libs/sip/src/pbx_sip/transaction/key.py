@@ -13,6 +13,7 @@ much, and an ACK carries the tag of our response, which the INVITE had not.
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from pbx_sip.address import Flow
     from pbx_sip.transaction.events import ClientKey, ServerKey
 
+_SENT_BY: Final = re.compile(r"SIP/2\.0/[A-Z]+ ([a-z0-9.:\[\]-]+)")
+"""Protocol and sent-by as nearly all write them."""
 MAX_PORT: Final = 65_535
 KEEP_STREAM_S: Final = 120
 """Seconds between the keep-alive packets that a peer offers to send (RFC 6223 section 4.3): RFC 5626's figure."""
@@ -56,7 +59,8 @@ def take_via(request: Request, flow: Flow) -> Via:
         return Via("", "", "")
     text, comma, others = value.partition(",") if '"' not in value else _first_quoted(value)
     head, *params = text.split(";") if '"' not in text else split_semicolons(text) or [""]
-    sent_by = _sent_by(head)
+    plain = _SENT_BY.fullmatch(head)
+    sent_by = plain[1] if plain is not None else _sent_by(head)
     branch, changed, is_symmetric = _note(params, sent_by, flow)
     if changed:
         noted = ";".join((head.rstrip(), *params))
@@ -114,6 +118,9 @@ def _note(params: list[str], sent_by: str, flow: Flow) -> tuple[str, bool, bool]
     received = not _is_host(sent_by, remote.host)
     changed = False
     for index, param in enumerate(params):
+        if param.startswith("branch="):
+            branch = param[7:].strip()
+            continue
         key, _, value = param.partition("=")
         key = key.strip().lower()
         if key == "branch":
