@@ -12,6 +12,7 @@ import pytest
 
 from support.phone import Phone
 from support.product import DOMAIN, Product, Settings, accounts
+from support.replicas import peers_of, phone_at
 from support.waiting import until
 from support.wire import Message
 
@@ -25,11 +26,6 @@ def product() -> Iterator[Product]:
     environment = {"PBX_SIP_KEEPALIVE_S": str(INTERVAL_S)}
     with Product(Settings(accounts(8), replicas=2, environment=environment)) as running:
         yield running
-
-
-def phone_at(product: Product, user: str, index: int = 0) -> Phone:
-    host, _, port = product.document["sip"][index].rpartition(":")
-    return Phone((host, int(port)), product.credentials(user), domain=DOMAIN)
 
 
 def behind_nat(phone: Phone) -> None:
@@ -48,16 +44,8 @@ def pinged(phone: Phone, timeout_s: float = 10.0) -> Message:
     return request
 
 
-def peers_of(product: Product, replica: str) -> float:
-    """How many others a replica knows; none while it starts."""
-    try:
-        return product.metrics(replica).sum("pbx_signaling_peers")
-    except OSError:
-        return 0.0
-
-
 def test_a_phone_behind_a_nat_is_pinged_and_known_to_be_there_or_not(product: Product) -> None:
-    with phone_at(product, "2000") as phone, phone_at(product, "2001") as caller:
+    with phone_at(product, "2000", 0) as phone, phone_at(product, "2001", 0) as caller:
         behind_nat(phone)
         first = pinged(phone)
         assert first.start.startswith("OPTIONS sip:2000@192.168.77.7:5060 ")

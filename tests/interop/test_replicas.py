@@ -1,4 +1,4 @@
-"""Two signaling replicas: a phone is reached down the connection that it has to the other one, and heard through it."""
+"""Two signaling processes at one address: a phone is reached, and heard, through the one to which it is connected."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from support.pair import Pair
 from support.phone import Phone
 from support.ports import free_port
-from support.product import DOMAIN, Product, Settings, accounts
-from support.stream_phone import TcpPhone
+from support.product import Product, Settings, accounts
+from support.replicas import know_each_other, phone_at
 from support.waiting import until
 from support.wire import audio_sdp
 
@@ -21,37 +21,22 @@ REPLICAS = ("signaling-1", "signaling-2")
 
 @pytest.fixture(scope="module")
 def replicas() -> Iterator[Product]:
-    tls = f"127.0.0.1:{free_port(replicas=2)}"
+    tls = f"127.0.0.1:{free_port()}"
     settings = Settings(accounts(8), replicas=2, arguments=("--tls-self-signed", "--sip-tls", tls))
     with Product(settings) as running:
         yield running
 
 
-def at(product: Product, index: int) -> tuple[str, int]:
-    host, _, port = product.document["sip"][index].rpartition(":")
-    return host, int(port)
-
-
-def tcp_phone(product: Product, user: str, index: int) -> TcpPhone:
-    return TcpPhone(at(product, index), product.credentials(user), domain=DOMAIN)
+def tcp_phone(product: Product, user: str, index: int) -> Phone:
+    return phone_at(product, user, index, "tcp")
 
 
 def udp_phone(product: Product, user: str, index: int) -> Phone:
-    return Phone(at(product, index), product.credentials(user), domain=DOMAIN)
-
-
-def reachable(product: Product) -> None:
-    """Until the replicas know of each other, which takes a turn of their leases."""
-    for replica in REPLICAS:
-        until(
-            lambda replica=replica: product.metrics(replica).sum("pbx_signaling_peers"),
-            timeout_s=10,
-            what=f"a peer of {replica}",
-        )
+    return phone_at(product, user, index)
 
 
 def test_a_call_to_a_phone_on_the_other_replica(replicas: Product) -> None:
-    reachable(replicas)
+    know_each_other(replicas)
     with udp_phone(replicas, "2000", 0) as caller, tcp_phone(replicas, "2001", 1) as callee:
         assert callee.register().status == 200
         dialog = caller.dial("2001")
@@ -79,7 +64,7 @@ def test_a_call_to_a_phone_on_the_other_replica(replicas: Product) -> None:
 
 
 def test_a_cancelled_call_and_a_connection_that_breaks_while_it_rings(replicas: Product) -> None:
-    reachable(replicas)
+    know_each_other(replicas)
     with udp_phone(replicas, "2002", 0) as caller, tcp_phone(replicas, "2003", 1) as callee:
         assert callee.register().status == 200
         dialog = caller.dial("2003")
@@ -104,7 +89,7 @@ def test_a_cancelled_call_and_a_connection_that_breaks_while_it_rings(replicas: 
 
 
 def test_a_phone_that_closed_its_connection_to_the_other_replica_is_called_at_its_contact(replicas: Product) -> None:
-    reachable(replicas)
+    know_each_other(replicas)
     with udp_phone(replicas, "2006", 0) as caller, tcp_phone(replicas, "2007", 1) as callee:
         listening = socket.create_server(("127.0.0.1", 0))
         listening.settimeout(5)

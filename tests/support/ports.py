@@ -10,28 +10,23 @@ from pathlib import Path
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _SERVERS = (10_000, 20_000)
 """Below the kernel's ephemeral ports: no connection that is made meanwhile takes a port that was found free."""
-_REPLICA_STEP = 10
-"""How far apart the replicas of `sip-pbx up` listen."""
 _BLOCKS_FIRST = 20_000
 _BLOCK_ATTEMPTS = 400
 _given: set[int] = set()
 _blocks: set[tuple[int, int]] = set()
 
 
-def free_port(host: str = "127.0.0.1", *, replicas: int = 1) -> int:
+def free_port(host: str = "127.0.0.1") -> int:
     """An even port that is free for UDP and TCP now, and so is the next one, which phones take for TLS.
 
-    For a server of several `replicas` the same holds for the ports of the others, which it finds by adding ten.
     Parallel test processes choose from ranges of their own, and none is given twice in a process.
     """
     low, high = _share(_SERVERS)
-    shifts = range(0, _REPLICA_STEP * replicas, _REPLICA_STEP)
-    candidates = list(range(low, high - shifts[-1], 2))
+    candidates = list(range(low, high, 2))
     random.shuffle(candidates)
     for port in candidates:
-        wanted = {port + shift for shift in shifts}
-        if not wanted & _given and all(_is_free(host, each) for each in wanted):
-            _given.update(wanted)
+        if port not in _given and _is_free(host, port):
+            _given.add(port)
             return port
     raise OSError(f"no port between {low} and {high} is free for both UDP and TCP")
 

@@ -79,7 +79,7 @@ class Product:
         self.settings = settings
         self._scratch = tempfile.TemporaryDirectory(prefix="sip-pbx-")
         self.data = Path(self._scratch.name)
-        self.sip = ("127.0.0.1", free_port(replicas=settings.replicas))
+        self.sip = ("127.0.0.1", free_port())
         self.http = f"http://127.0.0.1:{free_port()}"
         self.relay_ports = settings.relay_range or free_block(settings.relay_ports)
         self.processes: tuple[Process, ...] = ()
@@ -238,6 +238,12 @@ class Product:
         document: dict[str, Any] = json.loads(fetch(f"{self.http}{path}", json.dumps(body).encode()) or b"{}")
         return document
 
+    def hang_up(self, call_id: str) -> None:
+        """Ends a live call by the API."""
+        request = urllib.request.Request(f"{self.http}/v1/calls/{call_id}", method="DELETE")
+        with urllib.request.urlopen(request, timeout=10):
+            pass
+
     def calls(self) -> list[dict[str, Any]]:
         """Live calls."""
         items: list[dict[str, Any]] = self.get("/v1/calls")["items"]
@@ -284,7 +290,8 @@ class Product:
         until(lambda: self.slots_used() == 0, timeout_s=timeout_s, what="no slot in use")
 
     def _is_zero(self, gauge: str) -> bool:
-        return self.metrics("signaling").sum(gauge) == 0
+        names = [process.name for process in self.processes if process.name.startswith("signaling")]
+        return all(self.metrics(name).sum(gauge) == 0 for name in names)
 
     def slots_used(self) -> int:
         """Slots that calls hold on all relays."""

@@ -18,7 +18,7 @@ from pbx_cli.up import report
 from pbx_cli.up.addresses import FreePorts, advertised_address, check_free
 from pbx_cli.up.datadir import DataDir, remember_password
 from pbx_cli.up.options import AccountWish, UpOptions
-from pbx_cli.up.plan import Machine, Plan, Ports, make_plan
+from pbx_cli.up.plan import Machine, Plan, Ports, Share, make_plan
 from pbx_cli.up.private_dir import LONGEST_NAME, make_private, remove_sockets, socket_directory
 from pbx_cli.up.redis_program import SOCKET_PATH_MAX, find_redis, socket_in
 from pbx_cli.up.secrets import is_secret
@@ -61,20 +61,20 @@ def test_what_is_no_domain(domain: str) -> None:
         parse.parse_domain(domain)
 
 
-def test_replicas_fit_below_the_last_port() -> None:
-    assert parse.check_replicas(3, Listen("0.0.0.0", 5060)) == 3
-    for count, port in ((0, 5060), (65, 5060), (3, 65530)):
+def test_replicas_have_a_bound() -> None:
+    assert parse.check_replicas(3) == 3
+    for count in (0, 65):
         with pytest.raises(CliError, match="--replicas"):
-            parse.check_replicas(count, Listen("0.0.0.0", port))
+            parse.check_replicas(count)
 
 
 def test_servers_of_ours_stay_out_of_each_others_way() -> None:
     sip, http = Listen("0.0.0.0", 5060), Listen("127.0.0.1", 8080)
-    parse.check_apart(sip, http, (30000, 39999), 3)
-    with pytest.raises(CliError, match="--sip: port 5080 lies inside --relay-ports 5072-5999"):
-        parse.check_apart(sip, http, (5072, 5999), 3)
-    with pytest.raises(CliError, match="--http: port 5070 is a SIP port too"):
-        parse.check_apart(sip, Listen("127.0.0.1", 5070), (30000, 39999), 2)
+    parse.check_apart(sip, http, (30000, 39999))
+    with pytest.raises(CliError, match="--sip: port 5060 lies inside --relay-ports 5056-5999"):
+        parse.check_apart(sip, http, (5056, 5999))
+    with pytest.raises(CliError, match="--http: port 5060 is a SIP port too"):
+        parse.check_apart(sip, Listen("127.0.0.1", 5060), (30000, 39999))
 
 
 @pytest.mark.parametrize(
@@ -250,6 +250,10 @@ def plan(environment: dict[str, str] | None = None, **changes: object) -> Plan:
         data=Path("/d"),
         nonce_key_file=Path("/d/nonce.key"),
         environment=environment or {},
+        shares=tuple(
+            Share(instance=f"abcd{index:02d}", sockets="udp/0.0.0.0:5060=7", descriptors=(7,))
+            for index in range(wanted.replicas if wanted.replicas > 1 else 0)
+        ),
     )
     return make_plan(wanted, machine)
 
@@ -259,10 +263,15 @@ def test_the_plan_starts_redis_first_and_signaling_last() -> None:
     assert stages == [["redis"], ["events", "registrar", "media-relay"], ["signaling"]]
 
 
-def test_replicas_listen_ten_ports_apart_and_events_finds_them_by_their_leases() -> None:
+def test_replicas_share_one_address_and_know_each_other_and_events_finds_them_by_their_leases() -> None:
     processes = {process.name: process for process in plan(replicas=3).processes}
-    listens = [processes[f"signaling-{i}"].environment["PBX_SIP_LISTEN"] for i in (1, 2, 3)]
-    assert listens == ["0.0.0.0:5060", "0.0.0.0:5070", "0.0.0.0:5080"]
+    replicas = [processes[f"signaling-{i}"] for i in (1, 2, 3)]
+    assert {replica.environment["PBX_SIP_LISTEN"] for replica in replicas} == {"0.0.0.0:5060"}
+    assert [replica.environment["PBX_INSTANCE_ID"] for replica in replicas] == ["abcd00", "abcd01", "abcd02"]
+    assert [replica.environment["PBX_SIP_SOCKETS"] for replica in replicas] == ["udp/0.0.0.0:5060=7"] * 3
+    assert [replica.descriptors for replica in replicas] == [(7,)] * 3
+    links = "abcd00=/d/run/signaling-1.link,abcd01=/d/run/signaling-2.link,abcd02=/d/run/signaling-3.link"
+    assert {replica.environment["PBX_SIP_SIBLINGS"] for replica in replicas} == {links}
     assert "PBX_SIGNALING_ADDRESSES" not in processes["events"].environment
     assert len({process.addresses.get("http") for process in processes.values()}) == len(processes)
 
@@ -336,6 +345,7 @@ def test_sockets_live_in_a_directory_that_only_we_may_search(tmp_path: Path) -> 
     assert socket_directory(tmp_path) == run
     assert mode_of(run) == 0o700
     (run / "registrar.sock").touch()
+    (run / "signaling-1.link").touch()
     remove_sockets(run)
     assert not run.exists()
 
@@ -384,7 +394,7 @@ def test_a_wildcard_api_is_probed_over_loopback() -> None:
 
 def test_the_report_tells_where_to_point_a_phone() -> None:
     text = report.text(options(replicas=2), "2001:db8::1", [AccountWish("1004", "pw")])
-    assert "[2001:db8::1]:5060 or [2001:db8::1]:5070" in text
+    assert "SIP server   [2001:db8::1]:5060  (UDP, TCP)" in text
     assert "1004, password pw" in text
     given = report.text(options(accounts=(AccountWish("1004", "pw"),)), "192.0.2.1", [AccountWish("1004", "pw")])
     assert "pw" not in given.replace("password", ""), "who gave it knows it; the text may end in a log"

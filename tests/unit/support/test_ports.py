@@ -13,23 +13,24 @@ BLOCK = 3000
 
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> int:
-    """The first port of a range that holds just two candidates for a server of two replicas."""
-    low = ports.free_port(replicas=2)
-    monkeypatch.setattr(ports, "_share", lambda _: (low, low + 14))
+    """The first port of a range that holds just two candidates."""
+    low = ports.free_port()
+    monkeypatch.setattr(ports, "_share", lambda _: (low, low + 4))
     monkeypatch.setattr(ports, "_given", set())
     return low
 
 
-def test_a_port_is_not_given_where_the_port_of_its_second_replica_is_taken(narrow: int) -> None:
-    with socket.create_server(("127.0.0.1", narrow + 10)):
-        assert ports.free_port(replicas=2) == narrow + 2
+def test_a_port_is_not_given_where_it_or_the_next_one_is_taken(narrow: int) -> None:
+    for taken in (narrow, narrow + 1):
+        with socket.create_server(("127.0.0.1", taken)):
+            assert ports.free_port() == narrow + 2
+        ports._given.clear()
 
 
-def test_the_ports_of_all_replicas_are_given_once(narrow: int) -> None:
-    assert {ports.free_port(replicas=2), ports.free_port(replicas=2)} == {narrow, narrow + 2}
-    assert not {ports.free_port() for _ in range(3)} & {narrow, narrow + 2, narrow + 10, narrow + 12}
+def test_each_port_is_given_once(narrow: int) -> None:
+    assert {ports.free_port(), ports.free_port()} == {narrow, narrow + 2}
     with pytest.raises(OSError, match="no port between"):
-        ports.free_port(replicas=2)
+        ports.free_port()
 
 
 def test_a_block_belongs_to_one_until_it_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:

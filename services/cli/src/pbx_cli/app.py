@@ -70,7 +70,7 @@ def up(  # the face that DESIGN.md fixes: one parameter an option
         str, typer.Option(metavar="PATH", help="Accounts, a line USER:PASSWORD each; - for stdin.")
     ] = "",
     domain: Annotated[str, typer.Option(envvar="PBX_DOMAIN", help="SIP domain and digest realm.")] = "pbx.local",
-    replicas: Annotated[int, typer.Option(help="Signaling instances; instance i on SIP port + 10 * i.")] = 1,
+    replicas: Annotated[int, typer.Option(help="Signaling processes that share the SIP address, one a core.")] = 1,
     sip_ipv6: Annotated[str, typer.Option(help="Where SIP is served over IPv6 as well, e.g. [::]:5060.")] = "",
     sip_tls: Annotated[str, typer.Option(help="Where SIP is served over TLS, e.g. 0.0.0.0:5061.")] = "",
     sip_ws: Annotated[str, typer.Option(help="Where SIP is served over WebSocket, e.g. 0.0.0.0:8088.")] = "",
@@ -92,7 +92,8 @@ def up(  # the face that DESIGN.md fixes: one parameter an option
         accounts += read_accounts(accounts_file)
     sip_listen = parse.parse_listen("--sip", sip)
     http_listen, ports = parse.parse_listen("--http", http), parse.parse_relay_ports(relay_ports)
-    parse.check_apart(sip_listen, http_listen, ports, parse.check_replicas(replicas, sip_listen))
+    parse.check_apart(sip_listen, http_listen, ports)
+    parse.check_replicas(replicas)
     more = MorePorts(
         ipv6=parse.parse_listen("--sip-ipv6", sip_ipv6) if sip_ipv6 else None,
         tls=parse.parse_listen("--sip-tls", sip_tls) if sip_tls else None,
@@ -103,9 +104,7 @@ def up(  # the face that DESIGN.md fixes: one parameter an option
         self_signed=tls_self_signed,
     )
     more.check()
-    shifts = range(0, replicas * parse.REPLICA_PORT_STEP, parse.REPLICA_PORT_STEP)
-    taken = {http_listen.port: "--http"} | {sip_listen.port + shift: "--sip" for shift in shifts}
-    check_sip_ports(more, taken, ports, shifts)
+    check_sip_ports(more, {http_listen.port: "--http", sip_listen.port: "--sip"}, ports)
     options = parse.UpOptions(
         more=more,
         sip=sip_listen,

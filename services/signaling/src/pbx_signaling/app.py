@@ -30,6 +30,7 @@ from pbx_signaling.clients.discovery import Discovery
 from pbx_signaling.clients.peers import Peers
 from pbx_signaling.clients.registrar import GrpcRegistrar
 from pbx_signaling.clients.relay import Relays
+from pbx_signaling.clients.siblings import Siblings
 from pbx_signaling.config import CoreConfig
 from pbx_signaling.driver import Driver
 from pbx_signaling.effects.executor import Executor
@@ -39,6 +40,7 @@ from pbx_signaling.effects.step import Step
 from pbx_signaling.identity import Identity
 from pbx_signaling.observe import CoreCollector, KeepAliveCollector, Observer
 from pbx_signaling.replicas.peering import Carriage, Peering, is_remote
+from pbx_signaling.replicas.switch import Switch
 from pbx_signaling.router.addressing import Addressing
 from pbx_signaling.router.admission import Gate
 from pbx_signaling.router.quota import QuotaPolicy
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
 
     from pbx_runtime.lifecycle import Lifecycle
     from pbx_signaling.calls.signals import Signal
+    from pbx_signaling.replicas.frame import Frame
     from pbx_signaling.settings import SignalingSettings
     from pbx_sip.address import Flow
 
@@ -125,7 +128,7 @@ class Signaling:
         tokens = RandomTokens(instance, os.urandom)
         self._source = f"signaling/{instance}.{INCARNATION}"
         identity = self._identity = Identity(tokens, instance, lambda: time.time() - loop.time())
-        gate = Gate(config, NonceMinter(key, os.urandom))
+        gate = self._gate = Gate(config, NonceMinter(key, os.urandom))
         self.addressing = Addressing(instance)
         self.core = Core(config, self.addressing, identity, gate)
         self.redis = PipelinedRedis(settings.redis_url, on_state=partial(self._health_of, "redis"))
@@ -155,10 +158,21 @@ class Signaling:
         """Those with whom the bindings to be kept alive were shared out last."""
         self.pager = Pager(self.core, gate, identity, self.addressing, self._page, self._tell_of_message)
         self.core.pager = self.pager
-        self.peers = Peers(instance, self.redis, self._broken, self._start_link, self._credentials)
-        self.peering = Peering(instance, self.peers)
+        self._siblings = Siblings(instance, settings.siblings, self._came, self._broken, self._sibling_lost)
+        self.peers = Peers(instance, self.redis, self._broken, self._start_link, self._credentials, self._siblings)
+        self.peering = Peering(instance, self.peers, siblings=self._siblings.names)
         self.core.peering = self.peering
-        self._listeners = Listeners(settings, self.addressing, self.driver.received, self._broken, self._is_registered)
+        self.addressing.family = self._siblings.names
+        self.addressing.peers = self.peering.alive
+        self.switch = Switch(
+            self.peering,
+            self._siblings,
+            receive=self.driver.received,
+            take=self.addressing.take,
+            knows=self.core.awaits_cancel,
+            budget=self._may_ask,
+        )
+        self._listeners = Listeners(settings, self.addressing, self.switch.received, self._broken, self._is_registered)
         self.addressing.is_open = self._listeners.is_open
         for host, port in own_addresses(settings):
             self.addressing.note_own(host, [port])
@@ -189,9 +203,10 @@ class Signaling:
             credentials=self._credentials,
         )
         await serve_http(lifecycle, system_app(self._health, lifecycle.registry), settings.http_listen)
+        self._siblings.open()
         await self._listeners.open()
         lifecycle.registry.register(
-            TransportCollector(self._listeners, self.registration.flows, self.peering, self.peers)
+            TransportCollector(self._listeners, self.registration.flows, self.peering, self.peers, self.switch)
         )
         lifecycle.on_stop(self._end_calls, "calls")
 
@@ -215,6 +230,20 @@ class Signaling:
         else:
             self.peers.carry(instance, Carriage.BROKEN, b"", flow)
 
+    def _came(self, frame: Frame) -> None:
+        """What a process of the same addresses says."""
+        carriage = self.switch.came(frame)
+        self.addressing.peers = self.peering.alive
+        if carriage is not None:
+            self._carried(frame.sender, carriage, frame.data, frame.flow)
+
+    def _sibling_lost(self, instance: str) -> None:
+        self.peering.lost(instance)
+        self.addressing.peers = self.peering.alive
+
+    def _may_ask(self, flow: Flow) -> bool:
+        return self._gate.sources.carries(flow.remote, asyncio.get_running_loop().time())
+
     def _broken(self, flow: Flow) -> None:
         """A connection is gone, or could not be made: not from within a step of the core."""
         self.peering.broken(flow)
@@ -235,6 +264,9 @@ class Signaling:
     async def _end_calls(self) -> None:
         """Ends every call: BYE or a final response to each leg, its events written; then closes the port."""
         calls = len(self.core.calls)
+        if self.peering.siblings:
+            self.switch.is_leaving = True
+            self._listeners.take_no_more()
         self.driver.end_all("shutdown")
         deadline = asyncio.get_running_loop().time() + LAST_WORDS_S
         while self.core.calls or self.core.unanswered:
@@ -245,6 +277,7 @@ class Signaling:
         _log.info("calls ended", calls=calls, left=len(self.core.calls), events_written=written)
         self.driver.close()
         self._listeners.close()
+        self._siblings.close()
 
     async def _keep_lease(self) -> None:
         instance = self._settings.instance_id
@@ -269,7 +302,8 @@ class Signaling:
             alive = frozenset(name.decode() for name in reply) - {self._settings.instance_id}
             for name in alive - frozenset(self.peering.alive):
                 self.redis.submit("GET", f"sig:inst:{name}", callback=self._replica_found)
-            self.addressing.peers = self.peering.alive = alive
+            self.peering.leased(alive)
+            self.addressing.peers = self.peering.alive
             if alive != self._known_replicas and self._settings.sip_keepalive_s:
                 is_loss = self._known_replicas is None or not alive >= self._known_replicas
                 self._known_replicas = alive

@@ -13,6 +13,7 @@ from pbx_runtime.settings import CommaList, ServiceSettings
 from pbx_signaling.border.headers import HeaderPolicy
 from pbx_signaling.border.trust import Trust
 from pbx_signaling.domains import ALIASES_MAX
+from pbx_signaling.transport.inherited import Inherited
 from pbx_sip.auth.digest import HASHES, QOPS, STRONGEST_FIRST
 
 
@@ -35,6 +36,12 @@ class SignalingSettings(ServiceSettings):
 
     sip_listen: ListenList = (Listen("0.0.0.0", 5060),)  # noqa: S104  # phones come from everywhere
     """Where SIP is served over UDP and TCP."""
+    sip_sockets: CommaList = ()
+    """Sockets of these addresses that `sip-pbx up` opened for this process: `udp/127.0.0.1:5060=7`, the descriptor
+    behind the sign; others are opened here."""
+    sip_siblings: CommaList = ()
+    """The processes that share these addresses, this one among them: instance id, `=`, path of the datagram socket at
+    which it takes what belongs to it."""
     sip_tls_listen: ListenList = ()
     """Where SIP is served over TLS; usually port 5061. Needs `sip_tls_cert` and `sip_tls_key`."""
     sip_ws_listen: ListenList = ()
@@ -134,6 +141,7 @@ class SignalingSettings(ServiceSettings):
         self.barred()
         self._complete_tls()
         self._complete_names()
+        self._check_family()
         if not self.digest_algorithms or not HASHES.keys() >= set(self.digest_algorithms):
             raise ValueError(f"PBX_DIGEST_ALGORITHMS: some of {', '.join(HASHES)}")
         if not set(self.digest_qop) - {"none"} or not set(QOPS) >= set(self.digest_qop):
@@ -151,6 +159,22 @@ class SignalingSettings(ServiceSettings):
     def _complete_names(self) -> None:
         if len(self.domain_aliases) > ALIASES_MAX or not all(map(_is_name, self.domain_aliases)):
             raise ValueError(f"PBX_DOMAIN_ALIASES: up to {ALIASES_MAX} host names")
+
+    def _check_family(self) -> None:
+        try:
+            Inherited.parse(self.sip_sockets)
+        except ValueError as error:
+            raise ValueError(f"PBX_SIP_SOCKETS: {error}") from None
+        siblings = self.siblings
+        if siblings and (self.instance_id not in siblings or len(siblings) != len(self.sip_siblings)):
+            raise ValueError("PBX_SIP_SIBLINGS: INSTANCE=/PATH each once, PBX_INSTANCE_ID among them")
+        if not all(path.startswith("/") for path in siblings.values()):
+            raise ValueError("PBX_SIP_SIBLINGS: each is INSTANCE=/PATH")
+
+    @property
+    def siblings(self) -> dict[str, str]:
+        """The processes that share our addresses: instance id to the path of its datagram socket."""
+        return {name: path for name, _, path in (text.partition("=") for text in self.sip_siblings)}
 
     def _check_rules(self) -> None:
         try:

@@ -55,7 +55,12 @@ def start(plan: ProcessPlan) -> Child:
     loop = asyncio.get_running_loop()
     argv = [sys.executable, "-I", "-m", "pbx_cli.up.launch", str(os.getpid()), *plan.argv]
     process = subprocess.Popen(  # noqa: S603 -- the plan's own command line, no shell
-        argv, env=dict(plan.environment), stdin=subprocess.DEVNULL, stdout=2, start_new_session=True
+        argv,
+        env=dict(plan.environment),
+        stdin=subprocess.DEVNULL,
+        stdout=2,
+        start_new_session=True,
+        pass_fds=plan.descriptors,
     )
     ended: asyncio.Future[int] = loop.create_future()
     descriptor = os.pidfd_open(process.pid)

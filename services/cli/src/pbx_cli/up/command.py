@@ -18,13 +18,17 @@ from pbx_cli.up.accounts_file import warn_if_readable
 from pbx_cli.up.addresses import FreePorts, advertised_addresses, check_free
 from pbx_cli.up.certificate import self_signed
 from pbx_cli.up.datadir import DataDir
-from pbx_cli.up.options import REPLICA_PORT_STEP, AccountWish, UpOptions
-from pbx_cli.up.plan import Machine, Plan, Ports, make_plan
+from pbx_cli.up.options import AccountWish, UpOptions
+from pbx_cli.up.plan import Machine, Plan, Ports, ProcessPlan, make_plan
 from pbx_cli.up.private_dir import remove_sockets, socket_directory
 from pbx_cli.up.redis_program import find_redis, socket_in
+from pbx_cli.up.shared_ports import SharedPorts
 from pbx_cli.up.supervisor import Supervisor
 from pbx_runtime import logs
 from pbx_runtime.settings import ServiceSettings, SettingsError
+
+STALE_S = 4.0
+"""How old a message may be that waits for a process that is started anew: a phone repeats it three times by then."""
 
 _log = logs.get_logger("up")
 
@@ -73,20 +77,23 @@ class _Up:
         """Accounts that were made before, and are there still."""
         self._stopping = asyncio.Event()
         self._sockets = socket_directory(data.path)
+        self._shared: SharedPorts | None = None
+        """The SIP sockets of several signaling processes."""
         self._plan = self._make_plan()
-        self._supervisor = Supervisor(self._plan, on_restart=self._write_endpoints)
+        self._supervisor = Supervisor(self._plan, self._write_endpoints, self._drop_stale)
 
     def _make_plan(self) -> Plan:
         options = self._options
         check_free(options.http, "the HTTP API", "--http", udp=False)
-        taken: set[int] = set()
-        for index in range(options.replicas):
-            check_free(options.sip_of(index), "SIP", "--sip", udp=True)
-            for option, kind, listen in options.more.listens(REPLICA_PORT_STEP * index):
-                check_free(listen, f"SIP, {kind}", option, udp=kind == "ipv6")
-                taken.add(listen.port)
+        check_free(options.sip, "SIP", "--sip", udp=True)
+        taken = {options.http.port, options.sip.port}
+        for option, kind, listen in options.more.listens():
+            check_free(listen, f"SIP, {kind}", option, udp=kind == "ipv6")
+            taken.add(listen.port)
+        if options.replicas > 1:
+            steer = os.environ.get("PBX_SIP_STEERING", "1") != "0"
+            self._shared = SharedPorts([port for _, port in options.sip_ports], options.replicas, steer=steer)
         first, last = options.relay_ports
-        taken |= {options.http.port, *(options.sip_of(index).port for index in range(options.replicas))}
         free = FreePorts(_Avoid(range(first, last + 1), taken))
         (self._data.path / "redis").mkdir(exist_ok=True, mode=0o700)
         ports = Ports(
@@ -105,9 +112,18 @@ class _Up:
             environment=os.environ,
             is_terminal=sys.stderr.isatty(),
             certificate=self._certificate(),
+            shares=() if self._shared is None else self._shared.shares,
         )
         self._registrar = str(machine.grpc("registrar"))
         return make_plan(options, machine)
+
+    def _drop_stale(self, plan: ProcessPlan, away_s: float) -> None:
+        """Whoever sent what waits for a process that was away for long has given up, or sends it again."""
+        if self._shared is not None and plan.descriptors and away_s > STALE_S:
+            index = [each.name for each in self._plan.processes if each.descriptors].index(plan.name)
+            dropped = self._shared.empty(index)
+            if dropped:
+                _log.info("messages from before were dropped", child=plan.name, messages=dropped)
 
     def _certificate(self) -> tuple[Path, Path] | None:
         more = self._options.more
@@ -130,6 +146,8 @@ class _Up:
             clean = await self._supervisor.stop()
             self._data.remove_endpoints()
             remove_sockets(self._sockets)
+            if self._shared is not None:
+                self._shared.close()
         _log.info("stopped", clean=clean)
         return 0 if clean else 1
 

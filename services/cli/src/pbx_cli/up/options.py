@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pbx_cli.errors import EXIT_USAGE, CliError
-from pbx_cli.up.sip_ports import MorePorts
+from pbx_cli.up.sip_ports import MorePorts, SipPort
+from pbx_cli.up.steering import REPLICAS_MAX
 from pbx_runtime.address import PORT_MAX, Listen
 
-REPLICAS_MAX = 64
-"""Instance i listens on SIP port + 10 * i; more than this has no place among the ports below the relay's."""
-REPLICA_PORT_STEP = 10
 SLOT_PORTS = 8
 """Ports of one call in the relay."""
 _USER = re.compile(r"[A-Za-z0-9._+-]{1,64}\Z")
@@ -49,9 +48,16 @@ class UpOptions:
     more: MorePorts = field(default_factory=MorePorts)
     """SIP over TLS, WebSocket, IPv6."""
 
-    def sip_of(self, index: int) -> Listen:
-        """Where signaling instance `index` (from 0) serves SIP."""
-        return Listen(self.sip.host, self.sip.port + REPLICA_PORT_STEP * index)
+    @property
+    def sip_ports(self) -> Iterator[tuple[str, SipPort]]:
+        """Option and port of everything where SIP is served."""
+        for transport in ("udp", "tcp"):
+            yield "--sip", SipPort(transport, self.sip)
+            if self.more.ipv6 is not None:
+                yield "--sip-ipv6", SipPort(transport, self.more.ipv6)
+        for option, kind, listen in self.more.listens():
+            if kind != "ipv6":
+                yield option, SipPort(kind, listen)
 
 
 def parse_listen(option: str, text: str) -> Listen:
@@ -92,21 +98,17 @@ def parse_domain(text: str) -> str:
     return text.lower()
 
 
-def check_apart(sip: Listen, http: Listen, relay_ports: tuple[int, int], replicas: int) -> None:
+def check_apart(sip: Listen, http: Listen, relay_ports: tuple[int, int]) -> None:
     """Check that no server of ours stands in the way of another. Raises CliError."""
     first, last = relay_ports
-    sip_ports = [sip.port + REPLICA_PORT_STEP * index for index in range(replicas)]
-    for port in sip_ports:
-        if first <= port <= last:
-            raise CliError(f"--sip: port {port} lies inside --relay-ports {first}-{last}; move one of them", EXIT_USAGE)
-    if http.port in sip_ports:
+    if first <= sip.port <= last:
+        raise CliError(f"--sip: port {sip.port} lies inside --relay-ports {first}-{last}; move one of them", EXIT_USAGE)
+    if http.port == sip.port:
         raise CliError(f"--http: port {http.port} is a SIP port too; choose another", EXIT_USAGE)
 
 
-def check_replicas(count: int, sip: Listen) -> int:
-    """Check the number of signaling instances. Raises CliError."""
+def check_replicas(count: int) -> int:
+    """Check the number of signaling processes. Raises CliError."""
     if not 1 <= count <= REPLICAS_MAX:
         raise CliError(f"--replicas: {count} is not between 1 and {REPLICAS_MAX}", EXIT_USAGE)
-    if sip.port + REPLICA_PORT_STEP * (count - 1) > PORT_MAX:
-        raise CliError(f"--replicas: the last instance would listen above port {PORT_MAX}", EXIT_USAGE)
     return count

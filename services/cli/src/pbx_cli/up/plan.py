@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pbx_cli.up.options import REPLICA_PORT_STEP, UpOptions
+from pbx_cli.up.options import UpOptions
 from pbx_cli.up.secrets import environment_for
 from pbx_runtime.address import Listen, UnixSocket
 
@@ -32,6 +32,8 @@ class ProcessPlan:
     """`http://.../readyz`, or the path of a Redis socket."""
     stop_s: float = STOP_S
     """Seconds between SIGTERM and SIGKILL."""
+    descriptors: tuple[int, ...] = ()
+    """Open files of the supervisor that it inherits under the same numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,18 @@ class Ports:
     registrar_http: Listen
     relay_http: Listen
     signaling_http: tuple[Listen, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What one of several signaling processes at the same addresses is given."""
+
+    instance: str
+    """Its instance id."""
+    sockets: str
+    """PBX_SIP_SOCKETS."""
+    descriptors: tuple[int, ...]
+    """Those that it names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +75,8 @@ class Machine:
     is_terminal: bool = False
     certificate: tuple[Path, Path] | None = None
     """Certificate and key of SIP over TLS."""
+    shares: tuple[Share, ...] = ()
+    """One for each signaling process where there are several."""
 
     def grpc(self, name: str) -> UnixSocket:
         """Where the process of this name serves gRPC."""
@@ -145,11 +161,10 @@ def _events(options: UpOptions, machine: Machine) -> ProcessPlan:
 
 
 def _signaling(options: UpOptions, machine: Machine, index: int) -> ProcessPlan:
-    shift = REPLICA_PORT_STEP * index
-    more = list(options.more.listens(shift))
+    more = list(options.more.listens())
     own = {
-        "PBX_SIP_LISTEN": ",".join(map(str, (options.sip_of(index), *(at for _, kind, at in more if kind == "ipv6")))),
-        **options.more.environment(shift, machine.certificate),
+        "PBX_SIP_LISTEN": ",".join(map(str, (options.sip, *(at for _, kind, at in more if kind == "ipv6")))),
+        **options.more.environment(machine.certificate),
         "PBX_ADVERTISE": machine.advertise,
         "PBX_DOMAIN": options.domain,
         "PBX_NONCE_KEY_FILE": str(machine.nonce_key_file),
@@ -158,10 +173,20 @@ def _signaling(options: UpOptions, machine: Machine, index: int) -> ProcessPlan:
     }
     name = _signaling_name(options, index)
     http = machine.ports.signaling_http[index]
-    addresses = {"sip": str(options.sip_of(index))}
+    addresses = {"sip": str(options.sip)}
     for _, kind, listen in more:
         addresses.setdefault(f"sip_{kind}", str(listen))
-    return _service(name, "pbx_signaling", machine, http, own, **addresses)
+    if not machine.shares:
+        return _service(name, "pbx_signaling", machine, http, own, **addresses)
+    share = machine.shares[index]
+    links = {each.instance: _signaling_name(options, number) for number, each in enumerate(machine.shares)}
+    own |= {
+        "PBX_INSTANCE_ID": share.instance,
+        "PBX_SIP_SOCKETS": share.sockets,
+        "PBX_SIP_SIBLINGS": ",".join(f"{each}={machine.sockets / link}.link" for each, link in links.items()),
+    }
+    plan = _service(name, "pbx_signaling", machine, http, own, **addresses)
+    return replace(plan, descriptors=share.descriptors)
 
 
 def _signaling_name(options: UpOptions, index: int) -> str:

@@ -63,8 +63,9 @@ def make_private(path: Path) -> str:
 
 def remove_sockets(directory: Path) -> None:
     """Remove what a run left there, and the directory if nothing else is in it."""
-    for path in directory.glob("*.sock"):
-        path.unlink(missing_ok=True)
+    for pattern in ("*.sock", "*.link"):
+        for path in directory.glob(pattern):
+            path.unlink(missing_ok=True)
     try:
         directory.rmdir()
     except OSError:  # somebody keeps something else there

@@ -18,7 +18,7 @@ def document(
         "pid": os.getpid(),
         "domain": options.domain,
         "advertise": advertise,
-        "sip": [str(options.sip_of(index)) for index in range(options.replicas)],
+        "sip": [str(options.sip)],
         "http": f"http://{options.http}",
         "data": str(options.data.absolute()),
         "accounts": [{"user": account.user, "password": account.password} for account in accounts],
@@ -35,9 +35,7 @@ OTHERS_SHOWN = 8
 def text(options: UpOptions, advertise: str, accounts: Sequence[AccountWish], others: Sequence[str] = ()) -> str:
     """Where to point a phone, with which account, and where the API is."""
     hosts = advertise.split(",")
-    servers = [
-        f"{_bracketed(host)}:{options.sip_of(index).port}" for index in range(options.replicas) for host in hosts
-    ]
+    servers = [f"{_bracketed(host)}:{options.sip.port}" for host in hosts]
     lines = [
         "",
         "sip-pbx is up",

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pbx_cli.errors import EXIT_USAGE, CliError
 from pbx_runtime.address import Listen
+
+
+class SipPort(NamedTuple):
+    """An address at which SIP is served over one transport."""
+
+    transport: str
+    """"udp", "tcp", "tls", "ws" or "wss"."""
+    listen: Listen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +48,10 @@ class MorePorts:
                 EXIT_USAGE,
             )
 
-    def listens(self, shift: int = 0) -> Iterator[tuple[str, str, Listen]]:
-        """Option, kind ("tls") and address of each port of an instance whose ports are `shift` higher."""
+    def listens(self) -> Iterator[tuple[str, str, Listen]]:
+        """Option, kind ("tls") and address of each port."""
         if self.ipv6 is not None:
-            yield "--sip-ipv6", "ipv6", _shifted(self.ipv6, shift)
+            yield "--sip-ipv6", "ipv6", self.ipv6
         for option, kind, listen in (
             ("--sip-tls", "tls", self.tls),
             ("--sip-ws", "ws", self.ws),
@@ -50,14 +59,14 @@ class MorePorts:
         ):
             if listen is None:
                 continue
-            yield option, kind, _shifted(listen, shift)
+            yield option, kind, listen
             if self.ipv6 is not None and ":" not in listen.host:
-                yield option, kind, _shifted(Listen(self.ipv6.host, listen.port), shift)
+                yield option, kind, Listen(self.ipv6.host, listen.port)
 
-    def environment(self, shift: int, certificate: tuple[Path, Path] | None) -> Mapping[str, str]:
+    def environment(self, certificate: tuple[Path, Path] | None) -> Mapping[str, str]:
         """Settings of signaling, but for PBX_SIP_LISTEN and PBX_ADVERTISE."""
         found: dict[str, list[str]] = {}
-        for _, kind, listen in self.listens(shift):
+        for _, kind, listen in self.listens():
             if kind != "ipv6":
                 found.setdefault(f"PBX_SIP_{kind.upper()}_LISTEN", []).append(str(listen))
         settings = {name: ",".join(values) for name, values in found.items()}
@@ -66,20 +75,15 @@ class MorePorts:
         return settings
 
 
-def check_sip_ports(ports: MorePorts, taken: Mapping[int, str], relay_ports: tuple[int, int], shifts: range) -> None:
+def check_sip_ports(ports: MorePorts, taken: Mapping[int, str], relay_ports: tuple[int, int]) -> None:
     """Check that no port is taken (`taken`: TCP ports and their options) or the relay's. Raises CliError."""
     first, last = relay_ports
     used = dict(taken)
-    for shift in shifts:
-        for option, kind, listen in ports.listens(shift):
-            if first <= listen.port <= last:
-                raise CliError(f"{option}: port {listen.port} lies inside --relay-ports {first}-{last}", EXIT_USAGE)
-            other = used.get(listen.port)
-            if kind != "ipv6" and other is not None and other != f"{option}{shift}":
-                raise CliError(f"{option}: port {listen.port} is asked for twice", EXIT_USAGE)
-            if kind != "ipv6":
-                used[listen.port] = f"{option}{shift}"
-
-
-def _shifted(listen: Listen, shift: int) -> Listen:
-    return Listen(listen.host, listen.port + shift)
+    for option, kind, listen in ports.listens():
+        if first <= listen.port <= last:
+            raise CliError(f"{option}: port {listen.port} lies inside --relay-ports {first}-{last}", EXIT_USAGE)
+        other = used.get(listen.port)
+        if kind != "ipv6" and other is not None and other != option:
+            raise CliError(f"{option}: port {listen.port} is asked for twice", EXIT_USAGE)
+        if kind != "ipv6":
+            used[listen.port] = option

@@ -8,6 +8,7 @@ back-off. `stop` cancels the keepers, then ends the stages one after the other, 
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 from collections.abc import Callable
 from typing import Any
@@ -31,9 +32,16 @@ _log = logs.get_logger("supervisor")
 class Supervisor:
     """The children of one plan."""
 
-    def __init__(self, plan: Plan, on_restart: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        on_restart: Callable[[], None] = lambda: None,
+        before_start: Callable[[ProcessPlan, float], None] = lambda plan, away_s: None,
+    ) -> None:
+        """`before_start`: told of each process that is about to start, and how many seconds it was not there."""
         self._plan = plan
         self._on_restart = on_restart
+        self._before_start = before_start
         self._children: dict[str, Child] = {}
         self._keepers: list[asyncio.Task[None]] = []
 
@@ -46,6 +54,7 @@ class Supervisor:
         """Start one stage and wait until all of it is ready. Raises CliError that names who failed."""
         stage = self._plan.stages[index]
         for plan in stage:
+            self._before_start(plan, math.inf)
             self._children[plan.name] = processes.start(plan)
         # gather, not a TaskGroup: the first failure is the message, not a group of them.
         await asyncio.gather(*[self._until_ready(self._children[plan.name]) for plan in stage])
@@ -79,7 +88,9 @@ class Supervisor:
             _log.error("child ended", child=name, how=_how(code), restart_in_s=round(delay, 2))
             self._children[name].kill()  # its group: what it left behind holds its ports
             await asyncio.sleep(delay)
-            self._children[name] = processes.start(self._children[name].plan)
+            plan = self._children[name].plan
+            self._before_start(plan, delay)
+            self._children[name] = processes.start(plan)
             self._on_restart()
 
     async def stop(self) -> bool:

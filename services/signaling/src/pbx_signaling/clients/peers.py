@@ -16,6 +16,7 @@ from pbx_runtime.errors import ServiceError
 from pbx_runtime.grpc_channel import open_channel
 from pbx_runtime.grpc_credentials import GrpcCredentials
 from pbx_runtime.redis_pipe import PipelinedRedis
+from pbx_signaling.clients.siblings import Siblings
 from pbx_signaling.replicas.peering import Carriage, at
 from pbx_sip.address import Flow, HostPort, Transport
 
@@ -42,11 +43,13 @@ class Peers:
         broken: Callable[[Flow], None],
         start: Callable[[Any, str], Any],
         credentials: GrpcCredentials | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
-        """`broken`: told of flows of a peer that cannot be reached; `start`: runs a coroutine by name."""
-        self.dropped = 0
-        """Messages that reached nobody."""
-        self.carried = 0
+        """`broken`: told of flows of a peer that cannot be reached; `start`: runs a coroutine by name; `siblings`: a
+        shorter way to the processes that share our addresses."""
+        self._dropped = self._carried = 0
+        self._siblings = siblings
+        self._near = frozenset[str]() if siblings is None else siblings.names
         self._instance = instance
         self._redis = redis
         self._broken = broken
@@ -54,16 +57,30 @@ class Peers:
         self._credentials = credentials
         self._links: dict[str, _Link] = {}
 
+    @property
+    def carried(self) -> int:
+        """Messages for another instance."""
+        return self._carried + (0 if self._siblings is None else self._siblings.carried)
+
+    @property
+    def dropped(self) -> int:
+        """Messages that reached nobody."""
+        return self._dropped + (0 if self._siblings is None else self._siblings.dropped)
+
     def carry(self, instance: str, carriage: Carriage, data: bytes, flow: Flow) -> None:
         """See Carrier."""
+        if instance in self._near:
+            assert self._siblings is not None
+            self._siblings.carry(instance, carriage, data, flow)
+            return
         link = self._links.get(instance)
         if link is None:
             link = self._links[instance] = _Link(self._instance, instance)
             self._start(self._run(link), f"peer {instance}")
         if len(link.queue) >= QUEUE_MAX:
-            self.dropped += 1
+            self._dropped += 1
             return
-        self.carried += 1
+        self._carried += 1
         link.queue.append(to_carried(carriage, data, flow))
         link.wake.set()
 
@@ -83,7 +100,7 @@ class Peers:
     def _give_up(self, link: _Link) -> None:
         """What could not be carried: the flows that it was for are broken, as far as this instance can tell."""
         for item in (*link.under_way, *link.queue):
-            self.dropped += 1
+            self._dropped += 1
             if item.carriage == pb.CARRIAGE_SEND:
                 self._broken(at(link.peer, flow_of(item)))
 

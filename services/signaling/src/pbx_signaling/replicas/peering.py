@@ -46,17 +46,42 @@ class Peering:
     carrier: Carrier
     alive: Collection[str] = ()
     """Instances whose lease stands, without this one."""
+    siblings: frozenset[str] = frozenset()
+    """Of these, the processes that share our addresses."""
+    is_carried: bool = False
+    """Whether the message under way was handed over by another instance: it goes no further."""
+    _family: frozenset[str] = field(init=False)
+    """All that were ever to share them, whether they live or not."""
     _users: dict[Flow, set[str]] = field(default_factory=dict)
     """Connections of ours that other instances have sent something down."""
+
+    def __post_init__(self) -> None:
+        self._family = self.siblings
+        self.alive = frozenset(self.alive) | self.siblings  # they start together: no lease says so yet
 
     def met(self, instance: str) -> None:
         """An instance that speaks lives, though its lease may not have been read yet."""
         if instance not in self.alive:
             self.alive = frozenset((*self.alive, instance))
+        if instance in self._family and instance not in self.siblings:
+            self.siblings |= {instance}
+
+    def leased(self, instances: Collection[str]) -> None:
+        """The instances whose leases stand, without this one; a sibling needs none while its socket is there."""
+        self.alive = frozenset(instances) | self.siblings
+
+    def lost(self, sibling: str) -> None:
+        """The socket of a process that shares our addresses is gone, and so is the process."""
+        self.siblings -= {sibling}
+        self.alive = frozenset(self.alive) - {sibling}
+
+    def following(self, instance: str) -> str:
+        """The sibling behind an instance in a fixed circle of those that live; empty where there is none."""
+        return min(self.siblings, key=lambda name: (name <= instance, name), default="")
 
     def owner_of(self, message: Message, flow: Flow) -> str:
         """The other instance whose dialog or transaction a message that came up one of our flows names; else empty."""
-        if not self.alive or is_remote(flow):
+        if not self.alive or self.is_carried or is_remote(flow):
             return ""
         token = message.to_tag if type(message) is Request else message.branch
         owner = instance_of(token)

@@ -47,6 +47,8 @@ class Addressing:
     listeners: dict[str, Listener] = field(default_factory=dict)
     peers: Collection[str] = ()
     """Other instances that live: a phone that is bound to a flow of theirs is reached through them."""
+    family: Collection[str] = ()
+    """Those that share our addresses: over UDP any of them reaches whom one of them reaches."""
     hops: NextHops = field(default_factory=NextHops)
     """Which next hops are followed."""
     is_open: Callable[[Flow], bool] = lambda flow: True
@@ -90,7 +92,7 @@ class Addressing:
         Contact (RFC 3261 section 18.1.1), as far as that is followed.
         """
         flow = Flow(Transport(target.transport), HostPort(target.host, target.port), target.listener, target.connection)
-        is_elsewhere = target.instance in self.peers
+        is_elsewhere = target.instance in self.peers and (bool(target.connection) or target.instance not in self.family)
         if target.connection and is_elsewhere:
             return self._through(target.instance, flow)
         own = flow if flow.listener in self.listeners else flow._replace(listener=self._own_listener(flow))
@@ -115,6 +117,8 @@ class Addressing:
 
     def take(self, instance: str, flow: Flow) -> Flow:
         """A flow of another instance, under the name by which this one can use it."""
+        if instance in self.family and flow.transport is Transport.UDP and flow.listener in self.listeners:
+            return flow
         return self._through(instance, flow)
 
     def _through(self, instance: str, flow: Flow) -> Flow:

@@ -37,7 +37,7 @@ from pbx_sip.message.parse import parse
 from pbx_sip.message.validate import validate_request, validate_response
 from pbx_sip.transaction import events as tx
 from pbx_sip.transaction.deadlines import Deadlines
-from pbx_sip.transaction.key import reply_flow, via_of
+from pbx_sip.transaction.key import invite_key_of, reply_flow, server_key, take_via, via_of
 from pbx_sip.transaction.layer import TransactionLayer
 
 if TYPE_CHECKING:
@@ -191,6 +191,17 @@ class Core:
     def wall_s(self) -> float:
         """Now in seconds since the Unix epoch: what nonces are dated with, here and at the registrar."""
         return self._identity.wall_ms(self.now) / 1000
+
+    def awaits_cancel(self, data: bytes, flow: Flow) -> bool:
+        """Whether a CANCEL is for a transaction that is here, or for none that anybody could have."""
+        try:
+            request = parse(data)
+        except RemoteError:
+            return True  # answered, or dropped, where it came
+        if not isinstance(request, Request):
+            return True
+        key = server_key(request, take_via(request, flow))
+        return self.layer.knows(key) or self.layer.knows(invite_key_of(key))
 
     # --- administration
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from pbx_runtime import logs
 from pbx_signaling.border.trust import Trust
 from pbx_signaling.router.addressing import Listener
+from pbx_signaling.transport.inherited import Inherited
 from pbx_signaling.transport.limits import Budget, Limits
 from pbx_signaling.transport.pipe import Pipe, SipPipe
 from pbx_signaling.transport.stream import Pipes, StreamListener
@@ -99,6 +100,7 @@ class Listeners:
         self.certificates: Certificates | None = None
         self.reload_failures = 0
         self._settings = settings
+        self._inherited = Inherited.parse(settings.sip_sockets)
         self._addressing = addressing
         self._receiver = receiver
         self._broken = broken
@@ -111,7 +113,8 @@ class Listeners:
         self.certificates = _certificates(settings)
         udps: list[UdpListener] = []
         for listen in settings.sip_listen:
-            udp = UdpListener(self._name(Transport.UDP, listen), listen.host, listen.port, self._receiver)
+            name, inherited = self._name(Transport.UDP, listen), self._inherited.udp(listen)
+            udp = UdpListener(name, listen.host, listen.port, self._receiver, inherited)
             udps.append(udp)
             self._add(udp.name, Transport.UDP, udp, HostPort(settings.advertised_for(listen), udp.address.port))
             # TCP takes the same port, which matters where the kernel chose it.
@@ -141,8 +144,9 @@ class Listeners:
 
     async def _stream(self, transport: Transport, listen: Listen, pipes: Pipes) -> None:
         name = self._name(transport, listen)
+        inherited = self._inherited.stream(transport, listen)
         listener = StreamListener(
-            name, transport, listen, pipes, self.budget, self._receiver, self._broken, self._keeps
+            name, transport, listen, pipes, self.budget, self._receiver, self._broken, self._keeps, inherited
         )
         await listener.start()
         self._add(name, transport, listener, HostPort(self._settings.advertised_for(listen), listener.address.port))
@@ -172,6 +176,12 @@ class Listeners:
         """Whether the connection of a flow stands."""
         listener = self.by_name.get(flow.listener)
         return isinstance(listener, StreamListener) and listener.holds(flow.connection)
+
+    def take_no_more(self) -> None:
+        """New connections are left to the processes that share our ports."""
+        for listener in self.by_name.values():
+            if isinstance(listener, StreamListener):
+                listener.take_no_more()
 
     def _reload(self) -> None:
         assert self.certificates is not None

@@ -13,6 +13,7 @@ from pbx_signaling.transport.stream import Closed, StreamListener
 if TYPE_CHECKING:
     from pbx_signaling.clients.peers import Peers
     from pbx_signaling.replicas.peering import Peering
+    from pbx_signaling.replicas.switch import Switch
     from pbx_signaling.router.flows import RegisteredFlows
     from pbx_signaling.transport.listeners import Listeners
 
@@ -26,11 +27,13 @@ class TransportCollector(Collector):
         flows: RegisteredFlows,
         peering: Peering | None = None,
         peers: Peers | None = None,
+        switch: Switch | None = None,
     ) -> None:
         self._listeners = listeners
         self._flows = flows
         self._peering = peering
         self._peers = peers
+        self._switch = switch
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """All of them."""
@@ -45,6 +48,12 @@ class TransportCollector(Collector):
             yield CounterMetricFamily("pbx_signaling_peer_carried", "Messages for another replica", self._peers.carried)
             yield CounterMetricFamily(
                 "pbx_signaling_peer_dropped", "Of these, such as reached none", self._peers.dropped
+            )
+        if self._switch is not None:
+            yield CounterMetricFamily(
+                "pbx_signaling_misdirected",
+                "Messages that came to this process and belong to another one of the same address",
+                self._switch.misdirected,
             )
         certificates = listeners.certificates
         if certificates is not None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from pbx_runtime import logs
-from pbx_runtime.tcp import listening
+from pbx_runtime.tcp import BACKLOG, listening
 from pbx_sip.address import Flow, HostPort, Transport
 
 if TYPE_CHECKING:
@@ -169,8 +169,10 @@ class StreamListener:
         receiver: Callable[[bytes, Flow], None],
         broken: Callable[[Flow], None],
         keeps: Callable[[Flow], bool] = lambda flow: False,
+        inherited: socket.socket | None = None,
     ) -> None:
-        """`keeps`: whether a silent connection is still wanted, for a phone is registered over it."""
+        """`keeps`: whether a silent connection is still wanted, for a phone is registered over it; `inherited`: the
+        socket that listens, where another process opened it."""
         self.name = name
         self.transport = transport
         self.budget = budget
@@ -180,6 +182,7 @@ class StreamListener:
         self.accepted = 0
         self.connect_failures = 0
         self._listen = listen
+        self._inherited = inherited
         self._pipes = pipes
         self._broken = broken
         self._keeps = keeps
@@ -213,7 +216,8 @@ class StreamListener:
 
     async def start(self) -> None:
         """Begins to listen. Raises OSError."""
-        self._server = await self._loop.create_server(self._accept, sock=listening(self._listen))
+        bound = listening(self._listen) if self._inherited is None else self._inherited
+        self._server = await self._loop.create_server(self._accept, sock=bound, backlog=BACKLOG)
         self._sweeper = self._loop.call_later(self.budget.limits.sweep_s, self._sweep)
 
     def _accept(self) -> Connection:
@@ -323,13 +327,17 @@ class StreamListener:
         keeps = connection.flow is not None and self._keeps(connection.flow)
         return None if keeps and silent_s <= limits.registered_idle_s else Closed.IDLE
 
+    def take_no_more(self) -> None:
+        """Leaves new connections to the processes that share the port; those that there are go on."""
+        if self._server is not None:
+            self._server.close()
+
     def close(self) -> None:
         """Stops listening and closes every connection."""
         self._is_closing = True
         if self._sweeper is not None:
             self._sweeper.cancel()
-        if self._server is not None:
-            self._server.close()
+        self.take_no_more()
         for task in self._tasks:
             task.cancel()
         for connection in list(self._connections.values()):

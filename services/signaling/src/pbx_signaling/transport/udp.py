@@ -27,19 +27,16 @@ Receiver = Callable[[bytes, Flow], None]
 class UdpListener:
     """One UDP socket of the SIP port."""
 
-    def __init__(self, name: str, host: str, port: int, receiver: Receiver) -> None:
+    def __init__(
+        self, name: str, host: str, port: int, receiver: Receiver, inherited: socket.socket | None = None
+    ) -> None:
+        """`inherited`: the bound socket, where another process opened it (`inherited.Inherited`)."""
         self.name = name
         self.dropped_out = 0
         """Datagrams that the kernel did not take (full buffer, no route)."""
         self.keepalives = 0
         """Datagrams that only keep a NAT open: line ends, zeros, STUN (RFC 5626 section 4.4)."""
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.socket(family, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
-        if family == socket.AF_INET6:
-            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        self._socket.bind((host, port))
+        self._socket = _bound(host, port) if inherited is None else inherited
         self._receiver = receiver
         self._flows: dict[tuple[str, int], Flow] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -100,3 +97,14 @@ class UdpListener:
         answer = stun.answer(data, flow.remote)
         if answer is not None:
             self.send(answer, flow)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    opened = socket.socket(family, socket.SOCK_DGRAM)
+    opened.setblocking(False)
+    if family == socket.AF_INET6:
+        opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    opened.bind((host, port))
+    return opened

@@ -1,0 +1,134 @@
+"""Who takes a message that came to an address which several processes share. Pure.
+
+The kernel picks a process by the source of a message, and so may pick one that does not have its call:
+
+    response, request in a dialog, ACK   its branch or To-tag names the process: handed to it, unread
+    CANCEL                               carries nothing of ours: is its INVITE here? Else the others are asked in a
+                                         row, and the last one answers 481 (RFC 3261 section 9.2)
+    anything else                        is taken where it came, and by the next process where this one is leaving
+    repeated INVITE                      comes to the process of the first: the sockets stay as processes come and go
+
+Over UDP whoever takes a message answers from the same address, so nothing goes back. What came over a connection goes
+back through its process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from pbx_signaling.replicas.frame import Frame, Word
+from pbx_signaling.replicas.peering import Carriage
+
+if TYPE_CHECKING:
+    from pbx_signaling.replicas.peering import Peering
+    from pbx_sip.address import Flow
+
+LOOKED_AT: Final = 2_048
+"""Octets of a message in which its owner's name is looked for; beyond, the router reads it whole."""
+_BRANCH: Final = re.compile(rb"branch=z9hG4bK([a-z0-9]{1,16})\.")
+_TO_TAG: Final = re.compile(rb"\n(?:To|TO|to|t)[ \t]*:[^\n]*;[ \t]*tag=([a-z0-9]{1,16})\.")
+
+
+class Line(Protocol):
+    """Puts a frame on its way to another process; never blocks, never raises."""
+
+    def put(self, instance: str, frame: Frame) -> None:
+        """To one of the siblings."""
+
+
+def names_owner(data: bytes) -> str:
+    """The instance whose branch (of a response) or To-tag (of a request) a message carries; empty where none shows.
+
+    A guess from octets: who is named reads the message whole, and a wrong name harms nobody but who wrote it.
+    """
+    found = (_BRANCH if data.startswith(b"SIP/") else _TO_TAG).search(data, 0, LOOKED_AT)
+    return found[1].decode() if found is not None else ""
+
+
+@dataclass(slots=True)
+class Switch:
+    """Between the sockets and the core of one process."""
+
+    peering: Peering
+    line: Line
+    receive: Callable[[bytes, Flow], None]
+    """Takes a message in here."""
+    take: Callable[[str, Flow], Flow]
+    """A flow of another instance, as this one can use it."""
+    knows: Callable[[bytes, Flow], bool]
+    """Whether the INVITE of a CANCEL is here."""
+    budget: Callable[[Flow], bool]
+    """Charges the source of a CANCEL about which the others are asked; False: they are not."""
+    misdirected: int = 0
+    """Messages that came here and were another's."""
+    is_leaving: bool = False
+    """Whether this process takes nothing new: what belongs to nobody goes to the next one."""
+
+    def received(self, data: bytes, flow: Flow) -> None:
+        """A message came to one of our sockets."""
+        others = self.peering.siblings
+        if not others:
+            self.receive(data, flow)
+            return
+        owner = names_owner(data)
+        if owner in others:
+            self.misdirected += 1
+            self.peering.hand_over(owner, data, flow)
+        elif owner or not self._goes_on(data, flow):
+            self.receive(data, flow)
+
+    def _goes_on(self, data: bytes, flow: Flow) -> bool:
+        """Whether a message that names nobody was given to another process."""
+        if data.startswith(b"CANCEL "):
+            return self._asks(Frame(Word.ASKED, self.peering.instance, flow, data, self.peering.instance), flow)
+        if not self.is_leaving or flow.connection or data.startswith((b"SIP/", b"ACK ")):
+            return False
+        following = self.peering.following(self.peering.instance)
+        if following:
+            self.peering.hand_over(following, data, flow)
+        return bool(following)
+
+    def _asks(self, frame: Frame, flow: Flow) -> bool:
+        """Whether the next process was asked about a CANCEL."""
+        own, asker = self.peering.instance, frame.asker
+        following = self.peering.following(own)
+        # Behind the asker's place nobody is asked, were it gone meanwhile: two would ask each other for ever.
+        is_round = not following or (own != asker and (following <= asker, following) <= (own <= asker, own))
+        if is_round or following == asker or self.knows(frame.data, flow):
+            return False
+        if own == asker and not self.budget(flow):
+            return False
+        self.line.put(following, frame._replace(sender=own))
+        return True
+
+    def came(self, frame: Frame) -> Carriage | None:
+        """A frame came from another process; what is left for whoever serves flows: SEND or BROKEN."""
+        self.peering.met(frame.sender)
+        match frame.word:
+            case Word.HELLO:
+                return None
+            case Word.RECEIVED:
+                self.carried(frame.sender, frame.data, frame.flow)
+                return None
+            case Word.ASKED:
+                self.peering.met(frame.asker)
+                flow = self.take(frame.asker, frame.flow)
+                if not self._asks(frame, flow):
+                    self._take_in(frame.data, flow)
+                return None
+            case _:
+                return Carriage(frame.word)
+
+    def carried(self, instance: str, data: bytes, flow: Flow) -> None:
+        """A message that another instance handed over is ours, whatever it says of itself: it goes no further."""
+        self._take_in(data, self.take(instance, flow))
+
+    def _take_in(self, data: bytes, flow: Flow) -> None:
+        self.peering.is_carried = True
+        try:
+            self.receive(data, flow)
+        finally:
+            self.peering.is_carried = False
