@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import select
 import socket
+from functools import partial
 from typing import Any
 
 from support.phone import Phone
@@ -31,7 +32,11 @@ def know_each_other(product: Product) -> None:
     """Until each process knows all of the others; those that start together need no lease for that."""
     replicas = names(product)
     for name in replicas:
-        until(lambda name=name: peers_of(product, name) == len(replicas) - 1, timeout_s=15, what=f"all peers of {name}")
+        until(partial(_knows, product, name, len(replicas) - 1), timeout_s=15, what=f"all peers of {name}")
+
+
+def _knows(product: Product, name: str, others: int) -> bool:
+    return peers_of(product, name) == others
 
 
 def peers_of(product: Product, name: str) -> float:

@@ -213,9 +213,7 @@ def test_frames_read_as_they_were_written() -> None:
     far = Flow(Transport.WSS, HostPort("2001:db8::1", 65_535), "wss6", 1 << 60)
     frames = [
         Frame(Word.SEND, "abcd00", TCP, b"x" * 60_000),
-        Frame(
-            Word.ASKED, "abcd01", Flow(Transport.WSS, HostPort("2001:db8::1", 65_535), "wss6", 1 << 60), b"", "abcd00"
-        ),
+        Frame(Word.ASKED, "abcd01", far, b"", "abcd00"),
         Frame(Word.HELLO, "abcd02", NOWHERE),
     ]
     octets = b"".join(map(encode, frames))
