@@ -16,7 +16,8 @@ from support.waiting import until
 from support.wire import Message, audio_sdp
 
 USERS = 16
-UNSTEERED = {"PBX_SIP_STEERING": "0"}
+ACCOUNT_CALLS = 3
+UNSTEERED = {"PBX_SIP_STEERING": "0", "PBX_ACCOUNT_CALLS": str(ACCOUNT_CALLS)}
 """The kernel looks at the source alone, as where it may not run the program."""
 
 
@@ -119,6 +120,48 @@ def test_a_cancel_that_comes_to_another_process_finds_its_invite(unsteered: Prod
             caller.silent(0.8)  # the ACK found the transaction: 487 is not repeated, after 0.5 s it would be
     outcomes = [cdr["outcome"] for cdr in unsteered.cdrs_of(last + 1, caller="2002")]
     assert outcomes == ["cancelled"] * (last + 1)
+    unsteered.assert_all_released()
+
+
+def test_an_invite_that_is_repeated_to_another_process_makes_no_second_call(unsteered: Product) -> None:
+    last = last_of(unsteered)
+    with wanderer(unsteered, "2004", 0, last) as caller, phone_at(unsteered, "2005", last) as callee:
+        assert callee.register().status == 200
+        dialog, invite, theirs = ring(caller, callee)
+        assert dialog.invite is not None
+        caller.stray(dialog.invite.raw)
+        callee.silent(0.5)
+        assert len(unsteered.calls()) == 1
+        callee.reply(invite, 486, "Busy Here", dialog=theirs)
+        callee.expect("ACK")
+        caller.ack(dialog, caller.expect(486))
+    assert len(unsteered.cdrs_of(1, caller="2004")) == 1
+    unsteered.assert_all_released()
+
+
+def test_the_calls_of_an_account_are_counted_over_all_processes(unsteered: Product) -> None:
+    last = last_of(unsteered)
+    with (
+        phone_at(unsteered, "2013", 0) as one,
+        phone_at(unsteered, "2013", last) as other,
+        phone_at(unsteered, "2014", 0) as callee,
+    ):
+        assert callee.register().status == 200
+        made = [(caller, *answer(caller, callee)) for caller in (one, other, one)]
+        assert len(made) == ACCOUNT_CALLS
+        for caller in (one, other):
+            dialog = caller.dial("2014")
+            refused = caller.expect(486)
+            assert "account has 3 calls" in refused.get("warning")
+            caller.ack(dialog, refused)
+        for caller, _, theirs in made:
+            callee.request(theirs, "BYE")
+            caller.reply(caller.expect("BYE"), 200, "OK")
+            assert callee.expect(200)
+        _, theirs = answer(other, callee)
+        callee.request(theirs, "BYE")
+        other.reply(other.expect("BYE"), 200, "OK")
+        assert callee.expect(200)
     unsteered.assert_all_released()
 
 

@@ -29,7 +29,7 @@ class Group:
         self.address = (listen.host, listen.port)
         self.ports = SharedPorts([SipPort("udp", listen), SipPort("tcp", listen)], replicas, steer=steer)
         self.shares = self.ports.shares
-        self.sockets = [socket.socket(fileno=socket.dup(share.descriptors[0])) for share in self.shares]
+        self.sockets = [socket.socket(fileno=socket.dup(share.descriptors[1])) for share in self.shares]
         self.family = self.shares[0].instance[: steering.FAMILY_LENGTH]
 
     def reached(self, sender: socket.socket, data: bytes, *, without: int = -1) -> int:
@@ -149,7 +149,7 @@ def test_what_waits_for_a_process_can_be_dropped() -> None:
 
 def test_connections_are_taken_by_whoever_asks_first() -> None:
     with group(replicas=2) as all_of_them:
-        one, other = (socket.socket(fileno=socket.dup(share.descriptors[1])) for share in all_of_them.shares)
+        one, other = (socket.socket(fileno=socket.dup(share.descriptors[2])) for share in all_of_them.shares)
         with one, other, socket.socket() as phone:
             one.listen(8)
             phone.settimeout(5 * SLOWER)

@@ -251,7 +251,7 @@ def plan(environment: dict[str, str] | None = None, **changes: object) -> Plan:
         nonce_key_file=Path("/d/nonce.key"),
         environment=environment or {},
         shares=tuple(
-            Share(instance=f"abcd{index:02d}", sockets="udp/0.0.0.0:5060=7", descriptors=(7,))
+            Share(instance=f"abcd{index:02d}", sockets="udp/0.0.0.0:5060=7", board=6, descriptors=(6, 7))
             for index in range(wanted.replicas if wanted.replicas > 1 else 0)
         ),
     )
@@ -269,7 +269,7 @@ def test_replicas_share_one_address_and_know_each_other_and_events_finds_them_by
     assert {replica.environment["PBX_SIP_LISTEN"] for replica in replicas} == {"0.0.0.0:5060"}
     assert [replica.environment["PBX_INSTANCE_ID"] for replica in replicas] == ["abcd00", "abcd01", "abcd02"]
     assert [replica.environment["PBX_SIP_SOCKETS"] for replica in replicas] == ["udp/0.0.0.0:5060=7"] * 3
-    assert [replica.descriptors for replica in replicas] == [(7,)] * 3
+    assert [replica.descriptors for replica in replicas] == [(6, 7)] * 3
     links = "abcd00=/d/run/signaling-1.link,abcd01=/d/run/signaling-2.link,abcd02=/d/run/signaling-3.link"
     assert {replica.environment["PBX_SIP_SIBLINGS"] for replica in replicas} == {links}
     assert "PBX_SIGNALING_ADDRESSES" not in processes["events"].environment

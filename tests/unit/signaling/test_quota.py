@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from pbx_signaling.calls.signals import Authenticated, Limited
+from pbx_signaling.replicas.board import OCTETS, Board
 from pbx_signaling.router.quota import BURST_S, LIMITS, RATES_MAX, Held, QuotaPolicy, Quotas
 from pbx_sip.address import HostPort
 
@@ -112,3 +113,19 @@ def test_tables_are_bounded_and_words_are_named() -> None:
         quotas.attempt(f"u{number}", OFFICE, 0.0, trusted=False)
     assert len(quotas._rates) == RATES_MAX
     assert set(quotas.refused) <= set(LIMITS)
+
+
+def test_processes_at_one_address_hold_a_limit_together() -> None:
+    memory = memoryview(bytearray(OCTETS))
+    one, other = (Quotas(POLICY, shared=Board(memory, index, ("abcd00", "abcd01"))) for index in range(2))
+    first = begun(one)
+    begun(other)
+    assert (refusal(one).word, refusal(other).word) == ("account_calls", "account_calls")
+    one.end(first)
+    begun(other)
+    assert refusal(one).word == "account_calls"
+    for quotas, callee in ((one, "1008"), (other, "1008"), (one, "1008")):
+        assert quotas.ring(Held(), callee) is None
+    refused = other.ring(Held(), "1008")
+    assert refused is not None
+    assert refused.word == "callee_ringing"

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from pbx_signaling.replicas.board import OCTETS, Board
 from pbx_signaling.replicas.frame import NOWHERE, Frame, Word, decode, encode
 from pbx_signaling.replicas.peering import Carriage, Peering, at
 from pbx_signaling.replicas.switch import Switch, names_owner
@@ -30,6 +31,7 @@ class House:
     switches: dict[str, Switch] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     is_poor: bool = False
+    boards: dict[str, Board] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in FAMILY:
@@ -44,6 +46,7 @@ class House:
                 take=addressing.take,
                 knows=lambda data, flow, name=name: data in self.invites.get(name, ()),  # type: ignore[misc]
                 budget=lambda flow: not self.is_poor,
+                notes=self.boards.get(name),
             )
 
     def come(self, name: str, data: bytes, flow: Flow = UDP) -> list[tuple[str, bytes, Flow]]:
@@ -118,6 +121,39 @@ def test_a_message_that_names_two_goes_round_no_circle() -> None:
     house.switches["abcd00"].received(response("abcd01"), UDP)
     assert seen == [] or all(seen)
     assert not house.switches["abcd01"].peering.is_carried, "over with the message"
+
+
+def with_boards() -> House:
+    memory = memoryview(bytearray(OCTETS))
+    return House(boards={name: Board(memory, index, FAMILY) for index, name in enumerate(FAMILY)})
+
+
+def test_a_repeated_invite_and_its_cancel_reach_the_process_of_the_first_from_wherever_they_come() -> None:
+    house = with_boards()
+    assert house.come("abcd01", INVITE) == [("abcd01", INVITE, UDP)]
+    for data in (INVITE, CANCEL):
+        for name in FAMILY:
+            assert house.come(name, data) == [("abcd01", data, UDP)]
+            assert not [frame for frame in house.put if frame.word is Word.ASKED], "nobody needs to be asked"
+    other = INVITE.replace(b"z9hG4bKphone", b"z9hG4bKother")
+    assert house.come("abcd02", other) == [("abcd02", other, UDP)]
+
+
+def test_who_takes_an_invite_for_one_that_leaves_is_noted() -> None:
+    house = with_boards()
+    house.switches["abcd02"].is_leaving = True
+    assert house.come("abcd02", INVITE) == [("abcd00", INVITE, UDP)]
+    house.switches["abcd02"].is_leaving = False  # as the process that was started in its place
+    assert house.come("abcd02", INVITE) == [("abcd00", INVITE, UDP)]
+    assert house.come("abcd02", CANCEL) == [("abcd00", CANCEL, UDP)]
+
+
+def test_an_invite_of_a_process_that_is_gone_is_a_new_one() -> None:
+    house = with_boards()
+    house.come("abcd01", INVITE)
+    house.gone.add("abcd01")
+    assert house.come("abcd00", INVITE) == [], "lost on the way: it is not known yet, and the phone repeats it"
+    assert house.come("abcd00", INVITE) == [("abcd00", INVITE, UDP)]
 
 
 @pytest.mark.parametrize("flow", [UDP, TCP])

@@ -39,6 +39,7 @@ from pbx_signaling.effects.outbox import event_of, message_event
 from pbx_signaling.effects.step import Step
 from pbx_signaling.identity import Identity
 from pbx_signaling.observe import CoreCollector, KeepAliveCollector, Observer
+from pbx_signaling.replicas.board import OCTETS, Board
 from pbx_signaling.replicas.peering import Carriage, Peering, is_remote
 from pbx_signaling.replicas.switch import Switch
 from pbx_signaling.router.addressing import Addressing
@@ -46,6 +47,7 @@ from pbx_signaling.router.admission import Gate
 from pbx_signaling.router.quota import QuotaPolicy
 from pbx_signaling.router.router import Core
 from pbx_signaling.storage.redis_outbox import RedisOutbox
+from pbx_signaling.transport.inherited import shared_memory
 from pbx_signaling.transport.listeners import Listeners
 from pbx_signaling.transport.observe import TransportCollector
 from pbx_signaling.users.keepalive import Finding, KeepAlive, takes_over
@@ -164,6 +166,7 @@ class Signaling:
         self.core.peering = self.peering
         self.addressing.family = self._siblings.names
         self.addressing.peers = self.peering.alive
+        board = self.core.quotas.shared = board_of(settings)
         self.switch = Switch(
             self.peering,
             self._siblings,
@@ -171,6 +174,7 @@ class Signaling:
             take=self.addressing.take,
             knows=self.core.awaits_cancel,
             budget=self._may_ask,
+            notes=board,
         )
         self._listeners = Listeners(settings, self.addressing, self.switch.received, self._broken, self._is_registered)
         self.addressing.is_open = self._listeners.is_open
@@ -422,6 +426,14 @@ def own_addresses(settings: SignalingSettings) -> list[tuple[str, int]]:
         if redis.hostname and redis.port:
             found.append((redis.hostname, redis.port))
     return found
+
+
+def board_of(settings: SignalingSettings) -> Board | None:
+    """What the processes of our addresses share; None where there are no others. Raises OSError."""
+    names = tuple(settings.siblings)
+    if settings.sip_board is None or len(names) < 2:
+        return None
+    return Board(shared_memory(settings.sip_board, OCTETS), names.index(settings.instance_id), names)
 
 
 async def main(lifecycle: Lifecycle, settings: SignalingSettings) -> None:

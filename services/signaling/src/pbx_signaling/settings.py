@@ -42,6 +42,8 @@ class SignalingSettings(ServiceSettings):
     sip_siblings: CommaList = ()
     """The processes that share these addresses, this one among them: instance id, `=`, path of the datagram socket at
     which it takes what belongs to it."""
+    sip_board: int | None = Field(default=None, ge=3)
+    """Descriptor of the memory that they share: who has which transaction, and how many calls of an account."""
     sip_tls_listen: ListenList = ()
     """Where SIP is served over TLS; usually port 5061. Needs `sip_tls_cert` and `sip_tls_key`."""
     sip_ws_listen: ListenList = ()

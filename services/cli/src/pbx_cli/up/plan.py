@@ -53,8 +53,10 @@ class Share:
     """Its instance id."""
     sockets: str
     """PBX_SIP_SOCKETS."""
+    board: int
+    """PBX_SIP_BOARD."""
     descriptors: tuple[int, ...]
-    """Those that it names."""
+    """Those that they name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +185,7 @@ def _signaling(options: UpOptions, machine: Machine, index: int) -> ProcessPlan:
     own |= {
         "PBX_INSTANCE_ID": share.instance,
         "PBX_SIP_SOCKETS": share.sockets,
+        "PBX_SIP_BOARD": str(share.board),
         "PBX_SIP_SIBLINGS": ",".join(f"{each}={machine.sockets / link}.link" for each, link in links.items()),
     }
     plan = _service(name, "pbx_signaling", machine, http, own, **addresses)

@@ -2,13 +2,15 @@
 
 UDP: one socket a process, in a group of the kernel (`SO_REUSEPORT`), which stays as it is when a process ends: a source
 keeps its process, and what comes for one that is started anew waits in its socket. TCP, TLS and WebSocket: one socket
-that listens, from which whoever has time takes the next connection.
+that listens, from which whoever has time takes the next connection. And memory in which they note what the others
+must know (`pbx_signaling.replicas.board`); it outlives each of them as well.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import secrets
 import socket
 import struct
@@ -40,6 +42,7 @@ class SharedPorts:
         self._names = steering.names(self._family, replicas)
         self._udp: list[tuple[Listen, Sequence[socket.socket]]] = []
         self._stream: list[tuple[SipPort, socket.socket]] = []
+        self._board = os.memfd_create("sip-pbx board")
         try:
             for port in ports:
                 if port.transport == "udp":
@@ -74,7 +77,8 @@ class SharedPorts:
         return Share(
             instance=self._names[index],
             sockets=",".join(f"{transport}/{listen}={opened.fileno()}" for transport, listen, opened in given),
-            descriptors=tuple(opened.fileno() for _, _, opened in given),
+            board=self._board,
+            descriptors=(self._board, *(opened.fileno() for _, _, opened in given)),
         )
 
     def empty(self, index: int) -> int:
@@ -89,6 +93,7 @@ class SharedPorts:
 
     def close(self) -> None:
         """Closes them here."""
+        os.close(self._board)
         for opened in (*(each for _, group in self._udp for each in group), *(each for _, each in self._stream)):
             opened.close()
 

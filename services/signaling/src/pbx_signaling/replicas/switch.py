@@ -3,10 +3,10 @@
 The kernel picks a process by the source of a message, and so may pick one that does not have its call:
 
     response, request in a dialog, ACK   its branch or To-tag names the process: handed to it, unread
-    CANCEL                               carries nothing of ours: is its INVITE here? Else the others are asked in a
-                                         row, and the last one answers 481 (RFC 3261 section 9.2)
+    INVITE, and again                    is its branch on the board (`board`)? Else it is taken here, and noted there
+    CANCEL                               the same; without a note the others are asked in a row whether they have its
+                                         INVITE, and the last one answers 481 (RFC 3261 section 9.2)
     anything else                        is taken where it came, and by the next process where this one is leaving
-    repeated INVITE                      comes to the process of the first: the sockets stay as processes come and go
 
 Over UDP whoever takes a message answers from the same address, so nothing goes back. What came over a connection goes
 back through its process.
@@ -29,7 +29,18 @@ if TYPE_CHECKING:
 LOOKED_AT: Final = 2_048
 """Octets of a message in which its owner's name is looked for; beyond, the router reads it whole."""
 _BRANCH: Final = re.compile(rb"branch=z9hG4bK([a-z0-9]{1,16})\.")
+_VIA: Final = re.compile(rb"\n(?:Via|v)[ \t]*:[^\n]*?;[ \t]*branch[ \t]*=[ \t]*([^\s;,]+)", re.IGNORECASE)
 _TO_TAG: Final = re.compile(rb"\n(?:To|TO|to|t)[ \t]*:[^\n]*;[ \t]*tag=([a-z0-9]{1,16})\.")
+
+
+class Notes(Protocol):
+    """Whose transactions are whose (`board.Board`)."""
+
+    def owner(self, branch: bytes) -> str:
+        """The process that began the transaction of a phone's branch; empty where none is known."""
+
+    def note(self, branch: bytes) -> None:
+        """This process begins it."""
 
 
 class Line(Protocol):
@@ -62,6 +73,7 @@ class Switch:
     """Whether the INVITE of a CANCEL is here."""
     budget: Callable[[Flow], bool]
     """Charges the source of a CANCEL about which the others are asked; False: they are not."""
+    notes: Notes | None = None
     misdirected: int = 0
     """Messages that came here and were another's."""
     is_leaving: bool = False
@@ -74,11 +86,26 @@ class Switch:
             self.receive(data, flow)
             return
         owner = names_owner(data)
+        if not owner and data.startswith((b"INVITE ", b"CANCEL ")):
+            owner = self._noted(data)
         if owner in others:
             self.misdirected += 1
             self.peering.hand_over(owner, data, flow)
         elif owner or not self._goes_on(data, flow):
-            self.receive(data, flow)
+            self._begin(data, flow)
+
+    def _noted(self, data: bytes) -> str:
+        """Whose transaction a phone's branch is, as far as that is known."""
+        found = _VIA.search(data, 0, LOOKED_AT) if self.notes is not None else None
+        return self.notes.owner(found[1]) if self.notes is not None and found is not None else ""
+
+    def _begin(self, data: bytes, flow: Flow) -> None:
+        """Takes a message in; that an INVITE is here the others can see."""
+        if self.notes is not None and data.startswith(b"INVITE "):
+            found = _VIA.search(data, 0, LOOKED_AT)
+            if found is not None:
+                self.notes.note(found[1])
+        self.receive(data, flow)
 
     def _goes_on(self, data: bytes, flow: Flow) -> bool:
         """Whether a message that names nobody was given to another process."""
@@ -129,6 +156,6 @@ class Switch:
     def _take_in(self, data: bytes, flow: Flow) -> None:
         self.peering.is_carried = True
         try:
-            self.receive(data, flow)
+            self._begin(data, flow)
         finally:
             self.peering.is_carried = False

@@ -3,13 +3,13 @@
 Charged once a caller has proved its user: nobody else can use up what an account has. A call counts for its caller's
 account and source from the proof to its end, and for its callee's account while it rings there. Each instance counts
 its own calls alone, so n replicas let an account have n times its limit at the most; a phone stays with one of them for
-as long as its flow stands, so in practice it meets the limit of one.
+as long as its flow stands, so in practice it meets the limit of one. Processes of one machine see each other's counts.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pbx_signaling.calls.signals import Limited
 from pbx_signaling.router.sources import Bucket
@@ -45,6 +45,16 @@ class QuotaPolicy:
     """Calls that ring at one account at once. Threat: a phone, and the slots, held by calls that nobody can answer."""
 
 
+class Counts(Protocol):
+    """What the processes of one address know of each other's counts (`replicas.board`)."""
+
+    def put(self, name: str, number: int) -> None:
+        """So many there are here."""
+
+    def elsewhere(self, name: str) -> int:
+        """So many the others have together."""
+
+
 @dataclass(slots=True)
 class Held:
     """What a call counts for; given back by `Quotas.end`."""
@@ -61,6 +71,8 @@ class Quotas:
     policy: QuotaPolicy
     refused: dict[str, int] = field(default_factory=dict)
     """Refusals by the limit that was met."""
+    shared: Counts | None = None
+    """Where there are other processes at the same address."""
     _accounts: dict[str, int] = field(default_factory=dict)
     _sources: dict[str, int] = field(default_factory=dict)
     _ringing: dict[str, int] = field(default_factory=dict)
@@ -81,37 +93,37 @@ class Quotas:
     def begin(self, held: Held, caller: Authenticated, source: HostPort, *, trusted: bool) -> Limited | None:
         """Counts a call for its caller; what the caller meets instead where there are too many."""
         limit = caller.calls_max or self.policy.account_calls
-        if limit and self._accounts.get(caller.user, 0) >= limit:
+        if limit and self._has("a", self._accounts, caller.user) >= limit:
             # 486 and not 503: the caller hears that its lines are busy, and its phone looks for no other server.
             return self._refuse(486, "account_calls", warning=f"the account has {limit} calls already")
         network, limit = network_of(source.host), 0 if trusted else self.policy.source_calls
-        if limit and self._sources.get(network, 0) >= limit:
+        if limit and self._has("s", self._sources, network) >= limit:
             return self._refuse(486, "source_calls", warning=f"this address has {limit} calls already")
-        _count(self._accounts, caller.user)
-        _count(self._sources, network)
+        self._count("a", self._accounts, caller.user)
+        self._count("s", self._sources, network)
         held.account, held.source = caller.user, network
         return None
 
     def ring(self, held: Held, callee: str) -> Limited | None:
         """Counts a call for the account at which it is to ring; what the caller meets instead where it is busy."""
         limit = self.policy.callee_ringing
-        if limit and self._ringing.get(callee, 0) >= limit:
+        if limit and self._has("r", self._ringing, callee) >= limit:
             return self._refuse(486, "callee_ringing")
         self.answered(held)
-        _count(self._ringing, callee)
+        self._count("r", self._ringing, callee)
         held.callee = callee
         return None
 
     def answered(self, held: Held) -> None:
         """A call does not ring any more."""
-        _uncount(self._ringing, held.callee)
+        self._uncount("r", self._ringing, held.callee)
         held.callee = ""
 
     def end(self, held: Held) -> None:
         """A call is over."""
         self.answered(held)
-        _uncount(self._accounts, held.account)
-        _uncount(self._sources, held.source)
+        self._uncount("a", self._accounts, held.account)
+        self._uncount("s", self._sources, held.source)
         held.account = held.source = ""
 
     @property
@@ -134,19 +146,26 @@ class Quotas:
             bucket = self._rates[key] = Bucket(burst, now)
         return bucket.take(rate, burst, now)
 
+    def _has(self, kind: str, table: dict[str, int], key: str) -> int:
+        own = table.get(key, 0)
+        return own if self.shared is None else own + self.shared.elsewhere(f"{kind} {key}")
+
+    def _count(self, kind: str, table: dict[str, int], key: str) -> None:
+        number = table[key] = table.get(key, 0) + 1
+        if self.shared is not None:
+            self.shared.put(f"{kind} {key}", number)
+
+    def _uncount(self, kind: str, table: dict[str, int], key: str) -> None:
+        if not key:
+            return
+        number = table[key] - 1
+        if number:
+            table[key] = number
+        else:
+            del table[key]
+        if self.shared is not None:
+            self.shared.put(f"{kind} {key}", number)
+
     def _refuse(self, status: int, word: str, retry_after_s: int = 0, warning: str = "") -> Limited:
         self.refused[word] = self.refused.get(word, 0) + 1
         return Limited(status, word, retry_after_s, warning)
-
-
-def _count(table: dict[str, int], key: str) -> None:
-    table[key] = table.get(key, 0) + 1
-
-
-def _uncount(table: dict[str, int], key: str) -> None:
-    if not key:
-        return
-    if table[key] > 1:
-        table[key] -= 1
-    else:
-        del table[key]

@@ -6,6 +6,8 @@ is started anew: what comes meanwhile waits, and each source goes to the same pr
 
 from __future__ import annotations
 
+import mmap
+import os
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -59,3 +61,15 @@ class Inherited:
         found.setblocking(False)
         found.set_inheritable(False)
         return found
+
+
+def shared_memory(descriptor: int, octets: int) -> memoryview:
+    """Memory that all processes see which were given the descriptor. Raises OSError that names the setting."""
+    try:
+        if os.fstat(descriptor).st_size < octets:
+            os.ftruncate(descriptor, octets)
+        mapped = mmap.mmap(descriptor, octets)
+        os.close(descriptor)  # the mapping has its own
+    except (OSError, ValueError) as error:
+        raise OSError(getattr(error, "errno", None), f"PBX_SIP_BOARD: {descriptor} is no memory: {error}") from error
+    return memoryview(mapped)
