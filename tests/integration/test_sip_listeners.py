@@ -10,11 +10,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from pbx_runtime.address import Listen
 from pbx_signaling.router.addressing import Addressing
-from pbx_signaling.router.flows import RegisteredFlows
 from pbx_signaling.settings import SignalingSettings
 from pbx_signaling.transport import listeners as module
 from pbx_signaling.transport.listeners import Listeners
 from pbx_signaling.transport.observe import TransportCollector
+from pbx_signaling.users.flows import RegisteredFlows
 from pbx_sip.address import Flow, HostPort, Transport
 from support import certificates
 

@@ -110,7 +110,7 @@ def whole_call(bench: Bench, number: int) -> None:
     assert isinstance(hung_up, Request)
     assert hung_up.method == "BYE"
     bench.raw(serialize(response_to(hung_up, 200)), BOB)
-    assert not bench.core.calls, "the call did not end"
+    assert not bench.calls, "the call did not end"
     bench.sent.clear()
     bench.advance(0.01)
 

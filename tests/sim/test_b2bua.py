@@ -33,7 +33,7 @@ def test_the_callee_ends_it() -> None:
 
 def test_registration_and_a_call_with_digest() -> None:
     rig = Rig(authenticate=True)
-    rig.pbx.world.bindings = {}
+    rig.pbx.registrar.bindings.clear()
     rig.bob.register()
     rig.network.run(1)
     assert rig.bob.registered == 200
@@ -117,7 +117,7 @@ def test_cancel_against_200(after: float) -> None:
 @pytest.mark.parametrize("slow", [0.002, 1.0])
 def test_cancel_before_the_callee_is_reached(after: float, slow: float) -> None:
     rig = Rig(plan=Plan(answer_after=None))
-    rig.pbx.world.relay_s = slow
+    rig.pbx.relay.delay_s = slow
     call = rig.alice.call("1008")
     rig.at(after, rig.alice, lambda: rig.alice.cancel(call))
     rig.network.run(20)
@@ -127,7 +127,7 @@ def test_cancel_before_the_callee_is_reached(after: float, slow: float) -> None:
 
 def test_no_relay() -> None:
     rig = Rig()
-    rig.pbx.world.relay_full = True
+    rig.pbx.relay.is_full = True
     call = rig.alice.call("1008")
     rig.network.run(5)
     assert call.status == 503
@@ -137,7 +137,7 @@ def test_no_relay() -> None:
 @pytest.mark.parametrize("seconds", [None, 7.0])
 def test_a_relay_that_does_not_answer_in_time(seconds: float | None) -> None:
     rig = Rig()
-    rig.pbx.world.relay_s = seconds
+    rig.pbx.relay.delay_s = seconds
     call = rig.alice.call("1008")
     rig.network.run(20)
     assert call.status == 503
@@ -148,8 +148,8 @@ def test_a_relay_that_does_not_answer_in_time(seconds: float | None) -> None:
 @pytest.mark.parametrize("failure", ["error", "silence"])
 def test_no_registrar(failure: str) -> None:
     rig = Rig()
-    rig.pbx.world.registrar_fails = failure == "error"
-    rig.pbx.world.registrar_s = 0.002 if failure == "error" else None
+    rig.pbx.registrar.is_down = failure == "error"
+    rig.pbx.registrar.delay_s = 0.002 if failure == "error" else None
     call = rig.alice.call("1008")
     rig.network.run(20)
     assert call.status == 503

@@ -26,8 +26,8 @@ class Rig:
     def __init__(self, plans: list[Plan], weather: Callable[[], Fate] | None = None) -> None:
         self.network = Network(weather or always())
         self.pbx = B2buaNode(PBX, policy=CallPolicy(no_answer_s=60.0), proxies=[PROXY.host])
-        self.pbx.world.passwords = {"1004": "x", "1008": "x"}
-        self.pbx.world.bindings = {"1008": [PROXY]}
+        self.pbx.registrar.passwords = {"1004": "x", "1008": "x"}
+        self.pbx.bind("1008", PROXY)
         self.alice = Ua("1004", ALICE, PBX)
         self.phones = [Ua(f"p{where.host[-2:]}", where, PBX) for where, _ in zip(PHONES, plans, strict=False)]
         for phone, plan in zip(self.phones, plans, strict=True):

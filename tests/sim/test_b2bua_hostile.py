@@ -88,8 +88,8 @@ def test_wounded_messages(
     """Attack (number, instead, wound): behind, or in place of, the n-th datagram to the product goes a wounded copy."""
     network = Network()
     pbx = B2buaNode(PBX, authenticate=authenticate, policy=CallPolicy(no_answer_s=30.0, longest_s=600.0))
-    pbx.world.passwords = {"1004": "a", "1008": "b"}
-    pbx.world.bindings = {"1008": [BOB]}
+    pbx.registrar.passwords = {"1004": "a", "1008": "b"}
+    pbx.bind("1008", BOB)
     alice, bob = Ua("1004", ALICE, PBX, "a"), Ua("1008", BOB, PBX, "b")
     bob.plan = Plan(reliable=reliable, ring_sdp=reliable)
     for node in (alice, bob, pbx):

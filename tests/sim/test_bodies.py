@@ -125,7 +125,7 @@ def test_a_description_in_an_answer_to_info_changes_nothing():
     """Only INVITE, UPDATE, PRACK and their answers are offers and answers (RFC 6337 section 2.1)."""
     bench = Bench()
     _, ok = establish(bench)
-    bench.updates.clear()
+    bench.forget_updates()
     bench.send(within("INFO", ok, 2, "n1"), ALICE)
     bench.send(reply(bench.request(BOB, "INFO"), 200, b"x"), BOB, sdp("192.0.2.66"))
     bench.response(ALICE, 200)

@@ -108,7 +108,7 @@ def test_the_headers_of_a_contact_never_reach_a_request_uri():
 def test_numbers_are_looked_up_without_what_does_not_count(uri: str, aor: str):
     bench = Bench(answer_registrar=False)
     invite(bench, to=uri)
-    (entry,) = bench.core.calls.values()
+    (entry,) = bench.calls.values()
     assert (entry.call.aor, entry.call.dialled) == (aor, aor.partition("@")[0])
 
 
@@ -117,4 +117,4 @@ def test_a_number_that_is_none_is_refused(uri: str):
     bench = Bench()
     invite(bench, to=uri)
     assert bench.response(ALICE, 416)
-    assert not bench.core.calls
+    assert not bench.calls

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pbx_signaling.calls import signals as e
-from pbx_signaling.users.messages import Pager, PagerMessage
 from pbx_sip.auth.digest import Challenge
 from pbx_sip.message.message import Request, Response
 from pbx_sip.message.serialize import serialize
@@ -327,9 +326,8 @@ def test_a_relay_that_never_answers_gives_503():
     invite(bench)
     bench.advance(6)
     assert [m.status for m in bench.take(ALICE) if isinstance(m, Response)][:2] == [100, 503]
-    call_id = next(iter(bench.core.calls))
-    bench.core.signal(call_id, e.MediaReady(bench.slot(call_id)), bench.now)
-    bench.drain()
+    call_id = next(iter(bench.calls))
+    bench.signal(call_id, e.MediaReady(bench.slot(call_id)))
     bench.assert_clean()
 
 
@@ -378,32 +376,20 @@ def test_any_bytes_survive():
 
 def test_a_message_outside_of_a_dialog_is_sent_on_and_its_answer_passed_back():
     bench = Bench()
-    asked: list[PagerMessage] = []
-    core = bench.core
-    core.pager = Pager(core, core._gate, core._identity, core._addressing, asked.append)
     text = INVITE.format(branch="m1").replace("INVITE", "MESSAGE").replace("application/sdp", "text/plain")
     bench.send(text, ALICE, b"hello")
-    (message,) = asked
-    assert bench.found is not None
-    core.pager.signal(message.number, bench.found, bench.now)
-    bench.drain()
     out = bench.request(BOB, "MESSAGE")
     assert (out.body, out.content_type, out.uri) == (b"hello", "text/plain", f"sip:1008@{BOB}")
     assert out.call_id != "call-1@alice"
     answer(bench, out, 202)
     assert bench.response(ALICE, 202)
-    assert core.pager.pending == 0
+    assert bench.core.messages.pending == 0
     bench.assert_clean()
 
 
 def test_a_message_that_nobody_takes():
     for found, status in ((e.Found(False, []), 404), (e.Found(True, []), 480), (e.ServiceFailed("down"), 503)):
-        bench = Bench()
-        asked: list[PagerMessage] = []
-        core = bench.core
-        core.pager = Pager(core, core._gate, core._identity, core._addressing, asked.append)
+        bench = Bench(found=found)
         bench.send(INVITE.format(branch="m1").replace("INVITE", "MESSAGE"), ALICE, b"hello")
-        core.pager.signal(asked[0].number, found, bench.now)
-        bench.drain()
         assert bench.response(ALICE, status)
         bench.assert_clean()

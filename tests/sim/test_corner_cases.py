@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pbx_signaling.calls import commands as c
 from pbx_signaling.calls import signals as e
+from pbx_signaling.users import questions as q
 from pbx_sip.address import HostPort
 from pbx_sip.message.message import Message, Request, Response
 from support.bench_core import ALICE, BOB, Bench, sdp
@@ -175,7 +175,7 @@ def test_a_user_at_somebody_elses_address_is_not_ours(host: str, sender: str, wh
     bench = Bench()
     text = INVITE.format(branch="e1").replace("sip:1008@192.0.2.1", f"sip:1008@{host}", 1)
     bench.send(text.replace("1004@pbx.local", f"1004@{sender}"), ALICE, sdp(ALICE.host))
-    (question,) = [ask.command for ask in bench.asked if isinstance(ask.command, c.FindTargets)]
+    (question,) = [ask.question for ask in bench.asked if isinstance(ask.question, q.Find)]
     assert question.aor == whom
 
 
@@ -184,5 +184,5 @@ def test_a_redirection_to_somebody_elses_address_is_not_followed() -> None:
         bench = Bench()
         invite(bench)
         answer(bench, bench.request(BOB, "INVITE"), 302, extra=f"Contact: <{contact}>")
-        questions = [ask.command for ask in bench.asked if isinstance(ask.command, c.FindTargets)]
+        questions = [ask.question for ask in bench.asked if isinstance(ask.question, q.Find)]
         assert len(questions) == asked, contact

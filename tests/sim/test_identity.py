@@ -57,14 +57,14 @@ def test_an_anonymous_from_is_proved_by_its_credentials():
     bench = Bench(authenticate=True)
     out = called(bench, "", sender='"Anonymous" <sip:anonymous@anonymous.invalid>')
     assert identity(out) == ['"Anonymous" <sip:anonymous@anonymous.invalid>']
-    (entry,) = bench.core.calls.values()
+    (entry,) = bench.calls.values()
     assert (entry.call.claimed, entry.call.caller) == ("1004@pbx.local", "1004")
 
 
 def test_the_from_of_others_must_be_their_own():
     bench = Bench(authenticate=True)
     called(bench, BOSS, sender="<sip:boss@pbx.local>")
-    (entry,) = bench.core.calls.values()
+    (entry,) = bench.calls.values()
     assert entry.call.claimed == "boss@pbx.local", "what the registrar refuses"
 
 
@@ -72,7 +72,7 @@ def test_privacy_of_a_kind_that_we_do_not_know_is_refused_where_it_is_critical()
     bench = Bench()
     invite(bench, extra="Privacy: teleport;critical")
     assert bench.response(ALICE, 500)
-    assert not bench.core.calls
+    assert not bench.calls
 
 
 @pytest.mark.parametrize(
@@ -131,5 +131,5 @@ def test_a_from_of_no_host_of_ours_is_proved_by_its_credentials(sender: str):
     bench = Bench(authenticate=True)
     out = called(bench, "", sender=sender)
     assert identity(out)[0] == "<sip:1004@pbx.local>"
-    (entry,) = bench.core.calls.values()
+    (entry,) = bench.calls.values()
     assert entry.call.claimed == "1004@pbx.local"

@@ -36,8 +36,7 @@ def test_who_asks_when_the_caller_has_given_up_is_told_so():
 def by_tcp(bench: Bench, text: str) -> None:
     """Alice sends a message over a connection of hers."""
     data = ("\r\n".join(text.splitlines()) + "\r\nContent-Length: 0\r\n\r\n").encode()
-    bench.core.receive(data, Flow(Transport.TCP, ALICE._replace(port=50123), "tcp4", 7), bench.now)
-    bench.drain()
+    bench.receive(data, Flow(Transport.TCP, ALICE._replace(port=50123), "tcp4", 7))
 
 
 @pytest.mark.parametrize("nat", [False, True])
@@ -48,13 +47,8 @@ def test_one_large_request_by_tcp_does_not_move_a_phone_there(nat: bool):
     by_tcp(bench, within("MESSAGE", ok, 2, "n1").replace("UDP", "TCP"))
     bench.request(BOB, "MESSAGE")
     bench.sent.clear()
-    bench.core.end_all("test", bench.now)
-    (bye,) = [
-        flow
-        for step in bench.core.drain()
-        for data, flow in getattr(step, "transmits", [])
-        if data.startswith(b"BYE") and flow.remote.host == ALICE.host
-    ]
+    bench.end_all("test")
+    (bye,) = [flow for data, flow in bench.harness.wire if data.startswith(b"BYE") and flow.remote.host == ALICE.host]
     assert (bye.transport, bye.remote) == (Transport.UDP, ALICE)
 
 
@@ -65,13 +59,8 @@ def test_a_phone_whose_new_contact_names_the_connection_has_moved():
     moved = within("UPDATE", ok, 2, "n1").replace("UDP", "TCP") + "\nContact: <sip:1004@10.0.0.1:5060;transport=tcp>"
     by_tcp(bench, moved)
     bench.sent.clear()
-    bench.core.end_all("test", bench.now)
-    flows = [
-        flow
-        for step in bench.core.drain()
-        for data, flow in getattr(step, "transmits", [])
-        if data.startswith(b"BYE") and flow.connection
-    ]
+    bench.end_all("test")
+    flows = [flow for data, flow in bench.harness.wire if data.startswith(b"BYE") and flow.connection]
     assert [(flow.transport, flow.connection) for flow in flows] == [(Transport.TCP, 7)]
 
 
@@ -131,8 +120,7 @@ def test_both_hang_up_before_the_ack():
 def test_a_process_that_ends_does_not_wait_for_the_ack():
     bench = Bench()
     unconfirmed(bench)
-    bench.core.end_all("test", bench.now)
-    bench.drain()
+    bench.end_all("test")
     bench.request(ALICE, "BYE")
     bench.assert_clean()
 
@@ -161,7 +149,7 @@ def test_a_change_is_cancelled_through():
     bench.request(BOB, "ACK")
     bench.response(ALICE, 487)
     bench.send(text.replace("INVITE", "ACK"), ALICE)
-    bench.updates.clear()
+    bench.forget_updates()
     bench.send(
         text.replace("2 INVITE", "3 INVITE").replace("h1", "h2") + "\nContent-Type: application/sdp",
         ALICE,
@@ -181,7 +169,7 @@ def test_a_cancel_that_comes_after_the_answer_changes_nothing():
     bench.take(ALICE)
     bench.send(text.replace("INVITE", "ACK").replace("h1", "k2"), ALICE)
     bench.request(BOB, "ACK")
-    assert bench.core.calls
+    assert bench.calls
 
 
 def test_a_cancel_that_the_answer_overtakes_leaves_the_change_made():
@@ -194,7 +182,7 @@ def test_a_cancel_that_the_answer_overtakes_leaves_the_change_made():
     assert ok.cseq_method == "INVITE"
     bench.send(text.replace("INVITE", "ACK").replace("h1", "k2"), ALICE)
     bench.request(BOB, "ACK")
-    assert bench.core.calls
+    assert bench.calls
 
 
 def test_bob_cancels_a_change_of_his():

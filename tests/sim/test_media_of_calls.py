@@ -24,7 +24,7 @@ def finals(bench: Bench, to: object = ALICE) -> list[Response]:
 
 def told(bench: Bench) -> list[tuple[int, str, int, str]]:
     """The endpoints that the relay was told since the last time."""
-    updates, bench.updates = bench.updates, []
+    updates = bench.forget_updates()
     return [
         (endpoint.side, endpoint.host, endpoint.port, endpoint.direction.name)
         for update in updates
@@ -71,7 +71,7 @@ def test_an_address_that_is_not_the_callees_ends_the_attempt():
 def test_a_session_that_cannot_be_carried_is_refused_and_the_old_one_goes_on(method: str, body: bytes):
     bench = Bench()
     out, ok = establish(bench, caller="Allow: INVITE, UPDATE")
-    bench.updates.clear()
+    bench.forget_updates()
     bench.send(from_bob(method, out, 2, "t1") + BOBS, BOB, body)
     (refused,) = finals(bench, BOB)
     assert refused.status == 488
@@ -165,7 +165,7 @@ def test_an_early_offer_waits_for_the_answer_to_the_callers_own(allow: str):
 def test_in_a_call_a_peer_without_update_is_asked_by_re_invite(allow: str, method: str):
     bench = Bench()
     out, ok = establish(bench, caller=f"Allow: {allow}")
-    bench.updates.clear()
+    bench.forget_updates()
     bench.send(from_bob("UPDATE", out, 2, "u1") + BOBS, BOB, sdp("192.0.2.20", direction="sendonly"))
     asked = bench.request(ALICE, method)
     body = sdp("192.0.2.10", direction="recvonly")
@@ -182,7 +182,7 @@ def test_in_a_call_a_peer_without_update_is_asked_by_re_invite(allow: str, metho
 def test_a_re_invite_that_changes_nothing_is_told_to_the_relay():
     bench = Bench()
     _, ok = establish(bench)
-    bench.updates.clear()
+    bench.forget_updates()
     bench.send(within("INVITE", ok, 2, "r1") + SDP, ALICE, sdp("192.0.2.10"))
     bench.take(ALICE)
     answer(bench, bench.request(BOB, "INVITE"), 200, sdp("192.0.2.20"))
@@ -197,7 +197,7 @@ def test_a_re_invite_that_changes_nothing_is_told_to_the_relay():
 def test_an_answer_that_cannot_be_read_is_a_refusal_for_who_offered(body: bytes):
     bench = Bench()
     _, ok = establish(bench)
-    bench.updates.clear()
+    bench.forget_updates()
     bench.send(within("INVITE", ok, 2, "r1") + SDP, ALICE, sdp("192.0.2.10", 4200, direction="sendonly"))
     bench.take(ALICE)
     answer(bench, bench.request(BOB, "INVITE"), 200, body)

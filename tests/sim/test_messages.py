@@ -6,7 +6,8 @@ import pytest
 
 from pbx_signaling.calls import signals as e
 from pbx_signaling.router.addressing import Listener
-from pbx_signaling.users.messages import PATIENCE_S, TARGET_S, Pager, PagerMessage, Stage, Told
+from pbx_signaling.users.messages import PATIENCE_S, TARGET_S
+from pbx_signaling.users.told import Told
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.message.message import Request, Response
 from pbx_sip.message.serialize import serialize
@@ -29,16 +30,12 @@ class Sending:
     """A core whose registrar knows the bindings given, and what was told of its messages."""
 
     def __init__(self, *targets: e.Target, **others: list[e.Target]) -> None:
-        self.bench = Bench()
-        self.told: list[Told] = []
         self.bindings = {"1008": list(targets), **{user.lstrip("u"): found for user, found in others.items()}}
-        core = self.bench.core
-        self.pager = core.pager = Pager(core, core._gate, core._identity, core._addressing, self._ask, self.told.append)
+        self.bench = Bench(found_by_user=self.bindings)
 
-    def _ask(self, message: PagerMessage) -> None:
-        assert message.stage is Stage.TARGETS
-        found = self.bindings.get(message.aor.partition("@")[0])
-        self.pager.signal(message.number, e.Found(found is not None, list(found or ())), self.bench.now)
+    @property
+    def told(self) -> list[Told]:
+        return self.bench.told
 
     def send(self, body: bytes = b"hello", extra: str = "", *, uri: str = "", user: str = "1008") -> None:
         """Alice writes."""
@@ -56,7 +53,7 @@ class Sending:
         return [(told.record.name, told.status, told.cause, told.tried) for told in self.told]
 
     def assert_clean(self) -> None:
-        assert self.pager.pending == 0
+        assert self.bench.core.messages.pending == 0
         self.bench.assert_clean()
 
 
@@ -196,27 +193,19 @@ def test_a_large_message_goes_by_tcp_and_by_udp_where_that_does_not_reach() -> N
     sending = Sending(binding(BOB))
     bench = sending.bench
     bench.addressing.add(Listener("tcp4", Transport.TCP, PBX))
-    flows: list[Flow] = []
-    drain = bench.core.drain
 
-    def noted() -> list[object]:
-        outputs = drain()
-        for output in outputs:
-            flows.extend(flow for data, flow in getattr(output, "transmits", ()) if data.startswith(b"MESSAGE"))
-        return outputs  # type: ignore[return-value]  # as they are
+    def flows() -> list[Flow]:
+        return [flow for data, flow in bench.harness.wire if data.startswith(b"MESSAGE")]
 
-    bench.core.drain = noted  # type: ignore[method-assign, assignment]  # a look at the flows
     sending.send(b"x" * 1400)
-    assert [flow.transport for flow in flows] == [Transport.TCP]
-    bench.core.transport_failed(flows[0], bench.now)
-    bench.drain()
-    assert [flow.transport for flow in flows] == [Transport.TCP, Transport.UDP]
+    assert [flow.transport for flow in flows()] == [Transport.TCP]
+    bench.transport_failed(flows()[0])
+    assert [flow.transport for flow in flows()] == [Transport.TCP, Transport.UDP]
     out = [message for message in bench.take(BOB) if isinstance(message, Request)][-1]
     bench.send(reply(out, 200), BOB)
     assert bench.response(ALICE, 200)
-    flows.clear()
     sending.send(b"short")
-    assert [flow.transport for flow in flows] == []  # the same message again: answered from its transaction
+    assert len(flows()) == 2  # the same message again: answered from its transaction
     assert isinstance(bench.take(ALICE)[-1], Response)
 
 
@@ -228,11 +217,9 @@ def test_a_message_to_a_phone_that_closed_its_connection_opens_another() -> None
     sending.send()
     own = Flow(Transport.TCP, DESK, "tcp4", 9)
     bench.take(DESK)
-    bench.core.transport_failed(own, bench.now)
-    bench.drain()
+    bench.transport_failed(own)
     assert bench.request(HostPort(DESK.host, 5072), "MESSAGE")
-    bench.core.transport_failed(Flow(Transport.TCP, HostPort(DESK.host, 5072), "tcp4"), bench.now)
-    bench.drain()
+    bench.transport_failed(Flow(Transport.TCP, HostPort(DESK.host, 5072), "tcp4"))
     assert bench.response(ALICE, 480)
     assert sending.events()[-1][2] == "transport"
 
@@ -262,7 +249,7 @@ def test_an_options_is_answered_as_an_invite_would_be(uri: str, bindings: list[e
 
 def test_who_asks_about_a_user_must_prove_who_it_is() -> None:
     pbx = B2buaNode(PBX, authenticate=True)
-    pbx.world.passwords = {"1004": "secret4", "1008": "x"}
+    pbx.registrar.passwords = {"1004": "secret4", "1008": "x"}
     for uri, status in (("sip:1008@pbx.local", 407), ("sip:nobody@pbx.local", 407), ("sip:pbx.local", 200)):
         data = serialize(request("OPTIONS", uri=uri, branch=f"z9hG4bK{uri[4:8]}", call_id=uri))
         pbx.receive(data, ALICE, 1.0)

@@ -74,9 +74,9 @@ def test_an_attempt_that_nothing_ends_is_forgotten_after_the_cancel():
     invite(bench)
     bench.take(ALICE)
     bench.request(BOB, "INVITE")
-    (entry,) = bench.core.calls.values()
+    (entry,) = bench.calls.values()
     entry.callee = None  # as a defect would: nobody is left to say that the callee is gone
     bench.advance(121)
-    assert len(bench.core.calls) == 1, "no answer, and the callee's last word is waited for"
+    assert len(bench.calls) == 1, "no answer, and the callee's last word is waited for"
     bench.advance(41)
-    assert not bench.core.calls
+    assert not bench.calls

@@ -51,15 +51,17 @@ class Rig:
         for phone in self.phones:
             phone.calls.clear()
             phone.notes, phone.plan, phone.password = Notes(), Plan(), f"secret-{phone.user}"
-        world = self.pbx.world
-        world.passwords = {phone.user: phone.password for phone in self.phones}
-        world.passwords |= {"1020": "x", "1030": "x", "1040": "x"}
-        world.bindings = {phone.user: [phone.address] for phone in self.phones}
-        world.bindings |= {"1020": [PROXY], "1030": [HostPort("192.0.2.99", 5060), self.bob.address]}
-        world.registrar_s = world.relay_s = 0.002
-        world.registrar_fails = world.relay_full = False
-        self.pbx.records.clear()
-        self.pbx.core.counters.calls = 0
+        pbx = self.pbx
+        pbx.registrar.passwords = {phone.user: phone.password for phone in self.phones}
+        pbx.registrar.passwords |= {"1020": "x", "1030": "x", "1040": "x"}
+        pbx.registrar.bindings.clear()
+        for phone in self.phones:
+            pbx.bind(phone.user, phone.address)
+        pbx.bind("1020", PROXY)
+        pbx.bind("1030", HostPort("192.0.2.99", 5060), self.bob.address)
+        pbx.registrar.delay_s = pbx.relay.delay_s = 0.002
+        pbx.registrar.is_down = pbx.relay.is_full = False
+        pbx.forget_records()
         self.proxy.forks.clear()
         self.network.ladder.clear()
         self.network.sent.clear()
@@ -131,7 +133,7 @@ def not_answered(rig: Rig) -> None:
 
 
 def callee_switched_off(rig: Rig) -> None:
-    rig.pbx.world.bindings["1008"] = [HostPort("192.0.2.98", 5060)]
+    rig.pbx.bind("1008", HostPort("192.0.2.98", 5060))
     assert rig.call(seconds=60).status in (408, 480)
 
 
@@ -255,15 +257,13 @@ def an_answer_that_nobody_confirms(rig: Rig) -> None:
 def both_phones_vanish(rig: Rig) -> None:
     rig.up()
     rig.network.censor = lambda datagram: LOST
-    rig.pbx.core.signal(next(iter(rig.pbx.core.calls)), e.MediaSilent(30), rig.network.now)
-    rig.pbx._drain()
+    rig.pbx.signal(next(iter(rig.pbx.calls)), e.MediaSilent(30), rig.network.now)
     rig.network.run(60)
 
 
 def ended_by_order(rig: Rig) -> None:
     rig.up()
-    rig.pbx.core.signal(next(iter(rig.pbx.core.calls)), e.Ordered("by hand", drain=False), rig.network.now)
-    rig.pbx._drain()
+    rig.pbx.signal(next(iter(rig.pbx.calls)), e.Ordered("by hand", drain=False), rig.network.now)
 
 
 def too_long(rig: Rig) -> None:
@@ -272,28 +272,27 @@ def too_long(rig: Rig) -> None:
 
 
 def relay_full(rig: Rig) -> None:
-    rig.pbx.world.relay_full = True
+    rig.pbx.relay.is_full = True
     assert rig.call().status == 503
 
 
 def relay_late(rig: Rig) -> None:
-    rig.pbx.world.relay_s = 7.0
+    rig.pbx.relay.delay_s = 7.0
     assert rig.call(seconds=20).status == 503
 
 
 def registrar_fails(rig: Rig) -> None:
-    rig.pbx.world.registrar_fails = True
+    rig.pbx.registrar.is_down = True
     assert rig.call().status == 503
 
 
 def registrar_silent(rig: Rig) -> None:
-    rig.pbx.world.registrar_s = None
+    rig.pbx.registrar.delay_s = None
     assert rig.call(seconds=20).status == 503
 
 
 def _journal(rig: Rig, *, ready: bool) -> None:
-    rig.pbx.core.journal(ready, rig.network.now)
-    rig.pbx._drain()
+    rig.pbx.journal(ready, rig.network.now)
 
 
 def events_stall_for_a_moment(rig: Rig) -> None:
@@ -320,9 +319,8 @@ def given_up_during_a_stall(rig: Rig) -> None:
 def a_flow_breaks(rig: Rig) -> None:
     rig.bob.plan = Plan(answer_after=None)
     rig.call()
-    flow = next(entry.callee.flow for entry in rig.pbx.core.calls.values() if entry.callee is not None)
-    rig.pbx.core.transport_failed(flow, rig.network.now)
-    rig.pbx._drain()
+    flow = next(entry.callee.flow for entry in rig.pbx.calls.values() if entry.callee is not None)
+    rig.pbx.transport_failed(flow, rig.network.now)
     rig.network.run(30)
 
 

@@ -20,7 +20,7 @@ def end(bench: Bench, ok: Response) -> None:
 def test_a_refused_info_leaves_the_re_invite_beside_it_alone():
     bench = Bench()
     _, ok = establish(bench)
-    bench.updates.clear()
+    bench.forget_updates()
     bench.send(within("INVITE", ok, 2, "r1") + SDP, ALICE, sdp("192.0.2.10", 5556, direction="sendonly"))
     bench.take(ALICE)
     invited = bench.request(BOB, "INVITE")

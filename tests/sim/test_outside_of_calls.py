@@ -45,7 +45,7 @@ class Wire:
 def answers(*data: bytes) -> list[Response]:
     """What the product answers to these datagrams; it must be clean in the end."""
     network, pbx, wire = Network(), B2buaNode(PBX), Wire()
-    pbx.world.passwords = {"1004": "x"}
+    pbx.registrar.passwords = {"1004": "x"}
     network.add(pbx)
     network.add(wire)
     for datagram in data:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from types import SimpleNamespace
-
 import pytest
 
-from pbx_signaling.router.admission import Gate
 from pbx_sip.address import HostPort
 from pbx_sip.message.message import Response
 from support.bench_core import ALICE, BOB, Bench, sdp
@@ -26,18 +22,13 @@ Contact: <sip:x@198.51.100.66>"""
 
 def limited(**limits: float) -> Bench:
     """A core with other limits than usual."""
-    bench = Bench(authenticate=True)
-    bench.config = bench.core.config = dataclasses.replace(bench.config, **limits)
-    gate = bench.core._gate
-    bench.core._gate = Gate(bench.config, gate.nonces)
-    return bench
+    return Bench(authenticate=True, limits=limits)
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "REGISTER", "INVITE", "SUBSCRIBE", "MESSAGE"])
 def test_a_flood_is_refused_without_state_then_not_read_and_others_call(method: str):
     bench = limited(source_requests_per_s=20.0, source_burst=40.0)
     statuses: list[int] = []
-    bench.core.registration = bench.core.pager = SimpleNamespace(pending=0)  # type: ignore[assignment]  # never asked
     for number in range(1000):
         bench.now += 0.001
         bench.send(REQUEST.format(method=method, number=number), FLOODER)
@@ -48,8 +39,7 @@ def test_a_flood_is_refused_without_state_then_not_read_and_others_call(method: 
     assert len(statuses) < 200, "the rest was not read"
     assert bench.core.counters.messages_unread > 800
     assert bench.core.layer.active == 0
-    bench.config = dataclasses.replace(bench.config, authenticate=False)
-    bench.core._gate.config = bench.config
+    bench.harness.reconfigure(authenticate=False)
     _, ok = establish(bench)
     bench.send(within("BYE", ok, 2, "y1"), ALICE)
     bench.sent.clear()
@@ -74,8 +64,7 @@ def test_garbage_costs_as_well():
 
 def test_calls_beyond_the_rate_get_503_without_a_transaction():
     bench = limited(calls_per_s=3.0, source_burst=1000.0)
-    bench.config = dataclasses.replace(bench.config, authenticate=False)
-    bench.core._gate.config = bench.config
+    bench.harness.reconfigure(authenticate=False)
     bench.now += 1
     for number in range(6):
         text = INVITE.format(branch=f"i{number}").replace("call-1@alice", f"call-{number}@alice")
@@ -92,7 +81,7 @@ def test_calls_beyond_the_rate_get_503_without_a_transaction():
 def test_requests_inside_calls_cost_nothing():
     bench = Bench()
     _, ok = establish(bench)
-    bench.core._gate.sources.rate = bench.core._gate.sources.burst = 1.0
+    bench.core.sources.rate = bench.core.sources.burst = 1.0
     for cseq in range(2, 60):
         bench.send(within("OPTIONS", ok, cseq, f"o{cseq}"), ALICE)
         assert bench.response(ALICE, 200)
@@ -117,20 +106,19 @@ def test_what_was_taken_on_stays_so_when_its_invite_comes_again_under_overload(l
     """UDP phones repeat themselves just when there is too much to do; a 503 would leave a callee with a ghost."""
     limits = {"calls_max": {"calls_max": 1}, "calls_per_s": {"calls_per_s": 1.0}, "source": {"source_burst": 1.0}}
     bench = limited(source_requests_per_s=0.001, **limits.get(limit, {}))
-    bench.config = dataclasses.replace(bench.config, authenticate=False)
-    bench.core._gate.config = bench.config
+    bench.harness.reconfigure(authenticate=False)
     bench.now += 1
     invite(bench)
     bench.response(ALICE, 100)
     out = bench.request(BOB, "INVITE")
     if limit == "journal":
-        bench.core.journal_ready = False
+        bench.core.router.journal_ready = False
     invite(bench)
     assert bench.response(ALICE, 100), "the answer that it has"
     answer(bench, out, 200, sdp("192.0.2.20"))
     ok = bench.response(ALICE, 200)
     bench.send(within("ACK", ok, 1, "k1"), ALICE)
-    bench.core.journal_ready = True
+    bench.core.router.journal_ready = True
     bench.send(within("BYE", ok, 2, "y1"), ALICE)
     bench.sent.clear()
     bench.assert_clean()

@@ -25,8 +25,9 @@ class Rig:
         ]
         for phone, plan in zip(self.phones[1:], plans, strict=True):
             phone.plan = plan
-        self.pbx.world.passwords = {phone.user: "x" for phone in self.phones} | {"1009": "x"}
-        self.pbx.world.bindings = {phone.user: [phone.address] for phone in self.phones}
+        self.pbx.registrar.passwords = {phone.user: "x" for phone in self.phones} | {"1009": "x"}
+        for phone in self.phones:
+            self.pbx.bind(phone.user, phone.address)
         for node in (self.pbx, *self.phones):
             self.network.add(node)
         self.call = self.phones[0].call("1001")

@@ -58,7 +58,7 @@ def test_the_caller_refreshes_its_leg_and_the_callee_hears_nothing_of_it():
 def test_a_caller_that_stops_refreshing_loses_its_call():
     bench = Bench()
     establish(bench, caller="Supported: timer\nSession-Expires: 120")
-    entry = next(iter(bench.core.calls.values()))
+    entry = next(iter(bench.calls.values()))
     bench.advance(87)
     assert not bench.sent, "120 s less 32 s"
     bench.advance(2)
@@ -107,7 +107,7 @@ def test_a_callee_without_update_is_refreshed_by_a_re_invite_that_says_the_same(
 def test_media_that_moved_in_the_answer_to_a_refresh_is_followed():
     bench = Bench()
     _, ok = establish(bench, callee="Allow: INVITE\nSession-Expires: 100;refresher=uac")
-    bench.updates.clear()
+    bench.forget_updates()
     bench.advance(50.2)
     answer(bench, bench.request(BOB, "INVITE"), 200, sdp("192.0.2.20", 4444), extra="Session-Expires: 100")
     assert [(p.side, p.port) for update in bench.updates for p in update.endpoints] == [(2, 4444)]
@@ -172,7 +172,7 @@ def test_a_refresh_that_is_refused_again_and_again_ends_the_call_in_time():
             refused += 1
             answer(bench, update, 500)
     assert refused >= 2
-    assert not bench.core.calls
+    assert not bench.calls
     bench.sent.clear()
     bench.assert_clean()
 
@@ -180,9 +180,9 @@ def test_a_refresh_that_is_refused_again_and_again_ends_the_call_in_time():
 def test_a_refresh_without_an_answer_ends_the_call():
     bench = Bench()
     establish(bench, callee=f"{ALLOW_UPDATE}\nSession-Expires: 1000;refresher=uac")
-    entry = next(iter(bench.core.calls.values()))
+    entry = next(iter(bench.calls.values()))
     bench.advance(501 + 32)
-    assert not bench.core.calls
+    assert not bench.calls
     assert entry.call.ending is not None
     assert entry.call.ending.word == "no_response"
     bench.sent.clear()

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -17,7 +17,9 @@ from pbx_signaling.calls.snapshot import encode, restore_call
 from pbx_signaling.calls.state import CallPolicy
 from pbx_signaling.media.session import MediaSession
 from pbx_signaling.media.stream import Slot
-from pbx_signaling.users.entry import Attempt, Entry
+from pbx_signaling.users.attempt import Attempt
+from pbx_signaling.users.entry import Entry
+from pbx_sip.address import HostPort
 from support.bench_core import sdp
 
 TARGET = e.Target("sip:1008@192.0.2.20:5060", "1008@pbx.local", (), 1, "192.0.2.20", 5060, "udp4", 0, "s1")
@@ -48,7 +50,7 @@ def fresh() -> Call:
 
 
 def stored_and_restored(call: Call) -> Call:
-    entry = Entry(call, Attempt("01CALL", "", "", "", "", "", "", 69, ""))
+    entry = Entry(call, Attempt("01CALL", "", "", "", "", "", "", 69, HostPort("", 0)), cast("Any", None))
     return restore_call(encode(entry), CallPolicy())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pbx_signaling.router.quota import QuotaPolicy
+from pbx_signaling.users.quota import QuotaPolicy
 from pbx_signaling.users.waiting import AT_ONCE, PATIENCE_S, WAITING_MAX
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.message.message import Response
@@ -34,8 +34,7 @@ def call(bench: Bench, number: int) -> None:
 
 
 def journal(bench: Bench, ready: bool) -> None:
-    bench.core.journal(ready, bench.now)
-    bench.drain()
+    bench.journal(ready)
 
 
 def statuses(bench: Bench, to: HostPort = ALICE) -> list[int]:
@@ -55,7 +54,7 @@ def test_a_call_waits_for_the_end_of_a_stall_and_its_repetitions_are_swallowed()
     bench.advance(0.5)
     invite(bench)
     assert not bench.sent, "not even a 100: call.initiated is not stored"
-    assert not bench.core.calls
+    assert not bench.calls
     bench.advance(1.0)
     journal(bench, True)
     assert bench.names()[:2] == ["INITIATED", "DIALING"]
@@ -83,7 +82,7 @@ def test_a_stall_that_lasts_refuses_those_who_wait_and_those_who_come():
     assert statuses(bench) == [503]
     assert bench.core.counters.calls_refused == 3
     journal(bench, True)
-    assert not bench.core.calls
+    assert not bench.calls
     bench.advance(70)
     bench.sent.clear()
     establish(bench)
@@ -107,7 +106,7 @@ def test_a_cancel_of_a_call_that_waits():
     bench.send(CANCEL.format(number=1), ALICE)
     assert sorted(statuses(bench)) == [200, 487]
     journal(bench, True)
-    assert not bench.core.calls
+    assert not bench.calls
     assert not bench.take(BOB)
     assert not bench.records
 
@@ -117,21 +116,18 @@ def test_a_connection_that_breaks_takes_its_calls_along():
     flow = Flow(Transport.TCP, ALICE, "tcp4", 1)
     head = INVITE.format(number=1).replace("/UDP", "/TCP").replace("\n", "\r\n")
     body = sdp(ALICE.host)
-    bench.core.receive(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body, flow, bench.now)
-    bench.drain()
+    bench.receive(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body, flow)
     assert len(bench.core.waiting) == 1
-    bench.core.transport_failed(flow, bench.now)
-    bench.drain()
+    bench.transport_failed(flow)
     assert len(bench.core.waiting) == 0
     journal(bench, True)
-    assert not bench.core.calls
+    assert not bench.calls
 
 
 def test_a_drain_refuses_who_waits():
     bench = stalled()
     call(bench, 1)
-    bench.core.end_all("drain", bench.now)
-    bench.drain()
+    bench.end_all("drain")
     assert statuses(bench) == [503]
 
 
@@ -174,9 +170,9 @@ def test_who_had_not_begun_waits_through_the_next_stall():
 def test_what_is_refused_anyhow_does_not_wait(refusal: str):
     bench = stalled()
     if refusal == "draining":
-        bench.core.draining = True
+        bench.core.router.draining = True
     else:
-        object.__setattr__(bench.config, "calls_max", 0)
+        bench.harness.reconfigure(calls_max=0)
     call(bench, 1)
     assert statuses(bench) == [503]
 
@@ -186,10 +182,13 @@ def test_each_call_that_waited_has_a_step_of_its_own():
     bench = stalled()
     for number in range(3):
         call(bench, number)
-    bench.core.journal(True, bench.now)
-    steps = [output for output in bench.core.drain() if hasattr(output, "transmits")]
+    bench.harness.relay.delay_s = bench.harness.registrar.delay_s = None
+    bench.answer_registrar = False
+    bench.harness.steps.clear()
+    bench.journal(True)
+    steps = bench.harness.steps
     assert [len(step.transmits) for step in steps] == [1, 1, 1]
-    assert len({id(step.entry) for step in steps}) == 3
+    assert len({step.call_id for step in steps}) == 3
     assert all(step.records for step in steps)
 
 
@@ -208,7 +207,7 @@ def test_a_message_that_causes_nothing_leaves_its_call_out_of_the_next_step():
         Content-Length: 0
     """
     text = "".join(f"{line.strip()}\r\n" for line in options.splitlines())
-    bench.core.receive(text.encode(), Flow(Transport.UDP, ALICE, "udp4"), bench.now)
-    (step,) = bench.core.drain()
+    bench.receive(text.encode(), Flow(Transport.UDP, ALICE, "udp4"))
+    step = bench.harness.steps[-1]
     assert step.transmits
-    assert step.entry is None
+    assert step.call_id == ""

@@ -10,8 +10,8 @@ import pytest
 
 from pbx_signaling.border.trust import Trust
 from pbx_signaling.replicas.peering import Peering
-from pbx_signaling.router.admission import GAIN_MAX, PROVED_SHARE, Gate
-from pbx_signaling.router.quota import QuotaPolicy
+from pbx_signaling.router.admission import GAIN_MAX, PROVED_SHARE
+from pbx_signaling.users.quota import QuotaPolicy
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.auth.digest import Challenge, Credentials
 from pbx_sip.message.message import Response
@@ -27,17 +27,11 @@ t:<sip:1008@h>{tag}
 i:{branch}
 CSeq:1 {method}
 {extra}"""
-NEVER_CALLED: Any = SimpleNamespace(pending=0)
-"""Stands for the registration and the pager: whoever lets something through to them fails."""
 
 
 def bench_of(**config: Any) -> Bench:
     """A core that wants credentials."""
-    bench = Bench(authenticate=True)
-    bench.config = bench.core.config = dataclasses.replace(bench.config, **config)
-    bench.core._gate = bench.core.call_user._gate = Gate(bench.config, bench.core._gate.nonces)
-    bench.core.registration = bench.core.pager = NEVER_CALLED
-    return bench
+    return Bench(authenticate=config.pop("authenticate", True), limits=config)
 
 
 def message(method: str = "INVITE", extra: str = "", *, tag: str = "", branch: str = "b1") -> bytes:
@@ -46,23 +40,14 @@ def message(method: str = "INVITE", extra: str = "", *, tag: str = "", branch: s
 
 
 def sent(bench: Bench, data: bytes, source: HostPort = OFFICE, *, after_s: float = 40.0) -> list[bytes]:
-    """What goes back to the source of a datagram within the time."""
-    out: list[bytes] = []
+    """What goes back to the source of a datagram within the time; nobody is asked, and nothing is written."""
     flow = Flow(Transport.UDP, source, "udp4")
-    bench.core.receive(data, flow, bench.now)
-    end = bench.now + after_s
-    while True:
-        for output in bench.core.drain():
-            assert hasattr(output, "transmits"), f"a question to the world: {output}"
-            assert not output.records
-            out += [octets for octets, to in output.transmits if to == flow]
-        due = bench.core.next_timeout
-        if due is None or due > end:
-            break
-        bench.now = due
-        bench.core.handle_timeout(due)
-    bench.now = end
-    return out
+    asked, records, seen = len(bench.asked), len(bench.records), len(bench.harness.wire)
+    bench.receive(data, flow)
+    bench.advance(after_s)
+    assert len(bench.asked) == asked, "a question to the world"
+    assert len(bench.records) == records
+    return [octets for octets, to in bench.harness.wire[seen:] if to == flow]
 
 
 def credentials(nonce: str, *, algorithm: str = "SHA-256", qop: str = "auth", name: str = "Proxy-Authorization") -> str:
@@ -121,8 +106,8 @@ def test_a_stranger_gets_one_answer_of_three_times_its_question_and_no_state(
     assert answer.to_tag
     assert len(octets) <= GAIN_MAX * len(data)
     assert bench.core.layer.active == 0
-    assert not bench.core.calls
-    assert bench.core.next_timeout is None
+    assert not bench.calls
+    assert bench.core.router.next_timeout is None
 
 
 @pytest.mark.parametrize("copies", [1, 30, 200])
@@ -149,7 +134,7 @@ def test_what_would_be_too_long_goes_without_its_weakest_challenges_then_not_at_
 def test_a_nonce_that_was_not_sent_here_is_a_challenge_again_and_nobody_is_asked(method: str, kind: str):
     bench = bench_of()
     wall = bench.now + 1_700_000_000.0
-    gate = bench.core._gate
+    gate = bench.core.challenges
     nonce = {
         "of another source": bench.nonce(HostPort("198.51.100.8", OFFICE.port)),
         "too old": gate.nonces.mint(wall - gate.nonces.lifetime_s - 1, OFFICE.host),
@@ -180,7 +165,7 @@ def test_what_is_weaker_than_offered_is_met_with_the_challenge(weaker: dict[str,
 def test_without_qop_is_taken_where_none_is_among_the_settings_and_never_offered():
     bench = bench_of(qop=("auth", "none"))
     bench.raw(message("INVITE", credentials(bench.nonce(OFFICE), qop="")), OFFICE)
-    assert len(bench.core.calls) == 1
+    assert len(bench.calls) == 1
     (octets,) = sent(bench, message(branch="b2"), HostPort("192.0.2.99", 5060), after_s=0)
     assert Challenge.parse(parse(octets).headers.all("Proxy-Authenticate")[0]).qop == ("auth",)
 
@@ -190,29 +175,25 @@ def test_a_nonce_inside_something_else_is_none():
     good = bench.nonce(OFFICE)
     for value in (credentials("x").replace('cnonce="c"', f'cnonce="{good}"'), credentials("x") + f', y="nonce={good}"'):
         assert parse(sent(bench, message("INVITE", value))[0]).status == 407
-    assert not bench.core.calls
+    assert not bench.calls
 
 
 @pytest.mark.parametrize("method", ["INVITE", "REGISTER", "MESSAGE"])
 def test_a_nonce_that_was_sent_here_goes_on(method: str):
     bench = bench_of()
-    taken: list[str] = []
-    bench.core.registration = bench.core.pager = SimpleNamespace(  # type: ignore[assignment]
-        pending=0, received=lambda key, request, flow: taken.append(request.method)
-    )
     name = "Authorization" if method == "REGISTER" else "Proxy-Authorization"
     bench.raw(message(method, credentials(bench.nonce(OFFICE), name=name)), OFFICE)
-    assert len(bench.core.calls) + len(taken) == 1
+    assert bench.asked
 
 
 def test_proxies_that_are_trusted_share_their_nonces():
     one, other = HostPort("192.0.2.101", 5060), HostPort("192.0.2.102", 5060)
     bench = Bench(authenticate=True, trusted=("192.0.2.100/30",))
     bench.raw(message("INVITE", credentials(bench.nonce(one))), other)
-    assert len(bench.core.calls) == 1
+    assert len(bench.calls) == 1
     assert Trust(("192.0.2.100/30",)).covers(other.host)
     bench.raw(message("INVITE", credentials(bench.nonce(one)), branch="b2"), OFFICE)
-    assert len(bench.core.calls) == 1
+    assert len(bench.calls) == 1
 
 
 def test_who_proved_nobody_leaves_a_part_of_the_table_to_others():
@@ -222,14 +203,12 @@ def test_who_proved_nobody_leaves_a_part_of_the_table_to_others():
     for number in range(10):
         source = HostPort(f"203.0.113.{number}", 5060)
         bench.answer_registrar = False
-        bench.asked.clear()
-        bench.core.signal = lambda *_: None  # type: ignore[method-assign]  # the registrar never answers
         bench.raw(message("INVITE", credentials(bench.nonce(source)), branch=f"t{number}"), source)
         statuses += [m.status for m in bench.take(source) if isinstance(m, Response)]
     kept = int(8 * PROVED_SHARE)
     assert statuses.count(100) == 8 - kept
     assert statuses.count(503) == 10 - 8 + kept
-    bench.core.proved(OFFICE)
+    bench.core.sources.proved(OFFICE, bench.now)
     bench.raw(message("INVITE", credentials(bench.nonce(OFFICE)), branch="known"), OFFICE)
     assert [m.status for m in bench.take(OFFICE) if isinstance(m, Response)] == [100]
 
@@ -244,7 +223,7 @@ def test_a_muted_source_is_read_where_it_holds_a_nonce_that_was_sent_to_it():
     bench.raw(message("INVITE", branch="plain"), OFFICE)
     assert bench.take(OFFICE) == []
     bench.raw(message("INVITE", credentials(bench.nonce(OFFICE)), branch="mine"), OFFICE)
-    assert len(bench.core.calls) == 1
+    assert len(bench.calls) == 1
 
 
 def test_call_attempts_are_counted_after_the_proof():
@@ -263,7 +242,7 @@ def test_call_attempts_are_counted_after_the_proof():
 @pytest.mark.parametrize("method", ["OPTIONS", "INFO", "MESSAGE", "INVITE", "UPDATE"])
 def test_a_dialog_has_a_budget_of_its_own_and_ends_in_spite_of_it(method: str):
     bench = Bench()
-    bench.config = bench.core._gate.config = dataclasses.replace(bench.config, dialog_requests_per_s=2.0)
+    bench.core.dialogs.requests_per_s = 2.0
     _, ok = establish(bench)
     statuses: list[int] = []
     for cseq in range(2, 202):
@@ -277,13 +256,13 @@ def test_a_dialog_has_a_budget_of_its_own_and_ends_in_spite_of_it(method: str):
     bench.send(within("BYE", ok, 300, "y1"), ALICE)
     bench.take(ALICE)
     bench.advance(60)
-    assert not bench.core.calls
+    assert not bench.calls
     bench.sent.clear()
 
 
 def test_the_other_side_of_the_call_has_its_own_budget():
     bench = Bench()
-    bench.config = bench.core._gate.config = dataclasses.replace(bench.config, dialog_requests_per_s=1.0)
+    bench.core.dialogs.requests_per_s = 1.0
     out, ok = establish(bench)
     for cseq in range(2, 30):
         bench.send(within("OPTIONS", ok, cseq, f"o{cseq}"), ALICE)
@@ -301,11 +280,10 @@ def test_the_other_side_of_the_call_has_its_own_budget():
 
 
 def test_messages_that_name_another_replica_are_carried_within_a_budget():
-    bench = Bench()
     carried: list[bytes] = []
     carrier: Any = SimpleNamespace(carry=lambda instance, carriage, data, flow: carried.append(data))
-    bench.core.peering = Peering("s1", carrier, frozenset({"s2"}))
-    bench.core._gate.sources.rate, bench.core._gate.sources.burst = 2.0, 4.0
+    bench = Bench(around={"peering": Peering("s1", carrier, frozenset({"s2"}))})
+    bench.core.sources.rate, bench.core.sources.burst = 2.0, 4.0
     for number in range(200):
         bench.raw(message("BYE", tag="s2.1", branch=f"c{number}"), OFFICE)
         bench.raw(b"SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKs2.1\r\n\r\n", OFFICE)
@@ -315,14 +293,13 @@ def test_messages_that_name_another_replica_are_carried_within_a_budget():
 
 def test_an_account_meets_its_limit_of_calls_and_hears_that_it_is_busy():
     bench = bench_of(quotas=QuotaPolicy(account_calls=2))
-    bench.core.quotas.policy = bench.config.quotas
     for number in range(3):
         bench.raw(message("INVITE", credentials(bench.nonce(OFFICE)), branch=f"q{number}"), OFFICE)
     refused = [m for m in bench.take(OFFICE) if isinstance(m, Response)][-1]
     assert refused.status == 486
     assert "2 calls" in (refused.first("Warning") or "")
-    assert len(bench.core.calls) == 2
-    assert [record.name for call, record in bench.records if call not in bench.core.calls] == ["INITIATED", "ENDED"]
+    assert len(bench.calls) == 2
+    assert [record.name for call, record in bench.records if call not in bench.calls] == ["INITIATED", "ENDED"]
     bench.advance(200)
     bench.sent.clear()
     bench.assert_clean()
@@ -331,18 +308,16 @@ def test_an_account_meets_its_limit_of_calls_and_hears_that_it_is_busy():
 
 def test_a_call_that_its_caller_cancelled_counts_no_longer_whatever_its_callee_does():
     bench = bench_of(quotas=QuotaPolicy(account_calls=1))
-    bench.core.quotas.policy = bench.config.quotas
     for number in range(3):
         bench.raw(message("INVITE", credentials(bench.nonce(OFFICE)), branch=f"k{number}"), OFFICE)
         assert [m.status for m in bench.take(OFFICE) if isinstance(m, Response)] == [100]
         bench.raw(message("CANCEL", branch=f"k{number}"), OFFICE)
         assert 487 in [m.status for m in bench.take(OFFICE) if isinstance(m, Response)]
-    assert bench.core.calls, "Bob never answered"
+    assert bench.calls, "Bob never answered"
 
 
 def test_a_callee_that_too_many_calls_ring_at_is_busy_and_no_slot_is_taken():
     bench = bench_of(quotas=QuotaPolicy(account_calls=0, callee_ringing=1), authenticate=False)
-    bench.core.quotas.policy = bench.config.quotas
     for number in range(2):
         bench.raw(message("INVITE", branch=f"r{number}"), OFFICE)
     assert [m.status for m in bench.take(OFFICE) if isinstance(m, Response)] == [100, 100, 486]
@@ -355,7 +330,6 @@ def test_a_callee_that_too_many_calls_ring_at_is_busy_and_no_slot_is_taken():
 
 def test_a_burst_of_one_accounts_attempts_is_refused_with_a_time_and_floods_leave_few_records():
     bench = bench_of(quotas=QuotaPolicy(account_calls=0, account_calls_per_s=1.0), source_burst=10_000.0)
-    bench.core.quotas.policy = bench.config.quotas
     for number in range(100):
         bench.raw(message("INVITE", credentials(bench.nonce(OFFICE)), branch=f"s{number}"), OFFICE)
     finals = [m for m in bench.take(OFFICE) if isinstance(m, Response) and m.status >= 200]
@@ -392,15 +366,13 @@ HOPS_TAG_AGENT = ((70, "", "Phone"), (0, "", "baresip v1.0"), (1, ";tag=x", ""),
 
 @pytest.mark.parametrize("limits", [{}, {"source_requests_per_s": 1.0, "source_burst": 5.0}, {"calls_max": 0}])
 @pytest.mark.parametrize("drains", [False, True])
-def test_the_cheap_look_answers_as_the_whole_reading_does(
-    limits: dict[str, Any], drains: bool, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_cheap_look_answers_as_the_whole_reading_does(limits: dict[str, Any], drains: bool):
     """The same octets, the same counters, for requests of every kind; only the way to them differs."""
 
     def outcome(glanced: tuple[bytes, ...]) -> tuple[list[bytes], Any, int]:
-        monkeypatch.setattr("pbx_signaling.router.admission.GLANCED", glanced)
         bench = bench_of(**limits)
-        bench.core.draining = drains
+        bench.core.admission.glanced = glanced
+        bench.core.router.draining = drains
         out: list[bytes] = []
         number = 0
         for method in ("INVITE", "REGISTER", "MESSAGE", "OPTIONS"):
@@ -423,7 +395,7 @@ def test_the_cheap_look_answers_as_the_whole_reading_does(
                     )
                     data = ("\r\n".join(text.splitlines()) + "\r\n\r\n").encode()
                     out += sent(bench, data, after_s=0.01)
-        return out, dataclasses.asdict(bench.core.counters), len(bench.core._gate.sources._strangers)
+        return out, dataclasses.asdict(bench.core.counters), len(bench.core.sources._strangers)
 
     whole = outcome(())
     assert outcome((b"INVITE ", b"REGISTER ", b"MESSAGE ")) == whole
@@ -448,7 +420,7 @@ def test_the_cheap_look_leaves_alone_what_belongs_to_a_transaction():
     )
     bench.raw(text.encode(), OFFICE)
     bench.take(OFFICE)
-    gate = bench.core._gate
+    gate = bench.core.challenges
     bench.now += gate.nonces.lifetime_s + 1.0  # by now its nonce is too old, and its caller says it again
     again = text.encode()
     bench.raw(again, OFFICE)

@@ -127,8 +127,8 @@ def test_many_calls_at_once_in_a_storm() -> None:
     others = [Ua(str(2000 + number), HostPort(f"198.51.100.{number}", 5060), PBX) for number in range(1, 41)]
     for phone in others:
         rig.network.add(phone)
-        rig.pbx.world.passwords[phone.user] = "x"
-        rig.pbx.world.bindings[phone.user] = [phone.address]
+        rig.pbx.registrar.passwords[phone.user] = "x"
+        rig.pbx.bind(phone.user, phone.address)
     for number, phone in enumerate(others[:20]):
         phone.at(
             rig.network.now + number / 50, lambda phone=phone, to=others[20 + number]: phone.call(to.user) and None
@@ -137,4 +137,4 @@ def test_many_calls_at_once_in_a_storm() -> None:
     rig.phones = (*rig.phones, *others)
     rig.end()
     assert rig.pbx.core.counters.calls == 20
-    assert rig.pbx.world.reserved >= 18
+    assert rig.pbx.relay.reserved >= 18

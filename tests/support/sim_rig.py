@@ -34,8 +34,9 @@ class Rig:
         self.alice, self.bob = Ua("1004", ALICE, PBX, "secret4"), Ua("1008", BOB, PBX, "secret8")
         self.phones = (self.alice, self.bob)
         self.bob.plan = plan or Plan()
-        self.pbx.world.passwords = {"1004": "secret4", "1008": "secret8", "1009": "x"}
-        self.pbx.world.bindings = {"1004": [ALICE], "1008": [BOB]}
+        self.pbx.registrar.passwords = {"1004": "secret4", "1008": "secret8", "1009": "x"}
+        self.pbx.bind("1004", ALICE)
+        self.pbx.bind("1008", BOB)
         for node in (self.alice, self.bob, self.pbx):
             self.network.add(node)
 

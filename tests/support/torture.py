@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pbx_signaling.calls.signals import Found
-from pbx_signaling.users.messages import Pager, PagerMessage
-from pbx_signaling.users.registrations import RegisterAsk, Registered, Registration
+from pbx_signaling.users import questions as q
+from pbx_signaling.users.step import Ask
 from pbx_sip.address import HostPort
 from pbx_sip.message.message import Response
 from support.bench_core import Bench
@@ -21,27 +21,22 @@ def fits(status: str, wanted: list[str]) -> bool:
 
 
 def answer_of(data: bytes) -> str:
-    """The last answer of the core to a message, or "drop"."""
+    """The last answer of the core to a message, or "drop". Whoever is written to, or asked about, is not known."""
     bench = Bench()
-    core = bench.core
+    harness = bench.harness
+    put = harness.executor.ask
 
-    def ask(asked: RegisterAsk) -> None:
-        waiting.append(asked)
+    def ask(asked: Ask) -> None:
+        if isinstance(asked.question, q.Find) and asked.user is not harness.core.calls:
+            harness.answered(asked, Found(False, []))
+        else:
+            put(asked)
 
-    waiting: list[RegisterAsk] = []
-    registration = core.registration = Registration(core, core._gate, ask)
-    messages: list[PagerMessage] = []
-    pager = core.pager = Pager(core, core._gate, core._identity, core._addressing, messages.append)
+    harness.executor.ask = ask  # type: ignore[method-assign, assignment]  # the world of this test
     bench.raw(data, PEER)
-    for asked in waiting:
-        registration.registered(asked.number, Registered(200), bench.now)
-        bench.drain()
-    for message in messages:
-        pager.signal(message.number, Found(False, []), bench.now)
-        bench.drain()
     statuses = [m.status for m, remote in bench.sent if isinstance(m, Response) and remote == PEER]
     bench.advance(300)
     bench.sent.clear()
-    assert not core.calls
-    assert core.layer.active == 0
+    assert not bench.calls
+    assert bench.core.layer.active == 0
     return str(statuses[-1]) if statuses else "drop"

@@ -69,9 +69,9 @@ class Street:
             self.now = due
             for owner, what in self.deadlines.expire(due):
                 if isinstance(owner, Response):
-                    assert self.keep.answered(owner, self.now)
+                    assert self.keep.stray(None, owner)
                 else:
-                    owner.expired(what)
+                    owner.user.expired(owner, what)
         self.now = end
 
     def register(self, lasts_s: float = 3600.0, flow: Flow = NAT, aor: str = AOR) -> None:
@@ -201,7 +201,7 @@ def test_a_stray_answer_is_none_of_it() -> None:
     street = Street()
     street.register()
     street.run(10)
-    assert not street.keep.answered(Response(200, "", response_to(street.pings[0][1], 200).headers), street.now)
+    assert not street.keep.stray(None, Response(200, "", response_to(street.pings[0][1], 200).headers))
 
 
 def test_of_the_replicas_one_takes_over_what_another_left() -> None:

@@ -7,8 +7,8 @@ import pytest
 from pbx.events.v1 import events_pb2 as pb
 from pbx_signaling.calls.commands import Emit, Record
 from pbx_signaling.calls.signals import Found, Target
-from pbx_signaling.effects.outbox import TEXT_MAX, URI_MAX, event_of, message_event
-from pbx_signaling.users.messages import MessageRecord, Told
+from pbx_signaling.effects.encode import TEXT_MAX, URI_MAX, event_of, message_event
+from pbx_signaling.users.told import MessageRecord, Told
 from support.bench_core import ALICE, BOB, Bench
 
 LONG = "x" * 1_500
@@ -41,7 +41,7 @@ def test_no_text_of_an_event_is_longer_than_its_limit(record: Record) -> None:
     target = Target(f"sip:{LONG}{LONG}@{BOB}", "1008@pbx.local", (), 1, BOB.host, BOB.port, "udp4", 0, "s1")
     bench = Bench(found=Found(True, [target]))
     bench.send(INVITE, ALICE)
-    (entry,) = bench.core.calls.values()
+    (entry,) = bench.calls.values()
     if record is Record.ENDED:
         bench.advance(200)
     event = pb.Event.FromString(event_of(entry, Emit(record), "signaling/s1"))

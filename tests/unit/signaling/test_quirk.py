@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pbx_signaling.router.quirk import offered
+from pbx_signaling.border.quirk import offered
 from pbx_sip.auth.digest import STRONGEST_FIRST
 
 MD5, KNOWN = ("MD5",), ("SHA-256", "MD5")

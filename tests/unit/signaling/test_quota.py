@@ -8,7 +8,7 @@ import pytest
 
 from pbx_signaling.calls.signals import Authenticated, Limited
 from pbx_signaling.replicas.board import OCTETS, Board
-from pbx_signaling.router.quota import BURST_S, LIMITS, RATES_MAX, Held, QuotaPolicy, Quotas
+from pbx_signaling.users.quota import BURST_S, LIMITS, RATES_MAX, Held, QuotaPolicy, Quotas
 from pbx_sip.address import HostPort
 
 OFFICE = HostPort("198.51.100.7", 5060)

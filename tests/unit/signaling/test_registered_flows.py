@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pbx_signaling.router.flows import RegisteredFlows
+from pbx_signaling.users.flows import RegisteredFlows
 from pbx_sip.address import Flow, HostPort, Transport
 
 A = Flow(Transport.TCP, HostPort("192.0.2.1", 1), "tcp4", 7)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
+from pbx_signaling.border.challenge import Challenges
 from pbx_signaling.border.trust import Trust
 from pbx_signaling.config import CoreConfig
 from pbx_signaling.counters import Counters
-from pbx_signaling.router.admission import Gate
-from pbx_signaling.router.router import Core
-from pbx_signaling.users.registrations import CurrentBinding, RegisterAsk, Registered, Registration
+from pbx_signaling.domains import Domains
+from pbx_signaling.users.questions import CurrentBinding, Register, Registered
+from pbx_signaling.users.registrations import Registrations, RegistrationsNeed
+from pbx_signaling.users.step import Ask
 from pbx_sip.address import Flow, HostPort, Transport
+from pbx_sip.auth.nonce import NonceMinter
 from pbx_sip.message.message import Request, Response
 from support.sip_messages import request
 
@@ -24,13 +28,9 @@ GRANTED = Registered(200, bindings=[CurrentBinding("sip:1004@192.0.2.1", 1000, 6
 
 
 @dataclass
-class FakeCore:
+class FakeSip:
     now: float = 0.0
     responses: list[Response] = field(default_factory=list)
-    config: CoreConfig = field(
-        default_factory=lambda: CoreConfig("pbx.local", registrations_pending_max=2, proxies=Trust(["203.0.113.0/24"]))
-    )
-    counters: Counters = field(default_factory=Counters)
     wall_s: float = 0.0
 
     def can_reach(self, uri: str, flow: Flow) -> bool:
@@ -42,45 +42,58 @@ class FakeCore:
     def tag(self) -> str:
         return "t"
 
-    def settle(self) -> None:
-        """Nothing to settle."""
-
-    def proved(self, source: object) -> None:
-        """Nobody is limited here."""
-
-
-class FakeGate:
-    def aor_of(self, uri: object) -> str:
-        return AOR
-
-    def credentials(self, request: Request, name: str) -> str:
-        return ""
-
-    def nonce_source(self, flow: Flow) -> str:
-        return flow.remote.host
-
 
 @dataclass
 class Bench:
-    core: FakeCore = field(default_factory=FakeCore)
-    asks: list[RegisterAsk] = field(default_factory=list)
+    sip: FakeSip = field(default_factory=FakeSip)
+    counters: Counters = field(default_factory=Counters)
     removed: list[tuple[str, Flow]] = field(default_factory=list)
+    asked: list[Ask] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.registration = Registration(
-            cast("Core", self.core),
-            cast("Gate", FakeGate()),
-            self.asks.append,
-            lambda aor, flow: self.removed.append((aor, flow)),
+        config = CoreConfig("pbx.local", registrations_pending_max=2, proxies=Trust(["203.0.113.0/24"]))
+        self.registration = Registrations(
+            RegistrationsNeed(
+                config=config,
+                sip=cast("Any", self.sip),
+                steps=cast("Any", self),
+                challenges=Challenges(config, NonceMinter(b"0123456789abcdef", os.urandom)),
+                domains=Domains("pbx.local"),
+                counters=self.counters,
+                proved=lambda source, now: None,
+                unregister=lambda aor, flow: self.removed.append((aor, flow)),
+            )
         )
 
+    def ask(self, ask: Ask) -> None:
+        """Stands for the steps."""
+        self.asked.append(ask)
+
+    @property
+    def asks(self) -> list[Register]:
+        return [ask.question for ask in self.asked if isinstance(ask.question, Register)]
+
+    def broken(self, flow: Flow, now: float) -> None:
+        self.sip.now = now
+        self.registration.broken(flow)
+
     def register(self, flow: Flow = TCP, *extra: tuple[str, str], contact: str = "<sip:1004@192.0.2.1>") -> None:
-        message = request("REGISTER", uri="sip:pbx.local", extra=(("Contact", contact), *extra))
-        self.registration.received("key", message, flow)
+        message = register_of(("Contact", contact), *extra)
+        self.registration.request(KEY, message, flow)
 
     def answer(self, answer: Registered = GRANTED, now: float = 0.0) -> Response:
-        self.registration.registered(self.asks[-1].number, answer, now)
-        return self.core.responses[-1]
+        self.sip.now = now
+        self.registration.answered(self.asked[-1].number, answer)
+        return self.sip.responses[-1]
+
+
+KEY = ("z9hG4bK1", "REGISTER", "192.0.2.1")
+
+
+def register_of(*extra: tuple[str, str]) -> Request:
+    made = request("REGISTER", uri="sip:pbx.local", extra=extra)
+    made.headers.set("To", f"<sip:{AOR}>")
+    return made
 
 
 NATTED = "<sip:1004@10.0.0.1>"
@@ -91,8 +104,8 @@ def test_a_broken_connection_takes_the_binding_with_it() -> None:
     bench.register(contact=NATTED)
     assert bench.answer().status == 200
     assert bench.registration.flows.holds(TCP, 599.0)
-    bench.registration.flow_broken(TCP, 1.0)
-    bench.registration.flow_broken(TCP, 1.0)
+    bench.broken(TCP, 1.0)
+    bench.broken(TCP, 1.0)
     assert bench.removed == [(AOR, TCP)]
 
 
@@ -114,9 +127,9 @@ def test_a_binding_stays_that_another_connection_can_reach(
     bench.register(flow, contact=contacts)
     bench.answer(Registered(200, bindings=GRANTED.bindings, outbound=outbound))
     assert bench.registration.flows.holds(flow, 1.0)
-    bench.registration.flow_broken(flow, 1.0)
+    bench.broken(flow, 1.0)
     bench.register(flow, contact=contacts)
-    bench.registration.flow_broken(flow, 2.0)  # while the registrar is asked
+    bench.broken(flow, 2.0)  # while the registrar is asked
     bench.answer(Registered(200, bindings=GRANTED.bindings, outbound=outbound), 2.0)
     assert bench.removed == ([] if stays else [(AOR, flow)] * 2)
 
@@ -128,13 +141,13 @@ def test_path_is_kept_from_listed_proxies_alone(source: str, kept: bool) -> None
     path = ["<sip:10.3.2.1;lr>", "<sip:edge.example;lr>"] if kept else []
     assert bench.asks[-1].path == path
     assert bench.answer().headers.all("Path") == path
-    assert bench.core.counters.paths_ignored == (0 if kept else 1)
+    assert bench.counters.paths_ignored == (0 if kept else 1)
 
 
 def test_a_connection_that_breaks_while_the_registrar_is_asked() -> None:
     bench = Bench()
     bench.register(contact=NATTED)
-    bench.registration.flow_broken(TCP, 0.0)
+    bench.broken(TCP, 0.0)
     assert bench.removed == []
     bench.answer()
     assert bench.removed == [(AOR, TCP)]
@@ -152,7 +165,7 @@ def test_what_was_removed_refused_or_came_by_udp_is_not_noted() -> None:
     bench.answer()
     bench.register(contact="<sip:1004@192.0.2.1>;expires=0")
     bench.answer(Registered(200))
-    bench.registration.flow_broken(TCP, 1.0)
+    bench.broken(TCP, 1.0)
     assert bench.removed == []
 
 
@@ -160,7 +173,7 @@ def test_a_query_changes_nothing() -> None:
     bench = Bench()
     bench.register()
     bench.answer()
-    bench.registration.received("key", request("REGISTER", uri="sip:pbx.local"), TCP)
+    bench.registration.request(KEY, register_of(), TCP)
     bench.answer()
     assert bench.registration.flows.holds(TCP, 1.0)
 
@@ -189,7 +202,7 @@ def test_outbound_needs_a_first_hop_that_knows_it(extra: tuple[tuple[str, str], 
         answer = bench.answer(Registered(200, outbound=True))
         assert answer.first("Require") == "outbound"
         assert answer.first("Flow-Timer") == "120"
-    assert bench.core.responses[-1].status == status
+    assert bench.sip.responses[-1].status == status
 
 
 @pytest.mark.parametrize("extra", [(), (FAR,), (FAR, ("Supported", "gruu, path")), (("Supported", "outbounds"),)])
@@ -204,7 +217,7 @@ def test_reg_id_means_nothing_without_the_option_tag(extra: tuple[tuple[str, str
 
 def test_the_answer_says_whose_the_bindings_are_and_what_time_it_is() -> None:
     bench = Bench()
-    bench.core.wall_s = 1_700_000_000.0
+    bench.sip.wall_s = 1_700_000_000.0
     bench.register(TCP, ("Supported", "outbound"), contact=OUTBOUND)
     bound = [CurrentBinding("sip:1004@192.0.2.1", 500, 600, "urn:uuid:1", 1), CurrentBinding("sip:x@y", 1000, 60)]
     answer = bench.answer(Registered(200, bindings=bound, outbound=True))

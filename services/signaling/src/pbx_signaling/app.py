@@ -20,11 +20,8 @@ from pbx_runtime.http import serve_http, system_app
 from pbx_runtime.redis_pipe import PipelinedRedis
 from pbx_signaling.api.grpc import SignalingService
 from pbx_signaling.api.peer_link import PeerLinkService
-from pbx_signaling.border import wire
 from pbx_signaling.border.headers import HeaderPolicy
 from pbx_signaling.border.trust import Trust
-from pbx_signaling.calls.commands import Record
-from pbx_signaling.calls.snapshot import encode
 from pbx_signaling.calls.state import CallPolicy
 from pbx_signaling.clients.discovery import Discovery
 from pbx_signaling.clients.peers import Peers
@@ -32,27 +29,23 @@ from pbx_signaling.clients.registrar import GrpcRegistrar
 from pbx_signaling.clients.relay import Relays
 from pbx_signaling.clients.siblings import Siblings
 from pbx_signaling.config import CoreConfig
+from pbx_signaling.core import Core, Surroundings
 from pbx_signaling.driver import Driver
-from pbx_signaling.effects.executor import Executor
-from pbx_signaling.effects.journal import Journal
-from pbx_signaling.effects.outbox import event_of, message_event
-from pbx_signaling.effects.step import Step
+from pbx_signaling.effects.encode import Encoder
+from pbx_signaling.effects.perform import Executor
+from pbx_signaling.effects.write_ahead import Journal
 from pbx_signaling.identity import Identity
 from pbx_signaling.observe import CoreCollector, KeepAliveCollector, Observer
 from pbx_signaling.replicas.board import OCTETS, Board
 from pbx_signaling.replicas.peering import Carriage, Peering, is_remote
 from pbx_signaling.replicas.switch import Switch
 from pbx_signaling.router.addressing import Addressing
-from pbx_signaling.router.admission import Gate
-from pbx_signaling.router.quota import QuotaPolicy
-from pbx_signaling.router.router import Core
 from pbx_signaling.storage.redis_outbox import RedisOutbox
 from pbx_signaling.transport.inherited import shared_memory
 from pbx_signaling.transport.listeners import Listeners
 from pbx_signaling.transport.observe import TransportCollector
-from pbx_signaling.users.keepalive import Finding, KeepAlive, takes_over
-from pbx_signaling.users.messages import Pager, PagerMessage, Stage, Told
-from pbx_signaling.users.registrations import RegisterAsk, Registration
+from pbx_signaling.users.keepalive import Finding, takes_over
+from pbx_signaling.users.quota import QuotaPolicy
 from pbx_sip.auth.nonce import NonceMinter
 from pbx_sip.dialog.session_timer import SessionPolicy
 from pbx_sip.tokens import RandomTokens
@@ -66,6 +59,7 @@ if TYPE_CHECKING:
     from pbx_signaling.calls.signals import Signal
     from pbx_signaling.replicas.frame import Frame
     from pbx_signaling.settings import SignalingSettings
+    from pbx_signaling.users.step import Ask
     from pbx_sip.address import Flow
 
 LEASE_S: Final = 5
@@ -127,52 +121,49 @@ class Signaling:
             authenticate=settings.authenticate,
         )
         loop = asyncio.get_running_loop()
-        tokens = RandomTokens(instance, os.urandom)
-        self._source = f"signaling/{instance}.{INCARNATION}"
-        identity = self._identity = Identity(tokens, instance, lambda: time.time() - loop.time())
-        gate = self._gate = Gate(config, NonceMinter(key, os.urandom))
+        source = f"signaling/{instance}.{INCARNATION}"
+        identity = Identity(RandomTokens(instance, os.urandom), instance, lambda: time.time() - loop.time())
+        self._credentials = credentials_of(settings)
         self.addressing = Addressing(instance)
-        self.core = Core(config, self.addressing, identity, gate)
         self.redis = PipelinedRedis(settings.redis_url, on_state=partial(self._health_of, "redis"))
         self.observer = Observer(lifecycle.registry)
-        self.journal = Journal(RedisOutbox(self.redis), self._transmit, partial(self._encode, self._source))
-        self.journal.on_ready = self._journal_ready
-        self._credentials = credentials_of(settings)
+        self._siblings = Siblings(instance, settings.siblings, self._came, self._broken, self._sibling_lost)
+        self.peers = Peers(instance, self.redis, self._broken, self._start_link, self._credentials, self._siblings)
+        self.peering = Peering(instance, self.peers, siblings=self._siblings.names)
+        self.addressing.family = self._siblings.names
+        self.addressing.peers = self.peering.alive
+        board = board_of(settings)
+        self.core = Core(
+            Surroundings(
+                config=config,
+                addressing=self.addressing,
+                identity=identity,
+                nonces=NonceMinter(key, os.urandom),
+                encoder=Encoder(source, identity.wall_ms, self.observer.recorded),
+                unregister=self._unregister,
+                report=self._found,
+                peering=self.peering,
+                counts=board,
+                keepalive_s=settings.sip_keepalive_s,
+                keepalive_all=settings.sip_keepalive_all,
+            )
+        )
         self.registrar = GrpcRegistrar(
             settings.registrar_address, instance, partial(self._health_of, "registrar"), self._credentials
         )
         self.relays = Relays(instance, self._signal, self._relays_ready, self._credentials, config.calls.barred.add_own)
-        self.executor = Executor(self.registrar, self.relays, self._signal)
-        self.driver = Driver(self.core, self.journal.perform, self.executor.ask)
-        self.registration = Registration(self.core, gate, self._register, self._unregister)
-        self.core.registration = self.registration
-        self.keepalive = KeepAlive(
-            self.core,
-            settings.domain,
-            self._found,
-            wire.chance,
-            instance=instance,
-            interval_s=settings.sip_keepalive_s,
-            everybody=settings.sip_keepalive_all,
-        )
-        self.core.keepalive = self.registration.keepalive = self.keepalive
+        self.executor = Executor(self.registrar, self.relays, self._answered)
+        self.journal = Journal(RedisOutbox(self.redis), self._transmit, self.executor.ask, loop)
+        self.journal.on_ready = self._journal_ready
+        self.driver = Driver(self.core.router, self.journal.perform, self.executor.ask, loop)
         self._known_replicas: frozenset[str] | None = None
         """Those with whom the bindings to be kept alive were shared out last."""
-        self.pager = Pager(self.core, gate, identity, self.addressing, self._page, self._tell_of_message)
-        self.core.pager = self.pager
-        self._siblings = Siblings(instance, settings.siblings, self._came, self._broken, self._sibling_lost)
-        self.peers = Peers(instance, self.redis, self._broken, self._start_link, self._credentials, self._siblings)
-        self.peering = Peering(instance, self.peers, siblings=self._siblings.names)
-        self.core.peering = self.peering
-        self.addressing.family = self._siblings.names
-        self.addressing.peers = self.peering.alive
-        board = self.core.quotas.shared = board_of(settings)
         self.switch = Switch(
             self.peering,
             self._siblings,
             receive=self.driver.received,
             take=self.addressing.take,
-            knows=self.core.awaits_cancel,
+            knows=self.core.router.awaits_cancel,
             budget=self._may_ask,
             notes=board,
         )
@@ -196,10 +187,10 @@ class Signaling:
             discovery = Discovery(self.redis, self._relay_came, self._relay_went)
             lifecycle.start(discovery.run(), "discovery")
         lifecycle.start(self._keep_lease(), "lease")
-        collector = CoreCollector(self.core, self.registration, self.journal, self.relays)
+        collector = CoreCollector(self.core, self.journal, self.relays)
         lifecycle.registry.register(collector)
-        lifecycle.registry.register(KeepAliveCollector(self.keepalive))
-        service = SignalingService(self.core, settings.instance_id, self._signal)
+        lifecycle.registry.register(KeepAliveCollector(self.core.keepalive))
+        service = SignalingService(self.core.calls, settings.instance_id, self._signal)
         await serve_grpc(
             lifecycle,
             settings.grpc_listen,
@@ -210,7 +201,7 @@ class Signaling:
         self._siblings.open()
         await self._listeners.open()
         lifecycle.registry.register(
-            TransportCollector(self._listeners, self.registration.flows, self.peering, self.peers, self.switch)
+            TransportCollector(self._listeners, self.core.registrations.flows, self.peering, self.peers, self.switch)
         )
         lifecycle.on_stop(self._end_calls, "calls")
 
@@ -246,7 +237,7 @@ class Signaling:
         self.addressing.peers = self.peering.alive
 
     def _may_ask(self, flow: Flow) -> bool:
-        return self._gate.sources.carries(flow.remote, asyncio.get_running_loop().time())
+        return self.core.sources.carries(flow.remote, asyncio.get_running_loop().time())
 
     def _broken(self, flow: Flow) -> None:
         """A connection is gone, or could not be made: not from within a step of the core."""
@@ -254,7 +245,7 @@ class Signaling:
         asyncio.get_running_loop().call_soon(self.driver.transport_failed, flow)
 
     def _is_registered(self, flow: Flow) -> bool:
-        return self.registration.flows.holds(flow, asyncio.get_running_loop().time())
+        return self.core.registrations.flows.holds(flow, asyncio.get_running_loop().time())
 
     def _unregister(self, aor: str, flow: Flow, tries: int = 1) -> None:
         """Removes bindings of a broken flow; a registrar that is away is asked again, a few times."""
@@ -267,18 +258,19 @@ class Signaling:
 
     async def _end_calls(self) -> None:
         """Ends every call: BYE or a final response to each leg, its events written; then closes the port."""
-        calls = len(self.core.calls)
+        live, router = self.core.calls.table, self.core.router
+        calls = len(live)
         if self.peering.siblings:
             self.switch.is_leaving = True
             self._listeners.take_no_more()
         self.driver.end_all("shutdown")
         deadline = asyncio.get_running_loop().time() + LAST_WORDS_S
-        while self.core.calls or self.core.unanswered:
+        while live or router.unanswered:
             if asyncio.get_running_loop().time() >= deadline:
                 break
             await asyncio.sleep(0.02)
         written = await self.journal.flush(LAST_WORDS_S)
-        _log.info("calls ended", calls=calls, left=len(self.core.calls), events_written=written)
+        _log.info("calls ended", calls=calls, left=len(live), events_written=written)
         self.driver.close()
         self._listeners.close()
         self._siblings.close()
@@ -311,13 +303,13 @@ class Signaling:
             if alive != self._known_replicas and self._settings.sip_keepalive_s:
                 is_loss = self._known_replicas is None or not alive >= self._known_replicas
                 self._known_replicas = alive
-                self.keepalive.came_back(alive)
+                self.core.keepalive.came_back(alive)
                 if is_loss:
                     self._lifecycle.start(self._take_over(alive), "keepalive")
 
     async def _take_over(self, alive: frozenset[str]) -> None:
         """Keeps open what this instance kept before it was started anew, and its share of one that is gone."""
-        loop, keepalive, instance = asyncio.get_running_loop(), self.keepalive, self._settings.instance_id
+        loop, keepalive, instance = asyncio.get_running_loop(), self.core.keepalive, self._settings.instance_id
         try:
             async for binding in self.registrar.bindings():
                 if not takes_over(binding.aor, binding.instance, instance, alive):
@@ -335,7 +327,7 @@ class Signaling:
     def _found(self, finding: Finding) -> None:
         def answered(is_there: bool) -> None:
             if not is_there:
-                self.keepalive.unregistered(finding.aor, finding.flow)
+                self.core.keepalive.unregistered(finding.aor, finding.flow)
 
         self.registrar.report(finding, answered)
 
@@ -353,33 +345,11 @@ class Signaling:
         if not send(data, flow) and flow.transport.reliable:
             self._broken(flow)
 
-    def _encode(self, source: str, step: Step) -> tuple[list[bytes], bytes]:
-        entry = step.entry
-        assert entry is not None
-        for emit in step.records:
-            self.observer.recorded(entry, emit)
-        events = [event_of(entry, emit, source) for emit in step.records]
-        return events, b"" if entry.call.ended is not None and step.records[-1].record is Record.ENDED else encode(
-            entry
-        )
-
     def _signal(self, call_id: str, signal: Signal) -> None:
-        self.driver.signal(call_id, signal)
+        self.driver.signal(self.core.calls, call_id, signal)
 
-    def _register(self, ask: RegisterAsk) -> None:
-        self.registrar.register(ask, lambda answer: self.driver.registered(self.registration, ask.number, answer))
-
-    def _page(self, message: PagerMessage) -> None:
-        def answer(signal: Signal) -> None:
-            self.driver.paged(self.pager, message.number, signal)
-
-        if message.stage is Stage.AUTHENTICATION:
-            self.registrar.authenticate(message.attempt, message.request.method, answer)
-        else:
-            self.registrar.find(message.aor, answer)
-
-    def _tell_of_message(self, told: Told) -> None:
-        self.journal.note(message_event(told, self._identity.wall_ms(told.at), self._source))
+    def _answered(self, ask: Ask, answer: object) -> None:
+        self.driver.answered(ask, answer)
 
     def _journal_ready(self, ready: bool) -> None:
         self.driver.journal(ready)

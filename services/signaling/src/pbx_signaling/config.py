@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pbx_signaling.border.headers import HeaderPolicy
 from pbx_signaling.border.trust import Trust
 from pbx_signaling.calls.state import CallPolicy
-from pbx_signaling.router.quota import QuotaPolicy
+from pbx_signaling.users.quota import QuotaPolicy
 from pbx_sip.auth.digest import STRONGEST_FIRST
 from pbx_sip.dialog.session_timer import SessionPolicy
 from pbx_sip.transaction.timers import Timers

@@ -20,6 +20,8 @@ class Counters:
     challenges: int = 0
     paths_ignored: int = 0
     """REGISTERs whose Path was ignored: no proxy that we know sent them."""
+    crowded_out: int = 0
+    """Refused because the rest of the transaction table is kept for others."""
     requests_limited: int = 0
     """Refused with 503 because their source asked for too much."""
     messages_unread: int = 0

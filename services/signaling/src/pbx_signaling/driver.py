@@ -1,67 +1,61 @@
-"""The loop between sockets, clock and core: bytes or time in, steps out, one timer re-armed. It decides nothing."""
+"""The loop between sockets, clock and router: bytes or time in, steps out, one timer re-armed. It decides nothing.
+
+An answer may come at once, while steps are being carried out: what it causes is carried out after them, in order. Steps
+of one call that stand behind each other then are written as one.
+"""
 
 from __future__ import annotations
 
-import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from pbx_signaling.effects.step import Step
-from pbx_signaling.router.router import Core
-
 if TYPE_CHECKING:
-    from pbx_signaling.calls.signals import Signal
-    from pbx_signaling.effects.step import Ask
-    from pbx_signaling.users.messages import Pager
-    from pbx_signaling.users.registrations import Registered, Registration
+    from pbx_signaling.effects.write_ahead import Clock, Timer
+    from pbx_signaling.router.router import Router
+    from pbx_signaling.users.step import Ask, Asker, Step
     from pbx_sip.address import Flow
 
 
 class Driver:
-    """Runs a core on an asyncio loop."""
+    """Runs a router on a loop."""
 
-    def __init__(self, core: Core, perform: Callable[[Step], None], ask: Callable[[Ask], None]) -> None:
-        self.core = core
+    def __init__(
+        self, router: Router, perform: Callable[[Step], None], ask: Callable[[Ask], None], clock: Clock
+    ) -> None:
+        """`perform`: writes a step ahead and lets it go; `ask`: puts a question that waits for nothing."""
+        self.router = router
         self._perform = perform
         self._ask = ask
-        self._timer: asyncio.TimerHandle | None = None
+        self._clock = clock
+        self._timer: Timer | None = None
         self._armed_for: float | None = None
-        self._loop = asyncio.get_running_loop()
+        self._steps: deque[Step] = deque()
+        self._is_working = False
 
     def received(self, data: bytes, flow: Flow) -> None:
         """A message came."""
-        self.core.receive(data, flow, self._loop.time())
-        self._drain()
+        self._do(self.router.receive(data, flow, self._clock.time()))
 
-    def signal(self, call_id: str, signal: Signal) -> None:
+    def answered(self, ask: Ask, answer: object) -> None:
         """The world answered."""
-        self.core.signal(call_id, signal, self._loop.time())
-        self._drain()
+        self._do(self.router.signal(ask.user, ask.number, answer, self._clock.time()))
 
-    def registered(self, registration: Registration, number: int, answer: Registered) -> None:
-        """The registrar answered a REGISTER."""
-        registration.registered(number, answer, self._loop.time())
-        self._drain()
-
-    def paged(self, pager: Pager, number: int, signal: Signal) -> None:
-        """The registrar answered about a MESSAGE."""
-        pager.signal(number, signal, self._loop.time())
-        self._drain()
+    def signal(self, user: Asker, number: str | int, order: object) -> None:
+        """The world has something to say that nobody asked for."""
+        self._do(self.router.signal(user, number, order, self._clock.time()))
 
     def end_all(self, reason: str) -> None:
         """Ends all calls."""
-        self.core.end_all(reason, self._loop.time())
-        self._drain()
+        self._do(self.router.end_all(reason, self._clock.time()))
 
     def journal(self, ready: bool) -> None:
         """Events can be written again, or not any more."""
-        self.core.journal(ready, self._loop.time())
-        self._drain()
+        self._do(self.router.journal(ready, self._clock.time()))
 
     def transport_failed(self, flow: Flow) -> None:
         """A flow broke."""
-        self.core.transport_failed(flow, self._loop.time())
-        self._drain()
+        self._do(self.router.transport_failed(flow, self._clock.time()))
 
     def wake(self) -> None:
         """A deadline may have been set from outside of a step."""
@@ -73,17 +67,34 @@ class Driver:
             self._timer.cancel()
             self._timer = None
 
-    def _drain(self) -> None:
-        while outputs := self.core.drain():
-            for output in outputs:
-                if type(output) is Step:
-                    self._perform(output)
-                else:
-                    self._ask(output)  # type: ignore[arg-type]  # the union's other half
+    def _do(self, steps: list[Step]) -> None:
+        waiting = self._steps
+        waiting.extend(steps)
+        if self._is_working:
+            return
+        self._is_working = True
+        try:
+            while waiting:
+                self._carry_out(waiting.popleft())
+        finally:
+            self._is_working = False
         self._arm()
 
+    def _carry_out(self, step: Step) -> None:
+        waiting = self._steps
+        asks = step.asks
+        while asks:
+            for ask in asks:
+                if not ask.waits:
+                    self._ask(ask)  # what is answered at once stands in `waiting` now
+            asks = ()
+            while waiting and step.call_id and waiting[0].call_id == step.call_id:
+                later = waiting.popleft()
+                step, asks = step.then(later), (*asks, *later.asks)
+        self._perform(step)
+
     def _arm(self) -> None:
-        due = self.core.next_timeout
+        due = self.router.next_timeout
         armed = self._armed_for
         if due == armed or (due is not None and armed is not None and due >= armed):
             return  # an early wake-up is cheaper than a new timer for each message
@@ -92,9 +103,8 @@ class Driver:
             self._timer = None
         self._armed_for = due
         if due is not None:
-            self._timer = self._loop.call_at(due, self._due)
+            self._timer = self._clock.call_at(due, self._due)
 
     def _due(self) -> None:
         self._timer = self._armed_for = None
-        self.core.handle_timeout(self._loop.time())
-        self._drain()
+        self._do(self.router.handle_timeout(self._clock.time()))

@@ -15,17 +15,16 @@ from pbx_runtime.logs import Pii
 from pbx_signaling.calls.commands import Emit, Record
 from pbx_signaling.calls.ending import Outcome
 from pbx_signaling.calls.state import State
-from pbx_signaling.router.quota import LIMITS
 from pbx_signaling.users.keepalive import BUCKETS_S
+from pbx_signaling.users.quota import LIMITS
 
 if TYPE_CHECKING:
     from pbx_runtime.metrics import Registry
     from pbx_signaling.clients.relay import Relays
-    from pbx_signaling.effects.journal import Journal
-    from pbx_signaling.router.router import Core
+    from pbx_signaling.core import Core
+    from pbx_signaling.effects.write_ahead import Journal
     from pbx_signaling.users.entry import Entry
     from pbx_signaling.users.keepalive import KeepAlive
-    from pbx_signaling.users.registrations import Registration
 
 SETUP_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 """From the INVITE to ringing or to the answer: machines first, people after."""
@@ -110,29 +109,28 @@ class KeepAliveCollector(Collector):
 class CoreCollector(Collector):
     """Reads the core's own counters when Prometheus asks; nothing is counted twice on the way of a call."""
 
-    def __init__(self, core: Core, registration: Registration, journal: Journal, relays: Relays) -> None:
+    def __init__(self, core: Core, journal: Journal, relays: Relays) -> None:
         self._core = core
-        self._registration = registration
         self._journal = journal
         self._relays = relays
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """All of them."""
         core, counters = self._core, self._core.counters
-        yield GaugeMetricFamily("pbx_signaling_calls_active", "Live calls", len(core.calls))
+        yield GaugeMetricFamily("pbx_signaling_calls_active", "Live calls", len(core.calls.table))
         states = GaugeMetricFamily("pbx_signaling_calls_state", "Live calls by state", labels=["state"])
         tally = dict.fromkeys(State, 0)
-        for entry in core.calls.values():
+        for entry in core.calls.table.values():
             tally[entry.call.state] += 1
         for state, count in tally.items():
             states.add_metric([state.name.lower()], count)
         yield states
-        yield GaugeMetricFamily("pbx_signaling_legs_active", "Dialogs that requests find", len(core.legs))
+        yield GaugeMetricFamily("pbx_signaling_legs_active", "Dialogs that requests find", len(core.dialogs))
         yield GaugeMetricFamily("pbx_signaling_transactions", "Transactions, lingering ones too", core.layer.active)
         yield GaugeMetricFamily("pbx_signaling_journal_backlog", "Batches waiting for Redis", self._journal.backlog)
         yield GaugeMetricFamily("pbx_signaling_relays", "Relays that take calls", self._usable())
         yield GaugeMetricFamily("pbx_signaling_calls_waiting", "INVITEs that wait for Redis", len(core.waiting))
-        pending = self._registration.pending
+        pending = core.registrations.pending
         yield GaugeMetricFamily("pbx_signaling_registers_pending", "REGISTERs waiting for the registrar", pending)
         for name, text, value in (
             ("calls", "Call attempts that passed admission", counters.calls),
@@ -145,7 +143,11 @@ class CoreCollector(Collector):
             ("messages", "SIP messages received", counters.messages_in),
             ("messages_rejected", "SIP messages that could not be accepted", counters.messages_rejected),
             ("retransmissions", "SIP messages sent again", core.layer.retransmissions),
-            ("transactions_refused", "Requests beyond the transaction limit", core.layer.refused),
+            (
+                "transactions_refused",
+                "Requests beyond the transaction limit",
+                core.layer.refused + counters.crowded_out,
+            ),
             ("events_dropped", "Batches of events lost because Redis stayed away", self._journal.backlog_dropped),
             ("relay_failures", "Relay commands that failed", self._relays.failures),
         ):
@@ -165,7 +167,7 @@ class CoreCollector(Collector):
         busiest = core.quotas.busiest
         yield GaugeMetricFamily("pbx_signaling_account_calls_max", "Calls of the account that has most", busiest)
         registers = CounterMetricFamily("pbx_signaling_registers", "REGISTERs by answer", labels=["status"])
-        for status, count in self._registration.results.items():
+        for status, count in core.registrations.results.items():
             registers.add_metric([str(status)], count)
         yield registers
 

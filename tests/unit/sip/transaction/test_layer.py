@@ -10,6 +10,7 @@ from pbx_sip.address import Flow, HostPort
 from pbx_sip.errors import LocalError
 from pbx_sip.message.message import Message, Request, Response
 from pbx_sip.message.parse import parse
+from pbx_sip.message.serialize import serialize
 from pbx_sip.transaction import events as tx
 from pbx_sip.transaction.events import FailureCause
 from pbx_sip.transaction.layer import RETRY_AFTER_S, TransactionLayer
@@ -438,6 +439,38 @@ def test_transmit_is_outside_of_any_transaction() -> None:
     assert layer.active == 0
 
 
+def test_what_is_sent_tells_for_whom() -> None:
+    """Also what is sent again, an ACK for a refusal, and a CANCEL, of which nobody hears anything else."""
+    layer = TransactionLayer()
+    layer.transmit(request("ACK"), UDP, OWNER)
+    key = layer.request(request(), UDP, 0.0, OWNER)
+    layer.handle_timeout(0.5)
+    layer.receive(response(request(), 180), UDP, 0.6)
+    layer.cancel(key, 0.7)
+    layer.receive(response(request(), 487), UDP, 0.8)
+    sent = [output for output in layer.drain() if type(output) is tx.Transmit]
+    assert [output.data.split()[0] for output in sent] == [b"ACK", b"INVITE", b"INVITE", b"CANCEL", b"ACK"]
+    assert {output.owner for output in sent} == {OWNER}
+    layer.receive(request("INVITE", branch="z9hG4bKin"), UDP, 1.0)
+    [received] = taken(layer, tx.RequestReceived)
+    layer.own(received.key, OWNER)
+    layer.respond(received.key, response(received.request, 486), 1.0)
+    assert [output.owner for output in layer.drain() if type(output) is tx.Transmit] == [OWNER]
+    run_out(layer)
+
+
+@pytest.mark.parametrize("method", ["INVITE", "OPTIONS"])
+def test_an_answer_tells_for_whom_also_where_its_transaction_keeps_no_owner(method: str) -> None:
+    layer = TransactionLayer()
+    layer.receive(request(method, branch="z9hG4bKin"), UDP, 1.0)
+    [received] = taken(layer, tx.RequestReceived)
+    for _ in range(2):  # a 2xx to an INVITE is repeated by its user
+        layer.respond(received.key, response(received.request, 200), 1.0, OWNER)
+    sent = [output for output in layer.drain() if type(output) is tx.Transmit]
+    assert [output.owner for output in sent] == [OWNER] * (2 if method == "INVITE" else 1)
+    run_out(layer)
+
+
 def test_repr_counts() -> None:
     layer = TransactionLayer()
     layer.request(request(), UDP, 0.0, OWNER)
@@ -507,9 +540,13 @@ def test_what_is_given_up_fails_at_once_and_what_is_answered_is_not() -> None:
 
 def test_answers_go_to_the_port_of_sent_by_with_or_without_a_transaction() -> None:
     source = Flow(UDP.transport, HostPort("192.0.2.1", 40000), "udp")
-    layer = TransactionLayer(admit=lambda of, flow: response(of, 401) if of.method == "REGISTER" else None)
+    layer = TransactionLayer()
+
+    def admit(of: Request, flow: Flow) -> bytes | None:
+        return serialize(response(of, 401)) if of.method == "REGISTER" else None
+
     for method in ("REGISTER", "OPTIONS", "CANCEL"):
-        layer.receive(request(method, branch=f"z9hG4bK{method}"), source, 0.0)
+        layer.receive(request(method, branch=f"z9hG4bK{method}"), source, 0.0, admit)
         for output in layer.drain():
             if type(output) is tx.RequestReceived:
                 assert output.flow == source, "where it came from stays known"

@@ -29,7 +29,7 @@ class FakeHost:
         self._handles = 0
         self.cancels: list[Request] = []
 
-    def send(self, data: bytes, flow: Flow) -> None:
+    def send(self, machine: Machine, data: bytes) -> None:
         assert data
         self.did.append("send")
 
@@ -50,7 +50,7 @@ class FakeHost:
     def unschedule(self, handle: int) -> None:
         self.set.pop(handle, None)
 
-    def send_cancel(self, request: Request, flow: Flow) -> None:
+    def send_cancel(self, machine: Machine, request: Request) -> None:
         self.cancels.append(request)
         self.did.append("cancel")
 

@@ -51,7 +51,7 @@ class Client(Machine):
     def start(self, host: Host) -> None:
         """Sends the request, and starts timer F, and E where the transport is unreliable (section
         17.1.2.2)."""
-        host.send(self.data, self.flow)
+        host.send(self, self.data)
         self._end_after(Signal.TIMER_F, host.timers.timeout, host)
         if not self.flow.transport.reliable:
             self._repeat_after(Signal.TIMER_E, host.timers.t1, host)

@@ -32,6 +32,9 @@ class Transmit:
 
     data: bytes
     flow: Flow
+    owner: Any = None
+    """What the transaction user attached to the transaction that sends it, of a CANCEL to that of its INVITE; None
+    where it attached nothing, or where there is no transaction."""
 
 
 @dataclass(slots=True)

@@ -72,7 +72,7 @@ class InviteClient(Machine):
     def start(self, host: Host) -> None:
         """Sends the INVITE, and starts timer B, and A where the transport is unreliable (section
         17.1.1.2)."""
-        host.send(self.data, self.flow)
+        host.send(self, self.data)
         self._end_after(Signal.TIMER_B, host.timers.timeout, host)
         if not self.flow.transport.reliable:
             self._repeat_after(Signal.TIMER_A, host.timers.t1, host)
@@ -116,7 +116,7 @@ class InviteClient(Machine):
     def _send_cancel(self, _: object, host: Host) -> None:
         assert self.request is not None
         self._stop(host)
-        host.send_cancel(cancel_for(self.request, self.cancel_headers or []), self.flow)
+        host.send_cancel(self, cancel_for(self.request, self.cancel_headers or []))
         self._end_after(Signal.TIMER_CANCEL, host.timers.timeout, host)
 
     def _lose_patience(self, _: object, host: Host) -> None:
@@ -136,7 +136,7 @@ class InviteClient(Machine):
         assert self.request is not None
         ack = serialize(ack_for_failure(self.request, response))
         self._let_go()
-        host.send(ack, self.flow)
+        host.send(self, ack)
         host.deliver(self, response)
         if self.flow.transport.reliable:
             self.step(Signal.TIMER_D, None, host)

@@ -83,17 +83,17 @@ class InviteServer(Machine):
 
     def _send(self, response: Response, host: Host) -> None:
         self.data = serialize(response)
-        host.send(self.data, self.flow)
+        host.send(self, self.data)
 
     def _accept(self, response: Response, host: Host) -> None:
         self.data = b""  # the transaction user repeats a 2xx
         self.owner = None
-        host.send(serialize(response), self.flow)
+        host.send(self, serialize(response))
         self._end_after(Signal.TIMER_L, host.timers.timeout, host)
 
     def _accept_again(self, response: Response, host: Host) -> None:
         host.retransmissions += 1
-        host.send(serialize(response), self.flow)
+        host.send(self, serialize(response))
 
     def _reject(self, response: Response, host: Host) -> None:
         self._send(response, host)

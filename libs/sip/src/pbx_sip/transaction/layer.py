@@ -64,8 +64,16 @@ KiB each). Kamailio and OpenSIPS stop where their shared memory ends; PJSIP at a
 RETRY_AFTER_S: Final = 5
 """What a request that is refused for want of room is told."""
 
-_NOBODY: Final = object()
-"""Owner of our CANCELs: nobody wants to hear of them."""
+
+class _Unheard:
+    """Owner of our CANCELs: nobody wants to hear of them."""
+
+    __slots__ = ("invite_owner",)
+
+    def __init__(self, invite_owner: Any = None) -> None:
+        self.invite_owner = invite_owner
+
+
 _OURS: Final = "-"
 """Its name in a frozen transaction."""
 
@@ -81,15 +89,9 @@ def _admit(request: Request, flow: Flow) -> bytes | None:
 class TransactionLayer:
     """All transactions of one endpoint. Implements `machine.Host` for its machines."""
 
-    def __init__(
-        self, timers: Timers = DEFAULT, limit: int = LIMIT, *, tells_ends: bool = True, admit: Admission = _admit
-    ) -> None:
-        """`tells_ends`: whether ServerTransactionEnded is said, for users that keep something with a key.
-
-        `admit` keeps requests from getting a transaction. A repetition of one that has it is not asked about: what
-        was taken on stays so, however full it has become.
-        """
-        self._admit = admit
+    def __init__(self, timers: Timers = DEFAULT, limit: int = LIMIT, *, tells_ends: bool = True) -> None:
+        """`tells_ends`: whether ServerTransactionEnded is said, for users that keep something with a key."""
+        self._admit: Admission = _admit
         self._tells_ends = tells_ends
         self.timers = timers
         self.limit = limit
@@ -141,9 +143,14 @@ class TransactionLayer:
 
     # --- verbs
 
-    def receive(self, message: Message, flow: Flow, now: float) -> None:
-        """Takes a message in; bytes that break rules are the caller's to refuse before. `drain` next."""
+    def receive(self, message: Message, flow: Flow, now: float, admit: Admission = _admit) -> None:
+        """Takes a message in; bytes that break rules are the caller's to refuse before. `drain` next.
+
+        `admit` keeps requests from getting a transaction. A repetition of one that has it is not asked about: what
+        was taken on stays so, however full it has become.
+        """
         self._now = now
+        self._admit = admit
         self._flow = flow
         if type(message) is Request:
             self._receive_request(message, flow)
@@ -185,8 +192,11 @@ class TransactionLayer:
         if machine is not None:
             machine.step(machine.TRANSPORT_ERROR, None, self)
 
-    def respond(self, key: ServerKey, response: Response, now: float) -> None:
-        """Answers a request; dropped where its transaction has ended or was answered. `drain` next."""
+    def respond(self, key: ServerKey, response: Response, now: float, owner: Any = None) -> None:
+        """Answers a request; dropped where its transaction has ended or was answered. `drain` next.
+
+        `owner` comes back with what is sent, where the transaction has none: after its final response it keeps none.
+        """
         self._now = now
         machine = self._servers.get(key)
         if machine is None:
@@ -195,7 +205,13 @@ class TransactionLayer:
             # Deliberately lenient: some phones send their credentials with the CSeq of the challenged
             # request.
             self._forget_identity(key)
+        output = self._output
+        begun = len(output)
         machine.respond(response, self)
+        if owner is not None:
+            for sent in output[begun:]:
+                if type(sent) is Transmit and sent.owner is None:
+                    sent.owner = owner
 
     def own(self, key: ServerKey, owner: Any) -> None:
         """Attaches an owner to a server transaction: `CancelReceived` and `TransactionFailed` bring it
@@ -216,10 +232,10 @@ class TransactionLayer:
         if isinstance(machine, InviteClient):
             machine.cancel(headers or [], self)
 
-    def transmit(self, message: Message, flow: Flow) -> None:
+    def transmit(self, message: Message, flow: Flow, owner: Any = None) -> None:
         """Sends a message outside of any transaction: the ACK for a 2xx, a stateless response. `drain`
-        next."""
-        self._output.append(Transmit(serialize(message), flow))
+        next. `owner` comes back with the output."""
+        self._output.append(Transmit(serialize(message), flow, owner))
 
     def transport_failed(self, flow: Flow, now: float) -> None:
         """A flow broke: transactions on it fail at once (sections 17.1.4 and 17.2.4). `drain` next."""
@@ -261,7 +277,7 @@ class TransactionLayer:
             freeze(
                 machine,
                 self._deadlines,
-                _OURS if machine.owner is _NOBODY else "" if machine.owner is None else name_of(machine.owner),
+                _OURS if type(machine.owner) is _Unheard else "" if machine.owner is None else name_of(machine.owner),
                 self._merge_of.get(machine.key, ""),  # type: ignore[arg-type]  # a client's key is in no server's table
                 wall,
             )
@@ -274,7 +290,7 @@ class TransactionLayer:
         table: dict[Any, Any] = self._clients if "client" in frozen.kind else self._servers
         if key in table:
             raise LocalError(f"a transaction with the key {key} is here")
-        owner = _NOBODY if frozen.owner == _OURS else owner_of(frozen.owner) if frozen.owner else None
+        owner = _Unheard() if frozen.owner == _OURS else owner_of(frozen.owner) if frozen.owner else None
         machine = table[key] = thaw(frozen, self._deadlines, owner, local)
         if frozen.flow.transport.reliable:
             self._by_flow.setdefault(frozen.flow, set()).add(machine)
@@ -386,13 +402,16 @@ class TransactionLayer:
 
     # --- machine.Host
 
-    def send(self, data: bytes, flow: Flow) -> None:
+    def send(self, machine: Machine, data: bytes) -> None:
         """Sends a machine's bytes."""
-        self._output.append(Transmit(data, flow))
+        owner = machine.owner
+        if type(owner) is _Unheard:
+            owner = owner.invite_owner
+        self._output.append(Transmit(data, machine.flow, owner))
 
     def deliver(self, machine: Machine, response: Response) -> None:
         """Hands a response upward; those to our CANCELs end here."""
-        if machine.owner is not _NOBODY:
+        if type(machine.owner) is not _Unheard:
             key: Any = machine.key
             self._output.append(ResponseReceived(key, machine.owner, response, self._flow))
 
@@ -402,7 +421,7 @@ class TransactionLayer:
 
     def fail(self, machine: Machine, cause: FailureCause) -> None:
         """Tells of a failure."""
-        if machine.owner is not _NOBODY:
+        if type(machine.owner) is not _Unheard:
             self._output.append(TransactionFailed(machine.key, machine.owner, cause))
 
     def schedule(self, machine: Machine, signal: int, after_s: float) -> int:
@@ -413,9 +432,9 @@ class TransactionLayer:
         """Forgets that."""
         self._deadlines.cancel(handle)
 
-    def send_cancel(self, request: Request, flow: Flow) -> None:
+    def send_cancel(self, machine: Machine, request: Request) -> None:
         """Sends a machine's CANCEL."""
-        self.request(request, flow, self._now, _NOBODY)
+        self.request(request, machine.flow, self._now, _Unheard(machine.owner))
 
     def remove(self, machine: Machine) -> None:
         """Forgets a machine whose timers are stopped."""

@@ -26,8 +26,8 @@ class Host(Protocol):
     timers: Timers
     retransmissions: int
 
-    def send(self, data: bytes, flow: Flow) -> None:
-        """Sends bytes."""
+    def send(self, machine: Machine, data: bytes) -> None:
+        """Sends bytes down the flow of a machine."""
 
     def deliver(self, machine: Machine, response: Response) -> None:
         """Hands a response to the transaction user."""
@@ -44,8 +44,8 @@ class Host(Protocol):
     def unschedule(self, handle: int) -> None:
         """Forgets that."""
 
-    def send_cancel(self, request: Request, flow: Flow) -> None:
-        """Sends a CANCEL in a transaction of its own that has no owner."""
+    def send_cancel(self, machine: Machine, request: Request) -> None:
+        """Sends the CANCEL of a machine's INVITE in a transaction of its own, of which nobody wants to hear."""
 
     def remove(self, machine: Machine) -> None:
         """Forgets the machine; its timers are stopped already."""
@@ -108,7 +108,7 @@ class Machine:
 
     def _resend(self, host: Host) -> None:
         host.retransmissions += 1
-        host.send(self.data, self.flow)
+        host.send(self, self.data)
 
     def _end(self, _: object, host: Host) -> None:
         self._stop(host)

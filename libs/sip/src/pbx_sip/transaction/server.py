@@ -57,7 +57,7 @@ class Server(Machine):
 
     def _send(self, response: Response, host: Host) -> None:
         self.data = serialize(response)
-        host.send(self.data, self.flow)
+        host.send(self, self.data)
 
     def _complete(self, response: Response, host: Host) -> None:
         self._stop(host)

@@ -15,7 +15,7 @@ from pbx_sip.message.text import printable
 
 if TYPE_CHECKING:
     from pbx_signaling.legs.leg import Leg
-    from pbx_signaling.router.router import Core
+    from pbx_signaling.users.calls import Calls
     from pbx_signaling.users.entry import Entry
 
 PAGE_DEFAULT: Final = 100
@@ -33,10 +33,10 @@ STATES: Final = {
 
 
 class SignalingService(signaling_pb2_grpc.SignalingServiceServicer):
-    """Serves the core's table of calls."""
+    """Serves the table of calls."""
 
-    def __init__(self, core: Core, instance: str, signal: Callable[[str, Signal], None]) -> None:
-        self._core = core
+    def __init__(self, calls: Calls, instance: str, signal: Callable[[str, Signal], None]) -> None:
+        self._calls = calls
         self._instance = instance
         self._signal = signal
 
@@ -47,13 +47,13 @@ class SignalingService(signaling_pb2_grpc.SignalingServiceServicer):
         size = min(request.page_size or PAGE_DEFAULT, PAGE_MAX)
         matching = sorted(
             call_id
-            for call_id, entry in self._core.calls.items()
+            for call_id, entry in self._calls.table.items()
             if call_id > request.page_token and (not request.user or _takes_part(entry, request.user))
         )
         page = matching[:size]
         more = len(matching) > size
         return pb.ListCallsResponse(
-            calls=[self._call(self._core.calls[call_id]) for call_id in page],
+            calls=[self._call(self._calls.table[call_id]) for call_id in page],
             next_page_token=page[-1] if more else "",
         )
 
@@ -61,14 +61,14 @@ class SignalingService(signaling_pb2_grpc.SignalingServiceServicer):
         self, request: pb.GetCallRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> pb.GetCallResponse:
         """One live call; NOT_FOUND where there is none."""
-        entry = self._core.calls.get(request.call_id)
+        entry = self._calls.table.get(request.call_id)
         if entry is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no live call {request.call_id!r} on {self._instance}")
         return pb.GetCallResponse(call=self._call(entry))
 
     async def HangUp(self, request: pb.HangUpRequest, context: grpc.aio.ServicerContext[Any, Any]) -> pb.HangUpResponse:
         """Ends a live call; NOT_FOUND where there is none."""
-        if request.call_id not in self._core.calls:
+        if request.call_id not in self._calls.table:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no live call {request.call_id!r} on {self._instance}")
         self._signal(request.call_id, Ordered(printable(request.reason[:128]) or "administrator"))
         return pb.HangUpResponse()

@@ -177,7 +177,7 @@ class Record(enum.IntEnum):
     DTMF = 9
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Emit:
     """Write an event, and the call's new state with it, before anything of this step is revealed."""
 
@@ -185,9 +185,9 @@ class Emit:
     status: int = 0
     side: Side | None = None
     at: float = 0.0
-    """Monotonic seconds; stamped by the core."""
+    """Monotonic seconds; stamped when it is performed."""
     sequence: int = 0
-    """Counts the call's events from 1; stamped by the core."""
+    """Counts the call's events from 1; stamped when it is performed."""
     digit: str = ""
     """Of DTMF."""
     duration_ms: int = 0

@@ -22,7 +22,7 @@ from pbx_signaling.calls.signals import (
     Signal,
     Target,
 )
-from pbx_signaling.users.registrations import CurrentBinding, Registered
+from pbx_signaling.users.questions import CurrentBinding, Registered
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.message.text import printable, utf8
 
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     import grpc.aio
 
     from pbx_runtime.grpc_credentials import GrpcCredentials
-    from pbx_signaling.users.entry import Attempt
+    from pbx_signaling.users.attempt import Attempt
     from pbx_signaling.users.keepalive import Finding
-    from pbx_signaling.users.registrations import RegisterAsk
+    from pbx_signaling.users.questions import Register
     from pbx_sip.header.contact import RegisterContact
 
 TIMEOUT_S: Final = 3.0
@@ -114,7 +114,7 @@ class GrpcRegistrar:
 
         self.client.submit(pb.Command(lookup=pb.LookupRequest(aor=printable(aor))), done, timeout_s=TIMEOUT_S)
 
-    def register(self, ask: RegisterAsk, answer: Callable[[Registered], None]) -> None:
+    def register(self, ask: Register, answer: Callable[[Registered], None]) -> None:
         """Puts a REGISTER to the registrar."""
         flow = ask.flow
         request = pb.RegisterRequest(

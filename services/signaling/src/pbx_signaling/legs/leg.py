@@ -30,9 +30,9 @@ from pbx_sip.dialog.dialog import REFRESHING, Dialog, Verdict
 from pbx_sip.message.message import Request, Response, response_to
 
 if TYPE_CHECKING:
+    from pbx_signaling.bucket import Bucket
     from pbx_signaling.calls.commands import Confirm, Pass, Reply, Withdraw
     from pbx_signaling.legs.port import Key, SipPort
-    from pbx_signaling.router.sources import Bucket
     from pbx_signaling.users.entry import Entry
     from pbx_sip.address import Flow
     from pbx_sip.message.message import Message

@@ -1,4 +1,4 @@
-"""What a leg needs of the SIP side: sending, answering, timers and identifiers. Implemented by the core."""
+"""What a leg needs of the SIP side: sending, answering, timers, identifiers. Implemented by `users.leg_port`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,24 @@ Key = object
 
 
 class SipPort(Protocol):
-    """The core as legs see it. `now` is the core's time of the step under way."""
+    """The SIP side of a call as its legs see it."""
 
-    now: float
-    timers: Timers
-    draining: bool
-    """Whether the process ends: nothing can be waited for."""
-    sessions: SessionPolicy
-    """What legs ask for as session timers, and agree to; an interval of 0 means none."""
+    @property
+    def now(self) -> float:
+        """The time of the input under way."""
+
+    @property
+    def timers(self) -> Timers:
+        """T1 and its derivatives."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether the process ends: nothing can be waited for."""
+
+    @property
+    def sessions(self) -> SessionPolicy:
+        """What legs ask for as session timers, and agree to; an interval of 0 means none."""
+
     border: Border
     """Which header fields cross from one leg to the other."""
 

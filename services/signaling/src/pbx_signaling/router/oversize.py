@@ -8,17 +8,18 @@ can reach, gets it at once.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pbx_sip.message.message import Request
 
 if TYPE_CHECKING:
-    from pbx_signaling.legs.sent import Sent
-    from pbx_signaling.router.addressing import Addressing
-    from pbx_signaling.router.router import Core
-    from pbx_signaling.users.messages import Delivery
+    from pbx_signaling.users.user import Sending
     from pbx_sip.address import Flow, HostPort
+    from pbx_sip.transaction.deadlines import Deadlines
+    from pbx_sip.transaction.events import ClientKey
+    from pbx_sip.transaction.layer import TransactionLayer
 
 LARGE: Final = 1_300
 """Octets: the RFC's figure where the path MTU is not known."""
@@ -39,66 +40,76 @@ class _Waiting:
     """As it would go over UDP."""
     flow: Flow
     number: int
-    handle: object
-    core: Core
+    handle: int
+    patience_s: float
 
 
 class Oversize:
     """Large requests under way, and which peers take no TCP."""
 
-    def __init__(self, addressing: Addressing) -> None:
-        self._addressing = addressing
+    def __init__(
+        self,
+        layer: TransactionLayer,
+        deadlines: Deadlines,
+        twin_of: Callable[[Flow], Flow | None],
+        via: Callable[[Flow], str],
+    ) -> None:
+        """`twin_of`: the TCP flow to the same address; `via`: a Via value with a fresh branch."""
+        self._layer = layer
+        self._deadlines = deadlines
+        self._twin_of = twin_of
+        self._via = via
         self._refused: dict[HostPort, float] = {}
-        self._waiting: dict[Any, _Waiting] = {}
+        self._waiting: dict[ClientKey, _Waiting] = {}
         """By the key of the transaction. No more than transactions."""
         self._numbers = itertools.count(1)
 
-    def send(self, request: Request, flow: Flow, sent: Sent | Delivery, core: Core) -> Any:
+    def send(self, request: Request, flow: Flow, owner: Sending, now: float, patience_s: float = 0.0) -> ClientKey:
         """Sends a request that would go over UDP: by TCP where it is large and nothing is known against it."""
-        layer, twin = core.layer, None
-        is_refused = self._refused.get(flow.remote, core.now) > core.now
-        if size_of(request) > LARGE and not is_refused and not sent.leg.strict_flow:
-            twin = self._addressing.reliable_twin(flow)
+        layer, twin = self._layer, None
+        is_refused = self._refused.get(flow.remote, now) > now
+        if size_of(request) > LARGE and not is_refused and not owner.strict_flow:
+            twin = self._twin_of(flow)
         if twin is None:
-            return layer.request(request, flow, core.now, sent, sent.patience_s)
+            return layer.request(request, flow, now, owner, patience_s)
         over_udp = Request(request.method, request.uri, request.headers.copy(), request.body)
-        request.headers.set("Via", core.via(twin))
-        key = layer.request(request, twin, core.now, sent, sent.patience_s)
+        request.headers.set("Via", self._via(twin))
+        key = layer.request(request, twin, now, owner, patience_s)
         number = next(self._numbers)
-        handle = core.schedule(self, core.now + ANSWER_S, number)  # a peer may take the connection and never read it
-        self._waiting[key] = _Waiting(over_udp, flow, number, handle, core)
+        # A peer may take the connection and never read it.
+        handle = self._deadlines.schedule(now + ANSWER_S, self, number)
+        self._waiting[key] = _Waiting(over_udp, flow, number, handle, patience_s)
         return key
 
-    def answered(self, key: Any) -> None:
+    def answered(self, key: ClientKey) -> None:
         """A response came: TCP reaches the peer."""
         if self._waiting:
             self._take(key)
 
-    def expired(self, number: int) -> None:
+    def expired(self, number: int, now: float) -> None:
         """No response came by TCP in time: the transaction is given up, and `sent_again` is asked about it."""
         for key, waiting in self._waiting.items():
             if waiting.number == number:
-                waiting.core.layer.give_up(key, waiting.core.now)
+                self._layer.give_up(key, now)
                 return
 
-    def sent_again(self, key: Any, sent: Sent | Delivery, core: Core) -> bool:
+    def sent_again(self, key: ClientKey, owner: Sending, now: float) -> bool:
         """Sends a request over UDP all the same, where TCP did not reach the peer; False where it is none of these."""
         kept = self._take(key) if self._waiting else None
-        if kept is None or sent.leg.is_given_up:
+        if kept is None or owner.is_given_up:
             return False
         request, flow = kept.request, kept.flow
         self._refused.pop(flow.remote, None)
         if len(self._refused) >= PEERS_MAX:
             del self._refused[next(iter(self._refused))]
-        self._refused[flow.remote] = core.now + REMEMBER_S
-        leg: Any = sent.leg
-        leg.resent(sent, core.layer.request(request, flow, core.now, sent, sent.patience_s))
+        self._refused[flow.remote] = now + REMEMBER_S
+        owner.user.resent(owner, self._layer.request(request, flow, now, owner, kept.patience_s))
         return True
 
-    def _take(self, key: Any) -> _Waiting | None:
+    def _take(self, key: ClientKey) -> _Waiting | None:
         waiting = self._waiting.pop(key, None)
         if waiting is not None:
-            waiting.core.unschedule(waiting.handle)
+            self._deadlines.cancel(waiting.handle)
         return waiting
 
 

@@ -13,9 +13,9 @@ proved a user lately has its own bucket alone: floods in the name of its address
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from pbx_signaling.bucket import Bucket
 from pbx_sip.address import HostPort, network_of
 
 SOURCES_MAX: Final = 20_000
@@ -37,27 +37,6 @@ UNREAD_AFTER: Final = 20
 """Refusals in a row after which that happens: who waits as Retry-After says never gets there."""
 READABLE: Final = (b"ACK ", b"BYE ", b"CANCEL ", b"PRACK ", b"UPDATE ", b"INFO ", b"SIP/2.0 ")
 """What is read even so: it belongs to calls that there are."""
-
-
-@dataclass(slots=True)
-class Bucket:
-    """A token bucket on an external clock."""
-
-    tokens: float
-    at: float
-    refused: int = 0
-    """In a row."""
-
-    def take(self, rate: float, burst: float, now: float) -> bool:
-        """Whether there is a token at `now`; takes it."""
-        self.tokens = min(burst, self.tokens + (now - self.at) * rate)
-        self.at = now
-        if self.tokens < 1.0:
-            self.refused += 1
-            return False
-        self.tokens -= 1.0
-        self.refused = 0
-        return True
 
 
 Buckets = dict[str | HostPort, Bucket]

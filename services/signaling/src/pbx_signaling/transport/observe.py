@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pbx_signaling.clients.peers import Peers
     from pbx_signaling.replicas.peering import Peering
     from pbx_signaling.replicas.switch import Switch
-    from pbx_signaling.router.flows import RegisteredFlows
     from pbx_signaling.transport.listeners import Listeners
+    from pbx_signaling.users.flows import RegisteredFlows
 
 
 class TransportCollector(Collector):

@@ -1,160 +1,245 @@
 """Calls as a user of transactions: the table of live calls, what an INVITE begins, and what a call's commands mean.
 
-SIP comes in by the methods of a transaction user (`request`, `response`, `failed`, `cancelled`, `acknowledged`) and
-goes to the leg whose dialog or transaction it belongs to, from there as call-control events to the call. The world
-answers by `signal`. What the call then wants (its commands) is carried out here: dialled, emitted, asked, timed.
-It decides nothing about a call.
+SIP comes in by the methods of a transaction user and goes to the leg whose dialog or transaction it belongs to, from
+there as call-control events to the call. The world answers by `answered`. What the call then wants (its commands) is
+carried out here: dialled, emitted, asked, timed. It decides nothing about a call.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
 from pbx_signaling.border import wire
 from pbx_signaling.border.reason import cause_of
+from pbx_signaling.bucket import Bucket
 from pbx_signaling.calls import commands as c
 from pbx_signaling.calls.machine import Call
 from pbx_signaling.calls.signals import Authenticated, Deadline, Expired, Found, Limited, Ordered, Signal
-from pbx_signaling.legs import body
+from pbx_signaling.legs import body, session
 from pbx_signaling.legs.callee import OutboundLeg
 from pbx_signaling.legs.caller import InboundLeg
 from pbx_signaling.legs.delivery import DELIVERED, deliver
 from pbx_signaling.media.session import MediaSession
+from pbx_signaling.users import questions as q
 from pbx_signaling.users.entry import Entry
+from pbx_signaling.users.leg_port import LegPort, OfLeg, Surroundings
+from pbx_signaling.users.refusals import RETRY_AFTER_S, unavailable, unpassable
+from pbx_signaling.users.step import Ask
+from pbx_signaling.users.user import User
+from pbx_sip.message.message import response_to
+from pbx_sip.transaction.events import FailureCause
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from pbx_signaling.border.border import Border
+    from pbx_signaling.border.challenge import Challenges
     from pbx_signaling.config import CoreConfig
     from pbx_signaling.counters import Counters
+    from pbx_signaling.domains import Domains
     from pbx_signaling.identity import Identity
     from pbx_signaling.legs.leg import Leg
-    from pbx_signaling.legs.port import SipPort
-    from pbx_signaling.legs.sent import Sent
-    from pbx_signaling.router.addressing import Addressing
-    from pbx_signaling.router.admission import Gate
-    from pbx_signaling.router.quota import Quotas
+    from pbx_signaling.users.attempt import Attempts
+    from pbx_signaling.users.quota import Quotas
+    from pbx_signaling.users.sip import Dialogs, Sip
+    from pbx_signaling.users.step import Steps
+    from pbx_signaling.users.user import DialogOwner, Load, Owner, Sending
     from pbx_sip.address import Flow, HostPort
     from pbx_sip.message.message import Request, Response
+    from pbx_sip.transaction.events import ClientKey, Key, ServerKey
 
-    class House(SipPort, Protocol):
-        """What calls need around them, beside what their legs do."""
-
-        counters: Counters
-        quotas: Quotas
-
-        @property
-        def wall_s(self) -> float:
-            """Now in seconds since the Unix epoch."""
-
-        def means_us(self, host: str, view: str = "") -> bool:
-            """Whether a host in a URI may be this product, for a peer whose own address has the host `view`."""
-
-        def proved(self, source: HostPort) -> None:
-            """A request outside of a dialog proved its user."""
-
-        def about(self, entry: Entry) -> None:
-            """What is sent from now on belongs to that call, if it belongs to none yet."""
-
-        def record(self, entry: Entry, emit: c.Emit) -> None:
-            """Writes an event before what the step sends."""
-
-        def ask(self, entry: Entry, command: Any) -> None:
-            """Puts a question of a call to the world; `Calls.signal` takes the answer."""
+TAKES_SDP: Final = frozenset({"application/sdp", "application/*", "*/*"})
+"""Accept values of a caller that an answer of ours fits."""
+REFUSED_SOURCES_MAX: Final = 10_000
+"""Sources remembered for refused attempts. Threat: spoofed sources filling memory; the oldest are dropped."""
 
 
-class Calls:
+@dataclass(slots=True, eq=False)
+class OfCall:
+    """The owner of a call's own deadlines."""
+
+    user: User
+    entry: Entry
+
+    @property
+    def call_id(self) -> str:
+        """The call."""
+        return self.entry.call.call_id
+
+
+@dataclass(frozen=True, slots=True)
+class CallsNeed:
+    """What calls need around them."""
+
+    config: CoreConfig
+    sip: Sip
+    dialogs: Dialogs
+    steps: Steps
+    border: Border
+    challenges: Challenges
+    attempts: Attempts
+    domains: Domains
+    identity: Identity
+    quotas: Quotas
+    counters: Counters
+    proved: Callable[[HostPort, float], None]
+    """A request outside of a dialog proved its user."""
+    unreachable: Callable[[str, Flow], None]
+    """Removes a binding whose connection is gone, and in whose place no other could be made."""
+
+
+class Calls(User):
     """All live calls of one instance."""
 
-    def __init__(
-        self, config: CoreConfig, house: House, gate: Gate, identity: Identity, addressing: Addressing
-    ) -> None:
+    methods = ("INVITE",)
+    within = ("BYE", "PRACK", "UPDATE", "INFO")
+
+    def __init__(self, need: CallsNeed) -> None:
         self.table: dict[str, Entry] = {}
         """By call id."""
-        self.legs: dict[str, Leg] = {}
-        """By local tag: dialogs whose requests are awaited."""
-        self._config = config
-        self._house = house
-        self._gate = gate
-        self._identity = identity
-        self._addressing = addressing
+        self.draining = False
+        self._need = need
+        self._config = need.config
+        self._sip = need.sip
+        self._steps = need.steps
+        self._around = Surroundings(need.sip, need.dialogs, need.border, need.config, self, self, need.unreachable)
+        self._rate = Bucket(need.config.calls_per_s, 0.0)
+        """Call attempts of all sources together."""
+        self._refusals: dict[str, Bucket] = {}
+        """Attempts with wrong credentials, by source."""
 
-    # --- a user of transactions
+    # --- a user of transactions, before there is one
 
-    def request(self, key: Any, request: Request, flow: Flow) -> None:
-        """An INVITE that passed admission, or a request inside a dialog of ours."""
-        to_tag = request.to_tag
-        if not to_tag:
-            self.begin(key, request, flow)
-            return
-        leg = self.legs[to_tag]  # or it would not have been admitted
-        self.about(leg)
-        leg.received(key, request, flow)
+    def refusal(self, request: Request, flow: Flow, load: Load) -> Response | None:
+        """What answers an INVITE whoever sends it: 483, 420, 416, 500."""
+        return unpassable(request, self._need.domains)
 
-    def response(self, sent: Sent, response: Response) -> None:
-        """An answer to a request of a leg."""
-        self.about(sent.leg)
-        sent.leg.responded(sent, response)
+    def takes(self, load: Load) -> bool:
+        """Whether calls are taken."""
+        return not (load.draining or load.stalled or self.is_full)
 
-    def failed(self, sent: Sent, transport: bool) -> None:
-        """No answer came to a request of a leg, or it could not be sent."""
-        self.about(sent.leg)
-        sent.leg.failed(sent, transport)
+    @property
+    def is_full(self) -> bool:
+        """Whether there are as many calls as may be."""
+        return len(self.table) >= self._config.calls_max
 
-    def aborted(self, leg: InboundLeg) -> None:
-        """The transaction of an INVITE that came failed."""
-        self.about(leg)
-        leg.aborted()
+    def misfit(self, request: Request, load: Load) -> Response | None:
+        """What refuses a body or a session timer that we cannot carry; 503 beyond the rate of unproved calls."""
+        refusal = _bad_content(request) or session.refusal(request, self._config.sessions)
+        if refusal is None and not self._config.authenticate and not self._takes_call(load.now):
+            self._need.counters.calls_refused += 1
+            return unavailable(request)
+        return refusal
 
-    def cancelled(self, leg: Leg, key: Any, request: Request) -> None:
-        """A CANCEL came for an INVITE of that leg's peer."""
-        self.about(leg)
-        leg.cancelled(key, cause_of(request))
+    # --- and with one
 
-    def acknowledged(self, request: Request) -> None:
-        """An ACK for a 2xx came."""
-        leg = self.legs.get(request.to_tag)
-        if leg is not None and leg.owns(request):
-            self.about(leg)
-            leg.acknowledged(request)
-
-    def stray(self, response: Response) -> None:
-        """A response to no request that is known: of another fork, or late."""
-        leg = self.legs.get(response.from_tag)
-        if isinstance(leg, OutboundLeg):
-            self.about(leg)
-            leg.stray(response)
-
-    def expired(self, entry: Entry, what: int) -> None:
-        """A deadline of a call passed."""
-        entry.deadlines.pop(Deadline(what), None)
-        entry.call.receive(Expired(Deadline(what)), self._house.now)
+    def request(self, key: ServerKey, request: Request, flow: Flow) -> None:
+        """An INVITE that was admitted: a new call attempt."""
+        need, now = self._need, self._sip.now
+        attempt = need.attempts.read(request, flow, now)
+        call = Call(
+            call_id=attempt.call_id,
+            dialled=attempt.dialled,
+            aor=attempt.aor,
+            claimed=attempt.claimed,
+            started=now,
+            started_ms=need.identity.wall_ms(now),
+            media=MediaSession(need.identity.session_id()),
+            policy=self._config.calls,
+            content=body.content_of(request),
+            headers=attempt.claim.shown(need.border.fields(request)),
+            invitation_s=wire.invitation_s(request),
+        )
+        port = LegPort(self._around, attempt.call_id)
+        entry = Entry(call, attempt, port)
+        leg = InboundLeg(port, entry, key, request, flow)
+        entry.caller = leg
+        entry.address_families(flow)
+        port.own(key, leg)
+        self.table[call.call_id] = entry
+        need.counters.calls += 1
+        leg.trying()
+        call.start(bool(attempt.authorization), now)
         self.perform(entry)
+
+    def inside(self, owner: DialogOwner, key: ServerKey, request: Request, flow: Flow) -> None:
+        """A request inside a dialog of a leg."""
+        assert isinstance(owner, OfLeg)
+        owner.leg.received(key, request, flow)
+
+    def response(self, owner: Owner, response: Response) -> None:
+        """An answer to a request of a leg."""
+        assert isinstance(owner, OfLeg)
+        assert owner.sent is not None
+        owner.leg.responded(owner.sent, response)
+
+    def failed(self, owner: Owner, key: Key, cause: FailureCause) -> None:
+        """No answer came to a request of a leg, or it could not be sent; or the INVITE of a caller failed."""
+        assert isinstance(owner, OfLeg)
+        if owner.sent is not None:
+            owner.leg.failed(owner.sent, cause is FailureCause.TRANSPORT)
+        elif isinstance(owner.leg, InboundLeg) and key[1] == "INVITE":
+            owner.leg.aborted()
+
+    def resent(self, owner: Sending, key: ClientKey) -> None:
+        """A request of a leg went another way."""
+        assert isinstance(owner, OfLeg)
+        assert owner.sent is not None
+        owner.leg.resent(owner.sent, key)
+
+    def cancelled(self, owner: Owner, key: ServerKey, request: Request) -> None:
+        """A CANCEL came for an INVITE of a leg's peer."""
+        assert isinstance(owner, OfLeg)
+        owner.leg.cancelled(key, cause_of(request))
+
+    def acknowledged(self, owner: DialogOwner, request: Request) -> None:
+        """An ACK for a 2xx came."""
+        assert isinstance(owner, OfLeg)
+        owner.leg.acknowledged(request)
+
+    def stray(self, owner: DialogOwner | None, response: Response) -> bool:
+        """A response to no request that is known: of another fork, or late."""
+        if not isinstance(owner, OfLeg) or not isinstance(owner.leg, OutboundLeg):
+            return False
+        owner.leg.stray(response)
+        return True
+
+    def expired(self, owner: Owner, what: int) -> None:
+        """A deadline of a leg, or of a call, passed."""
+        if isinstance(owner, OfLeg):
+            owner.leg.expired(what)
+            return
+        assert isinstance(owner, OfCall)
+        entry = owner.entry
+        entry.deadlines.pop(Deadline(what), None)
+        entry.call.receive(Expired(Deadline(what)), self._sip.now)
+        self.perform(entry)
+
+    def end(self, reason: str) -> None:
+        """The instance goes: all calls end, and what still waits to be said is said."""
+        self.draining = True
+        for call_id in list(self.table):
+            self.answered(call_id, Ordered(reason, drain=True))
+        for owner in self._need.dialogs.owners():
+            if isinstance(owner, OfLeg) and isinstance(owner.leg, InboundLeg):
+                owner.leg.part()
 
     # --- the world
 
-    def signal(self, call_id: str, signal: Signal) -> None:
-        """An answer of the world; dropped where the call has ended."""
-        entry = self.table.get(call_id)
+    def answered(self, number: str | int, answer: object) -> None:
+        """An answer of the world, or an order, for a call; dropped where that has ended."""
+        entry = self.table.get(str(number))
         if entry is None:
             return
+        signal: Any = answer
         if type(signal) is Found:
             signal = _reachable(signal, entry)
         elif type(signal) is Authenticated:
-            self._house.proved(entry.attempt.source)
+            self._need.proved(entry.attempt.source, self._sip.now)
             signal = self._limited(entry, signal) or signal
-        entry.call.receive(signal, self._house.now)
+        entry.call.receive(signal, self._sip.now)
         self.perform(entry)
-
-    def end(self, call_id: str, reason: str) -> None:
-        """Ends a call: the instance goes."""
-        self.signal(call_id, Ordered(reason, drain=True))
-
-    def part(self, leg: Leg) -> None:
-        """Says on a leg what still waits to be said: the instance goes."""
-        if isinstance(leg, InboundLeg):
-            self.about(leg)
-            leg.part()
 
     # --- legs
 
@@ -163,60 +248,16 @@ class Calls:
         entry = leg.entry
         if entry is None or (leg is not entry.caller and leg is not entry.callee):
             return  # the call is over, or the leg is that of a target that was given up
-        entry.call.receive(signal, self._house.now)
+        entry.call.receive(signal, self._sip.now)
         self.perform(entry)
-
-    def listen(self, local_tag: str, leg: Leg) -> None:
-        """Requests with that To-tag go to the leg."""
-        self.legs[local_tag] = leg
-
-    def forget(self, local_tag: str) -> None:
-        """Ends that."""
-        self.legs.pop(local_tag, None)
-
-    def about(self, leg: Leg) -> None:
-        """What is sent next belongs to the call of that leg, if it has one still."""
-        entry = leg.entry
-        if entry is not None:
-            self._house.about(entry)
 
     # --- calls
-
-    def begin(self, key: Any, request: Request, flow: Flow) -> None:
-        """A new call attempt that passed the gate."""
-        house, identity = self._house, self._identity
-        attempt = self._gate.attempt(request, flow, identity, house)
-        call = Call(
-            call_id=attempt.call_id,
-            dialled=attempt.dialled,
-            aor=attempt.aor,
-            claimed=attempt.claimed,
-            started=house.now,
-            started_ms=identity.wall_ms(house.now),
-            media=MediaSession(identity.session_id()),
-            policy=self._config.calls,
-            content=body.content_of(request),
-            headers=attempt.claim.shown(house.border.fields(request)),
-            invitation_s=wire.invitation_s(request),
-        )
-        entry = Entry(call, attempt)
-        leg = InboundLeg(house, entry, key, request, flow)
-        entry.caller = leg
-        entry.address_families(flow)
-        house.own(key, leg)
-        self.table[call.call_id] = entry
-        house.counters.calls += 1
-        house.about(entry)
-        leg.trying()
-        call.start(bool(attempt.authorization), house.now)
-        self.perform(entry)
 
     def perform(self, entry: Entry) -> None:
         """Carries out what the call wants, until it wants no more."""
         if entry.performing:
             return
         entry.performing = True
-        self._house.about(entry)
         try:
             while commands := entry.call.drain():
                 for command in commands:
@@ -227,72 +268,105 @@ class Calls:
     def _limited(self, entry: Entry, caller: Authenticated) -> Limited | None:
         """What a caller that proved its user meets instead of a call; None: it calls."""
         assert entry.caller is not None
-        quotas, now = self._house.quotas, self._house.now
-        source, trusted = entry.attempt.source, self._gate.speaks_for_many(entry.caller.flow)
-        limited = quotas.attempt(caller.user, source, now, trusted=trusted) or self._gate.overload(now)
+        quotas, now = self._need.quotas, self._sip.now
+        source, trusted = entry.attempt.source, self._need.challenges.speaks_for_many(entry.caller.flow)
+        limited = quotas.attempt(caller.user, source, now, trusted=trusted) or self._overload(now)
         return limited or quotas.begin(entry.held, caller, source, trusted=trusted)
 
+    def _overload(self, now: float) -> Limited | None:
+        """What a caller that proved its user meets where the instance begins too many calls; None: it calls."""
+        return None if self._takes_call(now) else Limited(503, "overload", RETRY_AFTER_S)
+
+    def _takes_call(self, now: float) -> bool:
+        """Charges the instance for a call attempt, after its proof: nobody unproved uses it up."""
+        rate = self._config.calls_per_s
+        return not rate or self._rate.take(rate, rate, now)
+
     def _dial(self, entry: Entry, command: c.Dial) -> None:
-        flow = self._addressing.flow_of(command.target)
+        flow = self._sip.flow_of(command.target)
         previous = entry.callee
         if previous is not None:
             previous.end()
         assert entry.caller is not None
-        leg = OutboundLeg(self._house, entry, command.leg, flow)
+        leg = OutboundLeg(entry.port, entry, command.leg, flow)
         entry.callee = leg
         attempt, call = entry.attempt, entry.call
         proved = bool(attempt.authorization)
-        caller = self._house.border.presented(
+        caller = self._need.border.presented(
             attempt.claim, call.caller, flow, call.caller_name, proved=proved, own_name=attempt.display_name
         )
         leg.dial(command, caller, attempt.max_forwards, entry.caller.wants_reliable)
 
     def _emit(self, entry: Entry, command: c.Emit) -> None:
         if command.record is c.Record.ENDED:
-            self._house.quotas.end(entry.held)  # for its caller it is over, though its callee may still owe a word
+            self._need.quotas.end(entry.held)  # for its caller it is over, though its callee may still owe a word
         if entry.suppressed:
             return
         if command.record is c.Record.ENDED:
             for leg in entry.legs():
                 leg.ended()
         elif command.record is c.Record.ANSWERED:
-            self._house.quotas.answered(entry.held)
+            self._need.quotas.answered(entry.held)
         entry.call.sequence += 1
-        command.at, command.sequence = self._house.now, entry.call.sequence
-        self._house.record(entry, command)
+        self._steps.record(entry, replace(command, at=self._sip.now, sequence=entry.call.sequence))
 
-    def _ask(self, entry: Entry, command: Any) -> None:
-        self._house.ask(entry, command)
+    def _ask(self, entry: Entry, question: q.Question) -> None:
+        call_id = entry.call.call_id
+        self._steps.ask(Ask(self, call_id, question), call_id)
+
+    def _authenticate(self, entry: Entry, command: c.Authenticate) -> None:
+        self._ask(entry, q.Authenticate(entry.attempt, "INVITE"))
+
+    def _find(self, entry: Entry, command: c.FindTargets) -> None:
+        self._ask(entry, q.Find(command.aor))
+
+    def _update(self, entry: Entry, command: c.UpdateMedia) -> None:
+        slot = entry.call.media.slot
+        if slot is not None:
+            self._ask(entry, q.Update(entry.call.call_id, slot, command.endpoints))
+
+    def _release(self, entry: Entry, command: c.ReleaseMedia) -> None:
+        self._ask(entry, q.Release(entry.call.call_id, entry.call.media.slot))
 
     def _reserve(self, entry: Entry, command: c.ReserveMedia) -> None:
         """Asks for a slot, where the callee's account takes one call more."""
-        limited = self._house.quotas.ring(entry.held, entry.call.aor)
+        limited = self._need.quotas.ring(entry.held, entry.call.aor)
         if limited is None:
-            self._ask(entry, command)
+            self._ask(entry, q.Reserve(entry.call.call_id, command.endpoints))
         else:
-            entry.call.receive(limited, self._house.now)
+            entry.call.receive(limited, self._sip.now)
 
     def _set_deadline(self, entry: Entry, command: c.SetDeadline) -> None:
         self._clear_deadline(entry, command)
-        handle = self._house.schedule(entry, self._house.now + command.after_s, command.deadline)
+        handle = self._sip.schedule(OfCall(self, entry), self._sip.now + command.after_s, command.deadline)
         entry.deadlines[command.deadline] = handle
 
     def _clear_deadline(self, entry: Entry, command: c.SetDeadline | c.ClearDeadline) -> None:
         handle = entry.deadlines.pop(command.deadline, None)
         if handle is not None:
-            self._house.unschedule(handle)
+            self._sip.unschedule(handle)
 
     def _count(self, entry: Entry, command: c.Count) -> None:
-        if not self._gate.may_record_refusal(entry.attempt.source.host, self._house.now):
+        if not self._may_record_refusal(entry.attempt.source.host):
             entry.suppressed = True
-            self._house.counters.attempts_uncounted += 1
+            self._need.counters.attempts_uncounted += 1
+
+    def _may_record_refusal(self, source: str) -> bool:
+        """Whether an attempt with wrong credentials gets a CDR of its own, or is one of a flood."""
+        rate, refusals = self._config.refused_records_per_s, self._refusals
+        bucket = refusals.get(source)
+        if bucket is None:
+            if len(refusals) >= REFUSED_SOURCES_MAX:
+                del refusals[next(iter(refusals))]
+            bucket = refusals[source] = Bucket(2 * rate, self._sip.now)
+        return bucket.take(rate, 2 * rate, self._sip.now)
 
     def _finish(self, entry: Entry, command: c.Finish) -> None:
         """The call is forgotten; transactions of its legs run out on their own."""
         self.table.pop(entry.call.call_id, None)
-        self._house.quotas.end(entry.held)
+        self._need.quotas.end(entry.held)
         for handle in entry.deadlines.values():
-            self._house.unschedule(handle)
+            self._sip.unschedule(handle)
         entry.deadlines.clear()
         for leg in entry.legs():
             if leg is not entry.callee or leg.reached or leg.dialog is not None:
@@ -301,9 +375,22 @@ class Calls:
     def _reject(self, entry: Entry, command: c.Reject) -> None:
         assert entry.caller is not None
         agent = entry.caller.remote_user_agent
-        wall_s, source = self._house.wall_s, entry.attempt.nonce_source
-        challenge = self._gate.challenge(wall_s, source, agent, stale=command.stale) if command.challenge else []
+        wall_s, source, challenges = self._sip.wall_s, entry.attempt.nonce_source, self._need.challenges
+        challenge = challenges.challenge(wall_s, source, agent, stale=command.stale) if command.challenge else []
         entry.caller.reject(command, challenge)
+
+
+def _bad_content(request: Request) -> Response | None:
+    """What refuses a body that we cannot carry; 406 where no SDP may be answered (RFC 3261 21.4.7)."""
+    refusal = body.refusal(request)
+    if refusal is not None:
+        return refusal
+    accepted = request.headers.tokens("Accept")
+    if accepted and not {value.partition(";")[0].strip() for value in accepted} & TAKES_SDP:
+        response = response_to(request, 406)
+        response.headers.append("Warning", '399 pbx "only application/sdp could be answered"')
+        return response
+    return None
 
 
 def _reachable(found: Found, entry: Entry) -> Found:
@@ -324,11 +411,11 @@ PERFORMERS: Final[Mapping[type, Callable[[Calls, Entry, Any], None]]] = {
     c.Dial: Calls._dial,
     **dict.fromkeys(DELIVERED, lambda calls, entry, command: deliver(entry, command)),
     c.Reject: Calls._reject,
-    c.Authenticate: Calls._ask,
-    c.FindTargets: Calls._ask,
+    c.Authenticate: Calls._authenticate,
+    c.FindTargets: Calls._find,
     c.ReserveMedia: Calls._reserve,
-    c.UpdateMedia: Calls._ask,
-    c.ReleaseMedia: Calls._ask,
+    c.UpdateMedia: Calls._update,
+    c.ReleaseMedia: Calls._release,
     c.Emit: Calls._emit,
     c.SetDeadline: Calls._set_deadline,
     c.ClearDeadline: Calls._clear_deadline,

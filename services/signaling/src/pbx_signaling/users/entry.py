@@ -5,44 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pbx_signaling.border.asserted import UNCLAIMED, Claim
 from pbx_signaling.calls.signals import Deadline, Side
-from pbx_signaling.router.quota import Held
+from pbx_signaling.users.quota import Held
 
 if TYPE_CHECKING:
     from pbx_signaling.calls.machine import Call
     from pbx_signaling.legs.callee import OutboundLeg
     from pbx_signaling.legs.caller import InboundLeg
     from pbx_signaling.legs.leg import Leg
-    from pbx_sip.address import Flow, HostPort
-
-
-@dataclass(slots=True)
-class Attempt:
-    """What the gate read from an INVITE that may become a call."""
-
-    call_id: str
-    dialled: str
-    aor: str
-    claimed: str
-    display_name: str
-    authorization: str
-    """The value of Proxy-Authorization, until it was verified. Never logged."""
-    uri: str
-    max_forwards: int
-    """What the callee's leg gets."""
-    source: HostPort
-    """Where it came from."""
-    nonce_source: str = ""
-    """To whom its nonce must have been sent, and one for a challenge of it is."""
-    claim: Claim = UNCLAIMED
-    """What it says of its sender beside From."""
-    body: bytes = b""
-    """What credentials with qop=auth-int protect; empty for others."""
-
-    def __repr__(self) -> str:
-        """Without the credentials."""
-        return f"<Attempt {self.call_id} {self.claimed} -> {self.aor}>"
+    from pbx_signaling.users.attempt import Attempt
+    from pbx_signaling.users.leg_port import LegPort
+    from pbx_sip.address import Flow
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -55,16 +28,16 @@ class Entry:
 
     call: Call
     attempt: Attempt
+    port: LegPort
+    """By which its legs send."""
     caller: InboundLeg | None = None
     callee: OutboundLeg | None = None
-    deadlines: dict[Deadline, object] = field(default_factory=dict)
+    deadlines: dict[Deadline, int] = field(default_factory=dict)
     performing: bool = False
     suppressed: bool = False
     """One of a flood of refused attempts: it leaves no events."""
     held: Held = field(default_factory=Held)
     """What it counts for in the limits of accounts and sources."""
-    holding: int = 0
-    """Steps whose events are being written."""
 
     def leg(self, number: int) -> Leg | None:
         """A leg by its number."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from pbx_signaling.border import wire
+from pbx_signaling.users.user import User
 from pbx_sip.address import Transport
 from pbx_sip.errors import RemoteError
 from pbx_sip.message.headers import Headers
@@ -25,32 +26,10 @@ from pbx_sip.message.uri import Uri, request_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-    from typing import Protocol
 
+    from pbx_signaling.users.sip import Sip
+    from pbx_signaling.users.user import DialogOwner, Owner
     from pbx_sip.address import Flow
-
-    class House(Protocol):
-        """What it needs of the core."""
-
-        now: float
-
-        def schedule(self, owner: object, at: float, what: int) -> object:
-            """Calls `owner.expired(what)` at `at`."""
-
-        def unschedule(self, handle: object) -> None:
-            """Forgets that."""
-
-        def transmit(self, request: Request, flow: Flow) -> None:
-            """Sends a request without a transaction."""
-
-        def via(self, flow: Flow) -> str:
-            """A Via value with a fresh branch."""
-
-        def tag(self) -> str:
-            """A fresh tag."""
-
-        def sip_call_id(self) -> str:
-            """A fresh Call-ID."""
 
 
 KEPT_MAX: Final = 100_000
@@ -108,7 +87,7 @@ class Kept:
     told_s: float = 0.0
     """The round trip that the registrar knows."""
     turns: int = 0
-    handle: object = None
+    handle: int | None = None
 
 
 @dataclass(slots=True)
@@ -124,12 +103,14 @@ class Tally:
     round_trip_sum_s: float = 0.0
 
 
-class KeepAlive:
-    """The flows that this instance keeps open."""
+class KeepAlive(User):
+    """The flows that this instance keeps open. A user of transactions without any: the owner of its own deadlines."""
+
+    call_id = ""
 
     def __init__(
         self,
-        house: House,
+        sip: Sip,
         domain: str,
         report: Callable[[Finding], None],
         chance: Callable[[], float],
@@ -141,7 +122,7 @@ class KeepAlive:
         """`chance`: a random number from 0 to 1. `everybody`: phones on UDP that are not behind a NAT, too."""
         self.tally = Tally()
         self.instance = instance
-        self._house = house
+        self._sip = sip
         self._from = f"<sip:{domain}>"
         self._report = report
         self._chance = chance
@@ -183,7 +164,7 @@ class KeepAlive:
                 self.tally.refused += 1
                 return
             self._next += 1
-            kept = Kept(self._next, flow, request_target(contact), instance, self._house.sip_call_id(), {})
+            kept = Kept(self._next, flow, request_target(contact), instance, self._sip.sip_call_id(), {})
             self._kept[flow] = self._by_number[kept.number] = kept
             low, high = FIRST_S
             self._wake(kept, low + (high - low) * self._chance())
@@ -206,9 +187,14 @@ class KeepAlive:
 
     # --- pings
 
-    def expired(self, number: int) -> None:
+    @property
+    def user(self) -> User:
+        """Itself."""
+        return self
+
+    def expired(self, owner: Owner, what: int) -> None:
         """A ping is due, or the answer to one."""
-        kept, now = self._by_number.get(number), self._house.now
+        kept, now = self._by_number.get(what), self._sip.now
         if kept is None:
             return
         kept.handle = None
@@ -228,13 +214,13 @@ class KeepAlive:
         self._ping(kept)
 
     def _ping(self, kept: Kept) -> None:
-        house = self._house
+        sip = self._sip
         kept.cseq += 1
         headers = Headers(
             [
-                ("Via", house.via(kept.flow)),
+                ("Via", sip.via(kept.flow)),
                 ("Max-Forwards", "70"),
-                ("From", f"{self._from};tag={house.tag()}"),
+                ("From", f"{self._from};tag={sip.tag()}"),
                 ("To", f"<{kept.target}>"),
                 ("Call-ID", kept.call_id),
                 ("CSeq", f"{kept.cseq} OPTIONS"),
@@ -242,10 +228,10 @@ class KeepAlive:
             ]
         )
         request = Request("OPTIONS", kept.target, headers)
-        kept.branch, kept.sent = request.branch, house.now
+        kept.branch, kept.sent = request.branch, sip.now
         self._by_branch[kept.branch] = kept
         self.tally.pings += 1
-        house.transmit(request, kept.flow)
+        sip.transmit(request, kept.flow)
         self._wake(kept, ANSWER_S)
 
     def _missed(self, kept: Kept) -> None:
@@ -260,12 +246,12 @@ class KeepAlive:
             self._tell(kept)
         self._rest(kept)
 
-    def answered(self, response: Response, now: float) -> bool:
+    def stray(self, owner: DialogOwner | None, response: Response) -> bool:
         """Whether a response answers a ping; takes it in."""
         kept = self._by_branch.pop(response.branch, None) if self._by_branch else None
         if kept is None:
             return False
-        round_trip_s = now - kept.sent
+        round_trip_s = self._sip.now - kept.sent
         self._count(round_trip_s)
         news = not kept.reachable or not kept.has_answered or _is_news(kept.told_s, round_trip_s)
         kept.branch, kept.misses, kept.has_answered, kept.reachable = "", 0, True, True
@@ -294,12 +280,12 @@ class KeepAlive:
 
     def _wake(self, kept: Kept, after_s: float) -> None:
         if kept.handle is not None:
-            self._house.unschedule(kept.handle)
-        kept.handle = self._house.schedule(self, self._house.now + after_s, kept.number)
+            self._sip.unschedule(kept.handle)
+        kept.handle = self._sip.schedule(self, self._sip.now + after_s, kept.number)
 
     def _forget(self, kept: Kept) -> None:
         if kept.handle is not None:
-            self._house.unschedule(kept.handle)
+            self._sip.unschedule(kept.handle)
         self._by_branch.pop(kept.branch, None)
         self._by_number.pop(kept.number, None)
         if self._kept.get(kept.flow) is kept:

@@ -1,10 +1,8 @@
 """MESSAGE outside of a dialog (RFC 3428): verified, looked up, sent on, its answer passed back. No session, no CDR.
 
-An OPTIONS that asks about a user is verified and looked up in the same way, and answered here.
-
-Each waits in a bounded table for the registrar, then for the recipient; the executor asks and calls back. Where a
-message goes on to and what its sender is told are the rules of calls: `refusal`, `redirect`, `wire.is_secure`, the
-large requests of `oversize`. Of each that was taken on two events tell: message.sent, then delivered or failed.
+Each waits in a bounded table for the registrar, then for the recipient. Where a message goes on to and what its sender
+is told are the rules of calls: `refusal`, `redirect`, `wire.is_secure`, the large requests of `oversize`. Of each that
+was taken on two events tell: message.sent, then delivered or failed.
 """
 
 from __future__ import annotations
@@ -12,32 +10,41 @@ from __future__ import annotations
 import enum
 import itertools
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pbx_signaling.border import wire
+from pbx_signaling.border.challenge import TRUSTED
 from pbx_signaling.calls import refusal
-from pbx_signaling.calls.signals import Authenticated, Found, Refused, ServiceFailed, Signal, Target
+from pbx_signaling.calls.signals import Authenticated, Found, Refused, ServiceFailed, Target
 from pbx_signaling.legs import body
-from pbx_signaling.router.admission import TRUSTED
-from pbx_sip.address import Transport
+from pbx_signaling.users.questions import Authenticate, Find, Question
+from pbx_signaling.users.refusals import RETRY_AFTER_S, unpassable
+from pbx_signaling.users.step import Ask
+from pbx_signaling.users.told import MessageRecord, Told
+from pbx_signaling.users.user import User
 from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Request, Response, response_to
 from pbx_sip.message.uri import request_target
+from pbx_sip.transaction.events import FailureCause
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pbx_signaling.border.border import Border
+    from pbx_signaling.border.challenge import Challenges
     from pbx_signaling.border.headers import Carried
-    from pbx_signaling.identity import Identity
-    from pbx_signaling.router.addressing import Addressing
-    from pbx_signaling.router.admission import Gate
-    from pbx_signaling.router.router import Core
-    from pbx_signaling.users.entry import Attempt
-    from pbx_sip.address import Flow
+    from pbx_signaling.config import CoreConfig
+    from pbx_signaling.domains import Domains
+    from pbx_signaling.users.attempt import Attempt, Attempts
+    from pbx_signaling.users.quota import Quotas
+    from pbx_signaling.users.sip import Sip
+    from pbx_signaling.users.step import Steps
+    from pbx_signaling.users.user import Load, Owner, Sending
+    from pbx_sip.address import Flow, HostPort
+    from pbx_sip.transaction.events import ClientKey, Key, ServerKey
 
 WAITING_MAX: Final = 5_000
 """Messages under way. Threat: memory; beyond, 503. A message lives 20 s at the most."""
-RETRY_AFTER_S: Final = 5
 TARGET_S: Final = 4.0
 """For the answer of one binding where there is another: four repetitions have gone by then."""
 PATIENCE_S: Final = 20.0
@@ -57,14 +64,6 @@ class Stage(enum.IntEnum):
     ANSWER = 2
 
 
-class MessageRecord(enum.IntEnum):
-    """What is told of a message, in this order."""
-
-    SENT = 0
-    DELIVERED = 1
-    FAILED = 2
-
-
 class Wait(enum.IntEnum):
     """What a deadline of a message is for."""
 
@@ -72,64 +71,37 @@ class Wait(enum.IntEnum):
     ALL = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What an event says of a message; never what stands in it."""
-
-    record: MessageRecord
-    message_id: str
-    """Also of the events that follow."""
-    sender: str
-    recipient: str
-    """Address-of-record; where a phone sent the message on, that of the other user."""
-    content_type: str
-    octets: int
-    tried: int
-    """Bindings to which it was sent."""
-    status: int = 0
-    """What its sender was told."""
-    cause: str = ""
-    at: float = 0.0
-    """Monotonic seconds."""
-    lasted_s: float = 0.0
-    """Since it was taken on."""
-
-
 @dataclass(slots=True, eq=False)
 class Delivery:
-    """A message on its way to one binding: the owner of that transaction. Stands for a leg where large requests go."""
+    """A message on its way to one binding: the owner of that transaction."""
 
     message: PagerMessage
     target: Target
     flow: Flow
     request: Request
     strict_flow: bool
-    patience_s: float = 0.0
-    """As of a request of a call; a message has deadlines of its own."""
+    call_id: str = ""
 
     @property
-    def leg(self) -> Delivery:
-        """As of a request of a call."""
-        return self
+    def user(self) -> User:
+        """Who hears of it."""
+        return self.message.user
 
     @property
     def is_given_up(self) -> bool:
         """Whether nobody waits for its answer any more."""
         return self.message.is_over
 
-    def resent(self, sent: object, key: object) -> None:
-        """It goes another way; nothing hangs on its transaction."""
-
 
 @dataclass(slots=True, eq=False)
 class PagerMessage:
-    """One message under way; the owner of its sender's transaction, and of its deadlines."""
+    """One message under way; the owner of its deadlines."""
 
     number: int
-    key: Any
+    key: ServerKey
     request: Request
     attempt: Attempt
-    pager: Pager
+    user: User
     flow: Flow
     """On which it came."""
     aor: str
@@ -144,38 +116,44 @@ class PagerMessage:
     tried: int = 0
     since: float = 0.0
     """Monotonic seconds at which it was taken on."""
-    deadlines: dict[Wait, object] = field(default_factory=dict)
+    deadlines: dict[Wait, int] = field(default_factory=dict)
     is_over: bool = False
+    call_id: str = ""
 
     @property
     def is_secure(self) -> bool:
         """Whether it is for a SIPS address: it goes over TLS or not at all (RFC 3261 26.2.2, RFC 5630 3.1)."""
         return self.request.uri[:5].lower() == "sips:"
 
-    def expired(self, what: int) -> None:
-        """A deadline passed."""
-        self.pager.expired(self, Wait(what))
+
+@dataclass(frozen=True, slots=True)
+class MessagesNeed:
+    """What requests about a user need around them."""
+
+    config: CoreConfig
+    sip: Sip
+    steps: Steps
+    border: Border
+    challenges: Challenges
+    attempts: Attempts
+    domains: Domains
+    quotas: Quotas
+    proved: Callable[[HostPort, float], None]
+    """A request outside of a dialog proved its user."""
+    unreachable: Callable[[str, Flow], None]
+    """Removes a binding whose connection is gone, and in whose place no other could be made."""
+    is_full: Callable[[], bool]
+    """Whether there are as many calls as may be: then nothing else is taken either."""
 
 
-class Pager:
+class Messages(User):
     """All messages under way."""
 
-    def __init__(
-        self,
-        core: Core,
-        gate: Gate,
-        identity: Identity,
-        addressing: Addressing,
-        ask: Callable[[PagerMessage], None],
-        tell: Callable[[Told], None] = lambda told: None,
-    ) -> None:
-        """`ask`: puts the question of a message's stage to the registrar; `tell`: writes an event."""
-        self._core = core
-        self._gate = gate
-        self._identity = identity
-        self._addressing = addressing
-        self._ask = ask
-        self._tell = tell
+    methods = ("MESSAGE",)
+
+    def __init__(self, need: MessagesNeed) -> None:
+        self._need = need
+        self._sip = need.sip
         self._waiting: dict[int, PagerMessage] = {}
         self._numbers = itertools.count(1)
 
@@ -184,58 +162,71 @@ class Pager:
         """Messages under way."""
         return len(self._waiting)
 
-    def received(self, key: Any, request: Request, flow: Flow) -> None:
-        """A MESSAGE that passed the gate."""
+    def refusal(self, request: Request, flow: Flow, load: Load) -> Response | None:
+        """What answers a MESSAGE whoever sends it: 483, 420, 416, 500."""
+        return unpassable(request, self._need.domains)
+
+    def takes(self, load: Load) -> bool:
+        """Whether messages are taken."""
+        return not (load.draining or load.stalled or self._need.is_full())
+
+    def request(self, key: ServerKey, request: Request, flow: Flow) -> None:
+        """A MESSAGE that was admitted."""
         if len(self._waiting) >= WAITING_MAX:
-            self._core.respond(key, self._refusal(request, 503))
+            self._sip.respond(key, self._refusal(request, 503))
             return
-        attempt = self._gate.attempt(request, flow, self._identity, self._core)
+        attempt = self._need.attempts.read(request, flow, self._sip.now)
         message = PagerMessage(next(self._numbers), key, request, attempt, self, flow, attempt.aor)
         self._waiting[message.number] = message
-        if not attempt.authorization:
-            self._authenticated(message, Authenticated(attempt.claimed.partition("@")[0], ""))
+        if attempt.authorization:
+            self._ask(message, Authenticate(attempt, "MESSAGE"))
         else:
-            self._ask(message)
+            self._authenticated(message, Authenticated(attempt.claimed.partition("@")[0], ""))
 
-    def signal(self, number: int, signal: Signal, now: float) -> None:
+    def answered(self, number: str | int, answer: object) -> None:
         """The registrar's answer to what was asked last."""
-        message = self._waiting.get(number)
+        message = self._waiting.get(int(number))
         if message is None:
             return
-        self._core.now = now
-        match signal:
+        match answer:
             case Authenticated() if message.stage is Stage.AUTHENTICATION:
-                self._authenticated(message, signal)
+                self._authenticated(message, answer)
             case Found() if message.stage is Stage.TARGETS:
-                self._found(message, signal)
+                self._found(message, answer)
             case Refused():
-                self._finish(message, signal.status, stale=signal.stale)
+                self._finish(message, answer.status, stale=answer.stale)
             case ServiceFailed():
                 self._finish(message, 503, cause="service_unavailable")
             case _:
                 pass
-        self._core.settle()
 
-    def responded(self, delivery: Delivery, response: Response) -> None:
+    def response(self, owner: Owner, response: Response) -> None:
         """A recipient's answer; provisional ones say nothing here (RFC 4320)."""
-        message, status = delivery.message, response.status
+        assert isinstance(owner, Delivery)
+        message, status = owner.message, response.status
         if status < 200 or message.is_over:
             return
         if status < 300:
             self._finish(message, status, response.reason, cause="delivered")
-        elif delivery is message.current:  # one that was given up can only say that it took it after all
+        elif owner is message.current:  # one that was given up can only say that it took it after all
             self._refused(message, response)
 
-    def failed(self, delivery: Delivery, transport: bool) -> None:
+    def failed(self, owner: Owner, key: Key, cause: FailureCause) -> None:
         """No answer came, or it could not be sent."""
-        message = delivery.message
-        if message.is_over or delivery is not message.current or (transport and self._sent_anew(delivery)):
+        assert isinstance(owner, Delivery)
+        message, transport = owner.message, cause is FailureCause.TRANSPORT
+        if message.is_over or owner is not message.current or (transport and self._sent_anew(owner)):
             return
         if not self._try_next(message):
             self._finish(message, 480, cause="transport" if transport else "no_response")
 
-    def expired(self, message: PagerMessage, wait: Wait) -> None:
+    def resent(self, owner: Sending, key: ClientKey) -> None:
+        """It goes another way; nothing hangs on its transaction."""
+
+    def expired(self, owner: Owner, what: int) -> None:
         """A recipient was silent for too long, or all were."""
+        assert isinstance(owner, PagerMessage)
+        message, wait = owner, Wait(what)
         message.deadlines.pop(wait, None)
         if not message.is_over and (wait is Wait.ALL or not self._try_next(message)):
             self._finish(message, 480, cause="no_response")
@@ -244,22 +235,23 @@ class Pager:
 
     def _authenticated(self, message: PagerMessage, signal: Authenticated) -> None:
         message.caller, message.stage = signal.user, Stage.TARGETS
-        core, source = self._core, message.attempt.source
-        core.proved(source)
+        need, source, now = self._need, message.attempt.source, self._sip.now
+        need.proved(source, now)
         trusted = message.attempt.nonce_source == TRUSTED
-        if message.attempt.authorization and core.quotas.attempt(signal.user, source, core.now, trusted=trusted):
+        if message.attempt.authorization and need.quotas.attempt(signal.user, source, now, trusted=trusted):
             self._finish(message, 503)
             return
-        message.since = core.now
+        message.since = now
         self._note(message, MessageRecord.SENT)
-        self._ask(message)
+        self._ask(message, Find(message.aor))
+
+    def _ask(self, message: PagerMessage, question: Question) -> None:
+        self._need.steps.ask(Ask(self, message.number, question))
 
     def _found(self, message: PagerMessage, signal: Found) -> None:
         message.targets = [target for target in signal.targets if not message.is_secure or wire.is_secure(target)]
         if not signal.known:
             self._finish(message, 404, cause="user_unknown")
-        elif message.request.method == "OPTIONS" and message.targets:
-            self._finish(message, 200)
         elif not message.targets:
             self._finish(message, 480, cause="no_secure_binding" if signal.targets else "not_registered")
         else:
@@ -278,17 +270,14 @@ class Pager:
             self._watch(message, Wait.TARGET, TARGET_S)
         else:
             self._forget(message, Wait.TARGET)
-        self._send(message, target, self._addressing.flow_of(target))
+        self._send(message, target, self._sip.flow_of(target))
         return True
 
     def _send(self, message: PagerMessage, target: Target, flow: Flow) -> None:
-        core, request = self._core, self._forwarded(message, target, flow)
-        is_bound = not self._addressing.names_hop(self._addressing.first_hop(target), flow)
-        delivery = message.current = Delivery(message, target, flow, request, is_bound)
-        if flow.transport is Transport.UDP:
-            core.oversize.send(request, flow, delivery, core)
-        else:
-            core.layer.request(request, flow, core.now, delivery)
+        request = self._forwarded(message, target, flow)
+        is_bound = not self._sip.names_hop(self._sip.first_hop(target), flow)
+        message.current = Delivery(message, target, flow, request, is_bound)
+        self._sip.send(request, flow, message.current)
 
     def _sent_anew(self, delivery: Delivery) -> bool:
         """Sends a message over a connection that we make, where the phone's own is gone; else the binding goes."""
@@ -296,9 +285,9 @@ class Pager:
         if not target.connection:
             return False
         if not delivery.flow.connection:
-            self._core.unreachable(target.aor, wire.bound_flow(target))
+            self._need.unreachable(target.aor, wire.bound_flow(target))
             return False
-        flow = self._addressing.anew(self._addressing.first_hop(target), delivery.flow)
+        flow = self._sip.anew(self._sip.first_hop(target), delivery.flow)
         if flow is None:
             return False
         self._send(delivery.message, target, flow)
@@ -309,11 +298,11 @@ class Pager:
         status = response.status
         if refusal.tries_next(status, local=False) and self._try_next(message):
             return
-        onward = next((aor for aor in self._core.border.users_named(response) if self._is_new(message, aor)), "")
+        onward = next((aor for aor in self._need.border.users_named(response) if self._is_new(message, aor)), "")
         if onward:
             message.been.append(message.aor)
             message.aor, message.stage, message.current = onward, Stage.TARGETS, None
-            self._ask(message)
+            self._ask(message, Find(onward))
             return
         explanation = refusal.explanation_of(response)
         told = refusal.outside(status, explanation)
@@ -323,18 +312,18 @@ class Pager:
     def _is_new(self, message: PagerMessage, aor: str) -> bool:
         """Whether a message may be sent on to an address, not for ever."""
         been = message.been
-        return len(been) < self._core.config.calls.redirects and aor != message.aor and aor not in been
+        return len(been) < self._need.config.calls.redirects and aor != message.aor and aor not in been
 
     def _forwarded(self, message: PagerMessage, target: Target, flow: Flow) -> Request:
-        border, claim = self._core.border, message.attempt.claim
+        border, claim = self._need.border, message.attempt.claim
         sender = border.presented(claim, message.caller, flow, proved=bool(message.attempt.authorization))
         headers = Headers(
             [
-                ("Via", self._core.via(flow)),
+                ("Via", self._sip.via(flow)),
                 ("Max-Forwards", str(message.attempt.max_forwards)),
-                ("From", f"{sender.from_value};tag={self._core.tag()}"),
+                ("From", f"{sender.from_value};tag={self._sip.tag()}"),
                 ("To", f"<sip:{target.aor}>"),
-                ("Call-ID", self._core.sip_call_id()),
+                ("Call-ID", self._sip.sip_call_id()),
                 ("CSeq", "1 MESSAGE"),
                 ("User-Agent", wire.PRODUCT),
             ]
@@ -352,18 +341,16 @@ class Pager:
 
     def _watch(self, message: PagerMessage, wait: Wait, after_s: float) -> None:
         self._forget(message, wait)
-        message.deadlines[wait] = self._core.schedule(message, self._core.now + after_s, wait)
+        message.deadlines[wait] = self._sip.schedule(message, self._sip.now + after_s, wait)
 
     def _forget(self, message: PagerMessage, wait: Wait) -> None:
         handle = message.deadlines.pop(wait, None)
         if handle is not None:
-            self._core.unschedule(handle)
+            self._sip.unschedule(handle)
 
     def _note(self, message: PagerMessage, record: MessageRecord, status: int = 0, cause: str = "") -> None:
         request, sender = message.request, message.attempt.claimed.partition("@")[0]
-        if request.method != "MESSAGE":
-            return
-        self._tell(
+        self._need.steps.tell(
             Told(
                 record,
                 message.attempt.call_id,
@@ -374,8 +361,8 @@ class Pager:
                 message.tried,
                 status,
                 cause,
-                self._core.now,
-                self._core.now - message.since,
+                self._sip.now,
+                self._sip.now - message.since,
             )
         )
 
@@ -397,19 +384,17 @@ class Pager:
         response = self._refusal(message.request, 407 if stale else status, reason)
         if stale:
             source, agent = message.attempt.nonce_source, message.request.first("User-Agent") or ""
-            for value in self._gate.challenge(self._core.wall_s, source, agent, stale=True):
+            for value in self._need.challenges.challenge(self._sip.wall_s, source, agent, stale=True):
                 response.headers.append("Proxy-Authenticate", value)
         for name, value in headers:
             response.headers.append(name, value)
-        if message.request.method == "OPTIONS" and status == 200:
-            wire.put_capabilities(response, self._core.contact(message.flow, message.is_secure))
-        self._core.respond(message.key, response)
+        self._sip.respond(message.key, response)
         if message.stage is not Stage.AUTHENTICATION:
             record = MessageRecord.DELIVERED if status < 300 else MessageRecord.FAILED
             self._note(message, record, status, cause)
 
     def _refusal(self, request: Request, status: int, reason: str = "") -> Response:
-        response = response_to(request, status, reason, self._core.tag())
+        response = response_to(request, status, reason, self._sip.tag())
         if status == 503:
             response.headers.append("Retry-After", str(RETRY_AFTER_S))
         return response

@@ -1,16 +1,20 @@
-"""REGISTER at the core: read here, decided by the registrar (RFC 3261 section 10.3).
+"""REGISTER: read here, decided by the registrar (RFC 3261 section 10.3). Pure.
 
-Each request waits in a bounded table for the registrar's answer; the executor asks and calls back.
+Each request waits in a bounded table for the registrar's answer.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
 from pbx_signaling.border import wire
-from pbx_signaling.router.flows import RegisteredFlows
+from pbx_signaling.users.flows import RegisteredFlows
+from pbx_signaling.users.questions import Register, Registered
+from pbx_signaling.users.refusals import RETRY_AFTER_S
+from pbx_signaling.users.step import Ask
+from pbx_signaling.users.user import User
 from pbx_sip.errors import RemoteError
 from pbx_sip.header.contact import RegisterContact, contact_value, expires_of
 from pbx_sip.header.date import date_value
@@ -22,89 +26,59 @@ from pbx_sip.message.uri import Uri
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pbx_signaling.router.admission import Gate
-    from pbx_signaling.router.router import Core
+    from pbx_signaling.border.challenge import Challenges
+    from pbx_signaling.config import CoreConfig
+    from pbx_signaling.counters import Counters
+    from pbx_signaling.domains import Domains
     from pbx_signaling.users.keepalive import KeepAlive
-    from pbx_sip.address import Flow
+    from pbx_signaling.users.sip import Sip
+    from pbx_signaling.users.step import Steps
+    from pbx_signaling.users.user import Load
+    from pbx_sip.address import Flow, HostPort
+    from pbx_sip.message.message import Response
+    from pbx_sip.transaction.events import ServerKey
 
 MAX_CONTACTS: Final = 10
 """Contacts of one REGISTER. Threat: work and storage per request; phones send one or two."""
 
 
 @dataclass(slots=True)
-class RegisterAsk:
-    """A REGISTER for the registrar; `Registration.registered` takes its answer."""
-
-    number: int
-    aor: str
-    contacts: list[RegisterContact]
-    remove_all: bool
-    call_id: str
-    cseq: int
-    flow: Flow
-    path: list[str]
-    user_agent: str
-    authorization: str
-    body: bytes
-    nonce_source: str = ""
-    """To whom the nonce of its credentials must have been sent."""
-
-    def __repr__(self) -> str:
-        """Without the credentials."""
-        return f"<RegisterAsk {self.number} {self.aor} from {self.flow}>"
-
-
-@dataclass(slots=True)
-class CurrentBinding:
-    """A binding as the 200 lists it."""
-
-    uri: str
-    q_thousandths: int
-    expires_s: int
-    sip_instance: str = ""
-    reg_id: int = 0
-
-
-@dataclass(slots=True)
-class Registered:
-    """The registrar's answer."""
-
-    status: int
-    reason: str = ""
-    bindings: list[CurrentBinding] = field(default_factory=list)
-    min_expires_s: int = 0
-    stale: bool = False
-    outbound: bool = False
-    retry_after_s: int = 0
-
-
-@dataclass(slots=True)
 class _Waiting:
-    key: Any
+    key: ServerKey
     request: Request
-    ask: RegisterAsk
+    ask: Register
     is_broken: bool = False
     """Its connection went while the registrar was asked."""
 
 
-class Registration:
+@dataclass(frozen=True, slots=True)
+class RegistrationsNeed:
+    """What REGISTERs need around them."""
+
+    config: CoreConfig
+    sip: Sip
+    steps: Steps
+    challenges: Challenges
+    domains: Domains
+    counters: Counters
+    proved: Callable[[HostPort, float], None]
+    """A request outside of a dialog proved its user."""
+    unregister: Callable[[str, Flow], None]
+    """Removes the bindings of an address-of-record that came over a flow."""
+    keepalive: KeepAlive | None = None
+    """Where phones behind NATs are kept reachable."""
+
+
+class Registrations(User):
     """REGISTERs that wait for the registrar."""
 
-    def __init__(
-        self,
-        core: Core,
-        gate: Gate,
-        ask: Callable[[RegisterAsk], None],
-        unregister: Callable[[str, Flow], None] = lambda aor, flow: None,
-    ) -> None:
-        """`unregister`: removes the bindings of an address-of-record that came over a flow."""
-        self._core = core
-        self._gate = gate
-        self._ask = ask
-        self._unregister = unregister
+    methods = ("REGISTER",)
+    challenge = 401
+
+    def __init__(self, need: RegistrationsNeed) -> None:
+        self._need = need
+        self._sip = need.sip
         self.flows = RegisteredFlows()
-        self.keepalive: KeepAlive | None = None
-        """Set by the composition root where phones behind NATs are kept reachable."""
         self._waiting: dict[int, _Waiting] = {}
         self._numbers = itertools.count(1)
         self.results: dict[int, int] = {}
@@ -115,32 +89,41 @@ class Registration:
         """Requests that wait."""
         return len(self._waiting)
 
-    def received(self, key: Any, request: Request, flow: Flow) -> None:
+    def refusal(self, request: Request, flow: Flow, load: Load) -> Response | None:
+        """420 where it requires what we do not know."""
+        return wire.bad_extension(request, wire.OF_REGISTER)
+
+    def takes(self, load: Load) -> bool:
+        """Whether one more may wait; a drain and a stall of events stop no REGISTER."""
+        return len(self._waiting) < self._need.config.registrations_pending_max
+
+    def request(self, key: ServerKey, request: Request, flow: Flow) -> None:
         """A REGISTER with credentials (or none needed)."""
-        if len(self._waiting) >= self._core.config.registrations_pending_max:
-            self._respond(key, request, flow, Registered(503, retry_after_s=5))
+        if len(self._waiting) >= self._need.config.registrations_pending_max:
+            self._respond(key, request, flow, Registered(503, retry_after_s=RETRY_AFTER_S))
             return
         try:
             ask = self._read(request, flow)
         except RemoteError as error:
             self._respond(key, request, flow, Registered(error.status_hint))
             return
-        self._waiting[ask.number] = _Waiting(key, request, ask)
-        self._ask(ask)
+        number = next(self._numbers)
+        self._waiting[number] = _Waiting(key, request, ask)
+        self._need.steps.ask(Ask(self, number, ask))
 
-    def registered(self, number: int, answer: Registered, now: float) -> None:
-        """The registrar's answer to a RegisterAsk."""
-        waiting = self._waiting.pop(number, None)
+    def answered(self, number: str | int, answer: object) -> None:
+        """The registrar's answer to a REGISTER."""
+        waiting = self._waiting.pop(int(number), None)
         if waiting is None:
             return
-        self._core.now = now
+        assert isinstance(answer, Registered)
+        now = self._sip.now
         if answer.status == 200:
-            self._core.proved(waiting.ask.flow.remote)
+            self._need.proved(waiting.ask.flow.remote, now)
             self._note_flow(waiting, answer, now)
         self._respond(waiting.key, waiting.request, waiting.ask.flow, answer, waiting.ask.path)
-        self._core.settle()
 
-    def flow_broken(self, flow: Flow, now: float) -> None:
+    def broken(self, flow: Flow) -> None:
         """A connection is gone: so are the bindings that were made over it (RFC 5626 section 4.2.1).
 
         Those stay that another connection can reach, to their Contact (RFC 3261 section 18.1.1).
@@ -148,12 +131,8 @@ class Registration:
         for waiting in self._waiting.values():
             if waiting.ask.flow == flow:
                 waiting.is_broken = True
-        for aor in self.flows.broken(flow, now):
-            self._unregister(aor, flow)
-
-    def unreachable(self, aor: str, flow: Flow) -> None:
-        """No other connection could be made in place of a binding's own, which is gone: so is the binding."""
-        self._unregister(aor, flow)
+        for aor in self.flows.broken(flow, self._sip.now):
+            self._need.unregister(aor, flow)
 
     def _note_flow(self, waiting: _Waiting, answer: Registered, now: float) -> None:
         ask = waiting.ask
@@ -163,18 +142,18 @@ class Registration:
         wanted = any(contact.expires_s != 0 for contact in ask.contacts)
         until = now + max((binding.expires_s for binding in answer.bindings), default=0)
         lasting = not answer.outbound and all(
-            self._core.can_reach(contact.uri, ask.flow) for contact in ask.contacts if contact.expires_s != 0
+            self._sip.can_reach(contact.uri, ask.flow) for contact in ask.contacts if contact.expires_s != 0
         )
         if wanted and waiting.is_broken:
             if not lasting:
-                self._unregister(ask.aor, ask.flow)
+                self._need.unregister(ask.aor, ask.flow)
         elif wanted:
             self.flows.bind(ask.flow, ask.aor, until, lasting=lasting)
         elif ask.remove_all or (ask.contacts and not answer.bindings):
             self.flows.unbind(ask.flow, ask.aor)
 
-    def _note_datagrams(self, ask: RegisterAsk, answer: Registered, now: float) -> None:
-        keepalive = self.keepalive
+    def _note_datagrams(self, ask: Register, answer: Registered, now: float) -> None:
+        keepalive = self._need.keepalive
         if keepalive is None or not (ask.contacts or ask.remove_all):
             return
         lasting = [contact.uri for contact in ask.contacts if contact.expires_s != 0]
@@ -185,23 +164,25 @@ class Registration:
         elif not lasting:
             keepalive.unregistered(ask.aor, ask.flow)
 
-    def _respond(self, key: Any, request: Request, flow: Flow, answer: Registered, path: Sequence[str] = ()) -> None:
+    def _respond(
+        self, key: ServerKey, request: Request, flow: Flow, answer: Registered, path: Sequence[str] = ()
+    ) -> None:
         status = answer.status
         self.results[status] = self.results.get(status, 0) + 1
-        response = response_to(request, status, answer.reason, self._core.tag())
+        response = response_to(request, status, answer.reason, self._sip.tag())
         headers = response.headers
-        headers.append("Date", date_value(self._core.wall_s))  # RFC 3261 section 10.3 step 8
+        headers.append("Date", date_value(self._sip.wall_s))  # RFC 3261 section 10.3 step 8
         if status == 200:
             self._list_bindings(headers, answer, path)
         elif status == 401:
-            source, agent = self._gate.nonce_source(flow), request.first("User-Agent") or ""
-            for value in self._gate.challenge(self._core.wall_s, source, agent, stale=answer.stale):
+            source, agent = self._need.challenges.nonce_source(flow), request.first("User-Agent") or ""
+            for value in self._need.challenges.challenge(self._sip.wall_s, source, agent, stale=answer.stale):
                 headers.append("WWW-Authenticate", value)
         elif status == 423:
             headers.append("Min-Expires", str(answer.min_expires_s))
         if answer.retry_after_s:
             headers.append("Retry-After", str(answer.retry_after_s))
-        self._core.respond(key, response)
+        self._sip.respond(key, response)
 
     @staticmethod
     def _list_bindings(headers: Headers, answer: Registered, path: Sequence[str]) -> None:
@@ -219,12 +200,12 @@ class Registration:
     def _path_of(self, request: Request, flow: Flow) -> list[str]:
         """The Path of a REGISTER, where a proxy that we know sent it; the 200 shows which is kept (RFC 3327 5.3)."""
         path = request.headers.listed("Path")
-        if path and not self._core.config.proxies.covers(flow.remote.host):
-            self._core.counters.paths_ignored += 1
+        if path and not self._need.config.proxies.covers(flow.remote.host):
+            self._need.counters.paths_ignored += 1
             return []
         return path
 
-    def _read(self, request: Request, flow: Flow) -> RegisterAsk:
+    def _read(self, request: Request, flow: Flow) -> Register:
         """The REGISTER in the registrar's words. Raises RemoteError (400, 416)."""
         headers = request.headers
         to = Uri.parse(NameAddr.parse(request.first("To") or "").uri)
@@ -246,18 +227,17 @@ class Registration:
         if default is not None:
             expires_s = expires_of(default.partition(";")[0])
             asked = [replace(of, expires_s=expires_s) if of.expires_s is None else of for of in asked]
-        return RegisterAsk(
-            number=next(self._numbers),
-            aor=self._gate.aor_of(to),
+        return Register(
+            aor=self._need.domains.aor_of(to),
             contacts=asked,
             remove_all=remove_all,
             call_id=request.call_id,
             cseq=request.cseq_number,
             flow=flow,
-            nonce_source=self._gate.nonce_source(flow),
+            nonce_source=self._need.challenges.nonce_source(flow),
             path=path,
             user_agent=(request.first("User-Agent") or "")[:128],
-            authorization=self._gate.credentials(request, "Authorization"),
+            authorization=self._need.challenges.credentials(request, "Authorization"),
             body=request.body,
         )
 

@@ -4,19 +4,24 @@ Redis stalls now and then: an fsync on a busy disk, a fork, a failover. `call.in
 else happens to a call, so an INVITE of such a moment gets a transaction, which swallows its repetitions, and no call
 yet. When events are written again the calls begin, in order and a few at a time. A stall longer than `PATIENCE_S` is
 none that a caller should sit through: who waits is refused, and who comes is refused at once until it has passed.
+
+It stands in front of the user that begins calls, and is the user of INVITE outside of dialogs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
+from pbx_signaling.users.refusals import unavailable
+from pbx_signaling.users.user import User
 from pbx_sip.message.message import Request, Response, response_to
 
 if TYPE_CHECKING:
     from pbx_signaling.counters import Counters
-    from pbx_signaling.router.admission import Gate
+    from pbx_signaling.users.sip import Sip
+    from pbx_signaling.users.user import Load, Owner
     from pbx_sip.address import Flow
+    from pbx_sip.transaction.events import FailureCause, Key, ServerKey
 
 PATIENCE_S: Final = 3.0
 """From the moment the stall was found. Callers hear nothing meanwhile; their phones would wait for 32 s."""
@@ -27,35 +32,21 @@ AT_ONCE: Final = 32
 _CLOSE, _NEXT = 0, 1
 
 
-class House(Protocol):
-    """What the room needs of the core."""
+class Waiting(User):
+    """The INVITEs that wait, by the keys of their transactions, oldest first. The owner of their transactions."""
 
-    now: float
-    counters: Counters
+    methods = ("INVITE",)
+    call_id = ""
 
-    def begin(self, key: Any, request: Request, flow: Flow) -> None:
-        """Begins the call of an INVITE."""
-
-    def settle(self) -> None:
-        """Closes the step of one call."""
-
-    def respond(self, key: Any, response: Response) -> None:
-        """Answers a request."""
-
-    def tag(self) -> str:
-        """A fresh tag."""
-
-
-class WaitingRoom:
-    """The INVITEs that wait, by the keys of their transactions, oldest first."""
-
-    def __init__(self, house: House, gate: Gate, schedule: Callable[[float, Any, int], object]) -> None:
-        self.is_open = False
+    def __init__(self, calls: User, sip: Sip, counters: Counters) -> None:
+        """`calls`: whose INVITEs these are."""
+        self.is_patient = False
         """Whether who comes now may wait."""
-        self._house = house
-        self._gate = gate
-        self._schedule = schedule
-        self._waiting: dict[Any, tuple[Request, Flow]] = {}
+        self._calls = calls
+        self._sip = sip
+        self._counters = counters
+        self._waiting: dict[ServerKey, tuple[Request, Flow]] = {}
+        self._ready = True
         self._stall = 0
         """Numbers the stalls, so that the deadline of one does not end the patience with the next."""
         self._beginning = False
@@ -63,64 +54,92 @@ class WaitingRoom:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def open(self) -> None:
-        """A stall began."""
-        self._stall += 1
-        self.is_open = True
-        self._beginning = False
-        self._schedule(self._house.now + PATIENCE_S, self, _CLOSE + 2 * self._stall)
+    @property
+    def user(self) -> User:
+        """Itself: one owner for all that wait."""
+        return self
 
-    def enter(self, key: Any, request: Request, flow: Flow) -> None:
-        """Lets an INVITE wait, or refuses it where there is no room."""
-        if self.is_open and len(self._waiting) < WAITING_MAX:
+    # --- before there is a transaction: as calls say
+
+    def refusal(self, request: Request, flow: Flow, load: Load) -> Response | None:
+        """What answers an INVITE whoever sends it."""
+        return self._calls.refusal(request, flow, load)
+
+    def takes(self, load: Load) -> bool:
+        """Whether calls are taken."""
+        return self._calls.takes(load)
+
+    def misfit(self, request: Request, load: Load) -> Response | None:
+        """What refuses an INVITE that cannot become a call."""
+        return self._calls.misfit(request, load)
+
+    # --- transactions
+
+    def request(self, key: ServerKey, request: Request, flow: Flow) -> None:
+        """An INVITE: it becomes a call, or waits, or is refused where there is no room."""
+        if self._ready:
+            self._calls.request(key, request, flow)
+        elif self.is_patient and len(self._waiting) < WAITING_MAX:
+            self._sip.own(key, self)
             self._waiting[key] = (request, flow)
         else:
             self._turn_away(key, request)
 
-    def over(self) -> None:
-        """The stall is over: calls begin."""
-        self.is_open = False
-        self._beginning = True
-        self._begin_some()
-
-    def close(self) -> None:
-        """Nobody waits any longer: the stall lasts, or the instance takes no more calls."""
-        self.is_open = False
-        waiting, self._waiting = self._waiting, {}
-        for key, (request, _) in waiting.items():
-            self._turn_away(key, request)
-
-    def cancelled(self, key: Any) -> None:
+    def cancelled(self, owner: Owner, key: ServerKey, request: Request) -> None:
         """The caller gave up (RFC 3261 section 9.2)."""
         found = self._waiting.pop(key, None)
         if found is not None:
-            self._house.counters.calls_refused += 1
-            self._house.respond(key, response_to(found[0], 487, "", self._house.tag()))
+            self._counters.calls_refused += 1
+            self._sip.respond(key, response_to(found[0], 487, "", self._sip.tag()))
 
-    def lost(self, key: Any) -> None:
+    def failed(self, owner: Owner, key: Key, cause: FailureCause) -> None:
         """Its transaction failed: the connection that it came by broke."""
-        self._waiting.pop(key, None)
+        if len(key) == 3:
+            self._waiting.pop(key, None)
 
-    def expired(self, what: int) -> None:
+    # --- the stall
+
+    def journal(self, ready: bool) -> None:
+        """A stall began, or is over: calls begin."""
+        self._ready = ready
+        if ready:
+            self.is_patient = False
+            self._beginning = True
+            self._begin_some()
+            return
+        self._stall += 1
+        self.is_patient = True
+        self._beginning = False
+        self._sip.schedule(self, self._sip.now + PATIENCE_S, _CLOSE + 2 * self._stall)
+
+    def end(self, reason: str) -> None:
+        """Nobody waits any longer: the instance takes no more calls."""
+        self._close()
+
+    def expired(self, owner: Owner, what: int) -> None:
         """A deadline of ours."""
         stall, kind = divmod(what, 2)
         if stall != self._stall:
             return
         if kind == _NEXT:
             self._begin_some()
-        elif self.is_open:
-            self.close()
+        elif self.is_patient:
+            self._close()
 
-    def _turn_away(self, key: Any, request: Request) -> None:
-        self._house.counters.calls_refused += 1
-        self._house.respond(key, self._gate.unavailable(request))
+    def _close(self) -> None:
+        self.is_patient = False
+        waiting, self._waiting = self._waiting, {}
+        for key, (request, _) in waiting.items():
+            self._turn_away(key, request)
+
+    def _turn_away(self, key: ServerKey, request: Request) -> None:
+        self._counters.calls_refused += 1
+        self._sip.respond(key, unavailable(request, self._sip.tag()))
 
     def _begin_some(self) -> None:
         if not self._beginning:
             return  # the next stall came before all were begun; they wait with those that come now
         for key in list(self._waiting)[:AT_ONCE]:
-            request, flow = self._waiting.pop(key)
-            self._house.begin(key, request, flow)
-            self._house.settle()
+            self._calls.request(key, *self._waiting.pop(key))
         if self._waiting:
-            self._schedule(self._house.now, self, _NEXT + 2 * self._stall)
+            self._sip.schedule(self, self._sip.now, _NEXT + 2 * self._stall)

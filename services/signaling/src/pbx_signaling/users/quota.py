@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
+from pbx_signaling.bucket import Bucket
 from pbx_signaling.calls.signals import Limited
-from pbx_signaling.router.sources import Bucket
 from pbx_sip.address import network_of
 
 if TYPE_CHECKING:

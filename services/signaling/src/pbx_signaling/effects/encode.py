@@ -1,4 +1,7 @@
-"""What a call tells the world, as events of the contract (pbx.events.v1). Pure: a call's state in, bytes out."""
+"""What a call tells the world, as events of the contract (pbx.events.v1), and its snapshot: each made once a step.
+
+Nothing else knows the contract's types: values in, bytes out.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,14 @@ from pbx_runtime.trace import call_traceparent
 from pbx_signaling import ulid
 from pbx_signaling.calls.commands import Emit, Record
 from pbx_signaling.calls.signals import Side
-from pbx_signaling.users.messages import MessageRecord
+from pbx_signaling.calls.snapshot import encode
+from pbx_signaling.users.told import MessageRecord
 from pbx_sip.message.text import printable
 
 if TYPE_CHECKING:
     from pbx_signaling.legs.leg import Leg
     from pbx_signaling.users.entry import Entry
-    from pbx_signaling.users.messages import Told
+    from pbx_signaling.users.told import Told
 
 TEXT_MAX: Final = 256
 """Characters kept of what a peer wrote: names, Call-IDs, tags, reasons. Threat: an account that fills outbox, CDRs and
@@ -26,6 +30,33 @@ URI_MAX: Final = 1_024
 MEDIA: Final = {1: "audio", 2: "video"}
 CONTENT_TYPE_MAX: Final = 128
 """Characters of a message's media type. Threat: storage; registered types stay below 100."""
+
+
+class Encoder:
+    """Makes what a step stores. Implements `users.step.Encoder`."""
+
+    def __init__(
+        self,
+        source: str,
+        wall_ms: Callable[[float], int],
+        recorded: Callable[[Entry, Emit], None] = lambda entry, emit: None,
+    ) -> None:
+        """`wall_ms`: monotonic seconds as milliseconds since the epoch; `recorded`: hears of each record of a call."""
+        self._source = source
+        self._wall_ms = wall_ms
+        self._recorded = recorded
+
+    def encode(self, entry: Entry, records: list[Emit]) -> tuple[tuple[bytes, ...], bytes]:
+        """The events of a call's records, and its snapshot after them: nobody could read one of a call that is over."""
+        for emit in records:
+            self._recorded(entry, emit)
+        events = tuple([event_of(entry, emit, self._source) for emit in records])
+        is_over = entry.call.ended is not None and records[-1].record is Record.ENDED
+        return events, b"" if is_over else encode(entry)
+
+    def encode_told(self, told: Told) -> bytes:
+        """The event of what is told of a message outside of calls."""
+        return message_event(told, self._wall_ms(told.at), self._source)
 
 
 def event_of(entry: Entry, emit: Emit, source: str) -> bytes:

@@ -4,47 +4,48 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from pbx_signaling.calls import commands as c
-from pbx_signaling.effects import journal as journal_module
-from pbx_signaling.effects.journal import Journal, MemoryOutbox
-from pbx_signaling.effects.step import Step
+from pbx_signaling.effects import write_ahead as journal_module
+from pbx_signaling.effects.fake_outbox import MemoryOutbox
+from pbx_signaling.effects.write_ahead import Journal
+from pbx_signaling.users import questions as q
+from pbx_signaling.users.step import Ask, Step
 from pbx_sip.address import Flow, HostPort, Transport
 
 FLOW = Flow(Transport.UDP, HostPort("192.0.2.1", 5060))
 
 
-class Call:
-    call_id = "01CALL"
-
-
-class FakeEntry:
-    def __init__(self) -> None:
-        self.call = Call()
-
-
-def make(outbox: MemoryOutbox) -> tuple[Journal, list[bytes]]:
+def make(outbox: Any) -> tuple[Journal, list[bytes]]:
+    """A journal, and what it lets go: transmissions, and the kinds of questions."""
     sent: list[bytes] = []
     journal = Journal(
         outbox,
         lambda data, flow: sent.append(data),
-        lambda step: ([emit.record.name.encode() for emit in step.records], b"state"),
+        lambda ask: sent.append(type(ask.question).__name__.encode()),
+        asyncio.get_running_loop(),
     )
     return journal, sent
 
 
-def step(entry: Any, *transmits: bytes, record: c.Record | None = None) -> Step:
-    records = [] if record is None else [c.Emit(record)]
-    return Step(entry, records, [(data, FLOW) for data in transmits])
+def step(call_id: str, *transmits: bytes, record: c.Record | None = None, asks: tuple[q.Question, ...] = ()) -> Step:
+    return Step(
+        call_id,
+        records=() if record is None else (c.Emit(record),),
+        events=() if record is None else (record.name.encode(),),
+        snapshot=b"state",
+        asks=tuple(Ask(cast("Any", None), call_id, question) for question in asks),
+        transmits=tuple((data, FLOW) for data in transmits),
+    )
 
 
 async def test_transmissions_wait_for_their_events():
     outbox = MemoryOutbox(held=True)
     journal, sent = make(outbox)
-    journal.perform(step(FakeEntry(), b"180", record=c.Record.RINGING))
+    journal.perform(step("01CALL", b"180", record=c.Record.RINGING))
     assert not sent
     outbox.release()
     assert (sent, outbox.events) == ([b"180"], [b"RINGING"])
@@ -53,7 +54,7 @@ async def test_transmissions_wait_for_their_events():
 async def test_later_steps_of_the_call_wait_behind_and_other_calls_do_not():
     outbox = MemoryOutbox(held=True)
     journal, sent = make(outbox)
-    entry, other = FakeEntry(), FakeEntry()
+    entry, other = "01CALL", "02CALL"
     journal.perform(step(entry, b"first", record=c.Record.RINGING))
     journal.perform(step(entry, b"second"))
     journal.perform(step(other, b"other"))
@@ -68,7 +69,7 @@ async def test_without_redis_live_calls_go_on_and_nothing_is_lost(monkeypatch: p
     journal, sent = make(outbox)
     told: list[bool] = []
     journal.on_ready = told.append
-    entry = FakeEntry()
+    entry = "01CALL"
     journal.perform(step(entry, b"200", record=c.Record.ANSWERED))
     journal.perform(step(entry, b"BYE", record=c.Record.ENDED))
     assert sent == [b"200", b"BYE"], "not held back by a store that refuses"
@@ -86,7 +87,7 @@ async def test_a_silent_redis_holds_calls_back_only_so_long(monkeypatch: pytest.
     monkeypatch.setattr(journal_module, "PATIENCE_S", 0.01)
     outbox = MemoryOutbox(held=True)
     journal, sent = make(outbox)
-    journal.perform(step(FakeEntry(), b"200", record=c.Record.ANSWERED))
+    journal.perform(step("01CALL", b"200", record=c.Record.ANSWERED))
     async with asyncio.timeout(2):
         while not sent:
             await asyncio.sleep(0.005)
@@ -97,6 +98,24 @@ async def test_a_silent_redis_holds_calls_back_only_so_long(monkeypatch: pytest.
         while not journal.ready:
             await asyncio.sleep(0.01)
     assert set(outbox.events) == {b"ANSWERED"}, "perhaps twice: under one event id"
+
+
+async def test_orders_to_relays_wait_for_their_records_and_leave_before_what_phones_hear():
+    outbox = MemoryOutbox(held=True)
+    journal, sent = make(outbox)
+    told = q.Update("01CALL", cast("Any", None), [])
+    journal.perform(step("01CALL", b"200", record=c.Record.ANSWERED, asks=(q.Find("1008@pbx.local"), told)))
+    journal.perform(step("01CALL", asks=(q.Release("01CALL", None),)))
+    assert not sent, "questions that wait for nothing are the driver's"
+    outbox.release()
+    assert sent == [b"Update", b"200", b"Release"]
+
+
+async def test_nothing_is_left_of_writes_that_are_answered_at_once():
+    journal, _ = make(MemoryOutbox())
+    for _ in range(3):
+        journal.perform(step("01CALL", b"x", record=c.Record.RINGING))
+    assert (len(journal._order), len(journal._held), journal._timer) == (0, 0, None)
 
 
 class Late:
@@ -125,7 +144,7 @@ async def test_what_was_given_up_stays_before_what_came_later(monkeypatch: pytes
     monkeypatch.setattr(journal_module, "PATIENCE_S", 0.01)
     outbox = Late()
     journal, sent = make(outbox)
-    entry = FakeEntry()
+    entry = "01CALL"
     journal.perform(step(entry, b"INVITE", record=c.Record.DIALING))
     async with asyncio.timeout(2):
         while not sent:
@@ -142,7 +161,7 @@ async def test_an_event_that_comes_behind_the_probe_is_not_lost(monkeypatch: pyt
     monkeypatch.setattr(journal_module, "PATIENCE_S", 0.01)
     outbox = Late()
     journal, _ = make(outbox)
-    entry = FakeEntry()
+    entry = "01CALL"
     journal.perform(step(entry, b"180", record=c.Record.RINGING))
     outbox.answer(stored=False)
     await until_written(outbox)
@@ -160,11 +179,10 @@ async def test_an_event_of_no_call_is_written_at_once_and_kept_without_redis(mon
     monkeypatch.setattr(journal_module, "PATIENCE_S", 0.01)
     outbox = MemoryOutbox()
     journal, sent = make(outbox)
-    journal.note(b"message.sent")
+    journal.perform(Step(events=(b"message.sent",)))
     assert outbox.events == [b"message.sent"]
     outbox.broken = True
-    journal.note(b"message.delivered")
-    journal.note(b"message.failed")
+    journal.perform(Step(events=(b"message.delivered", b"message.failed")))
     assert (journal.ready, journal.backlog, sent) == (False, 2, [])
     outbox.broken = False
     assert await journal.flush(2.0)

@@ -1,6 +1,7 @@
 """Write-ahead: the events of a step are in Redis before its transmissions leave.
 
-Steps of one call leave in order. Where Redis does not answer within `PATIENCE_S`, live calls go on (their events
+Steps of one call leave in order, and so do the orders to relays among its questions (`questions.AFTER_RECORDS`); the
+other questions leave at once. Where Redis does not answer within `PATIENCE_S`, live calls go on (their events
 wait in memory, in order, and are written when Redis is back) and no new call is taken: `ready` is False until the
 backlog is
 gone. A process that dies in that state loses what waited; that is said in the log when it begins.
@@ -11,18 +12,34 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from pbx_signaling.effects.step import Step
-    from pbx_signaling.users.entry import Entry
+    from pbx_signaling.users.step import Ask, Step
     from pbx_sip.address import Flow
 
 PATIENCE_S: Final = 0.4
 """How long a transmission waits for its events: below T1 (0.5 s), so that phones do not repeat themselves."""
 BACKLOG_MAX: Final = 200_000
 """Events that wait for Redis. Five per call: 40 000 calls that ended meanwhile, some 60 MiB. Beyond, the oldest go."""
+
+
+class Timer(Protocol):
+    """A timer that was set."""
+
+    def cancel(self) -> None:
+        """Forgets it."""
+
+
+class Clock(Protocol):
+    """Time as the loop knows it: an asyncio loop, or a virtual one."""
+
+    def time(self) -> float:
+        """Monotonic seconds."""
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
+        """Calls back at that time."""
 
 
 _Batch = tuple[str, list[bytes], bytes]
@@ -36,38 +53,11 @@ class Outbox(Protocol):
         """Writes events and the call's new state (empty: it is state); `done(True)` when both are stored."""
 
 
-@dataclass(slots=True)
-class MemoryOutbox:
-    """The fake: keeps what is written; `broken` lets every write fail; `held` keeps them waiting for `release`."""
-
-    events: list[bytes] = field(default_factory=list)
-    broken: bool = False
-    held: bool = False
-    waiting: list[tuple[list[bytes], Callable[[bool], None]]] = field(default_factory=list)
-
-    def write(self, call_id: str, events: list[bytes], state: bytes, done: Callable[[bool], None]) -> None:
-        """Keeps the events, or does not."""
-        if self.held:
-            self.waiting.append((events, done))
-            return
-        if not self.broken:
-            self.events += events
-        done(not self.broken)
-
-    def release(self) -> None:
-        """Lets everything that waits happen."""
-        waiting, self.waiting = self.waiting, []
-        for events, done in waiting:
-            self.events += events
-            done(True)
-
-
 @dataclass(slots=True, eq=False)
 class _Held:
     """A step that waits for its events, or behind such a step of the same call."""
 
-    entry: Entry | None
-    transmits: list[tuple[bytes, Flow]]
+    step: Step
     written: bool
     since: float
     batch: _Batch | None = None
@@ -82,21 +72,23 @@ class Journal:
         self,
         outbox: Outbox,
         transmit: Callable[[bytes, Flow], None],
-        encode: Callable[[Step], tuple[list[bytes], bytes]],
+        ask: Callable[[Ask], None],
+        clock: Clock,
     ) -> None:
         self.ready = True
         self.backlog_dropped = 0
         self.on_ready: Callable[[bool], None] = lambda ready: None
         self._outbox = outbox
         self._transmit = transmit
-        self._encode = encode
+        self._ask = ask
         self._backlog: deque[_Batch] = deque()
-        self._held: dict[int, deque[_Held]] = {}
+        self._held: dict[str, deque[_Held]] = {}
+        """By call."""
         self._order: deque[_Held] = deque()
         """All steps that wait for a write, oldest first: the one timer looks at its head."""
         self._retrying = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._loop = asyncio.get_running_loop()
+        self._timer: Timer | None = None
+        self._clock = clock
 
     @property
     def backlog(self) -> int:
@@ -104,31 +96,35 @@ class Journal:
         return len(self._backlog)
 
     def perform(self, step: Step) -> None:
-        """Writes the step's events and sends what it sends, in that order."""
-        entry = step.entry
-        if not step.records:
-            queue = self._held.get(id(entry)) if entry is not None else None
+        """Writes the step's events; then asks what waits for them, and sends."""
+        call_id = step.call_id
+        if not step.events:
+            queue = self._held.get(call_id)
             if queue:
-                queue.append(_Held(entry, step.transmits, True, 0.0))
+                queue.append(_Held(step, True, 0.0))
             else:
-                self._send(step.transmits)
+                self._let_go(step)
             return
-        assert entry is not None
-        events, state = self._encode(step)
+        if not call_id:
+            for event in step.events:
+                self._note(event)
+            self._let_go(step)
+            return
+        batch: _Batch = (call_id, list(step.events), step.snapshot)
         if not self.ready:
-            self._keep((entry.call.call_id, events, state))
-            self._send(step.transmits)
+            self._keep(batch)
+            self._let_go(step)
             return
-        call_id = entry.call.call_id
-        held = _Held(entry, step.transmits, False, self._loop.time(), (call_id, events, state))
-        self._held.setdefault(id(entry), deque()).append(held)
+        held = _Held(step, False, self._clock.time(), batch)
+        self._held.setdefault(call_id, deque()).append(held)
+        self._outbox.write(*batch, lambda stored: self._written(held, stored))
+        if held.written:
+            return
         self._order.append(held)
-        self._outbox.write(call_id, events, state, lambda stored: self._written(held, stored))
-        if self._timer is None and not held.written:
-            self._timer = self._loop.call_at(held.since + PATIENCE_S, self._look)
+        if self._timer is None:
+            self._timer = self._clock.call_at(held.since + PATIENCE_S, self._look)
 
-    def note(self, event: bytes) -> None:
-        """Writes an event of no call; nothing waits for it."""
+    def _note(self, event: bytes) -> None:
         batch: _Batch = ("", [event], b"")
         if not self.ready:
             self._keep(batch)
@@ -149,19 +145,23 @@ class Journal:
             self._keep(held.batch)
             self._lost("write refused")
         held.written = True
-        self._advance(held.entry)
+        self._advance(held.step.call_id)
 
-    def _advance(self, entry: Entry | None) -> None:
-        """Sends what is at the head of a call's queue and has its events written."""
-        queue = self._held.get(id(entry))
+    def _advance(self, call_id: str) -> None:
+        """Lets go what is at the head of a call's queue and has its events written."""
+        queue = self._held.get(call_id)
         while queue and queue[0].written:
-            self._send(queue.popleft().transmits)
+            self._let_go(queue.popleft().step)
         if not queue:
-            self._held.pop(id(entry), None)
+            self._held.pop(call_id, None)
 
-    def _send(self, transmits: list[tuple[bytes, Flow]]) -> None:
+    def _let_go(self, step: Step) -> None:
+        """Relays hear of it before phones do: media may come with the next packet."""
+        for ask in step.asks:
+            if ask.waits:
+                self._ask(ask)
         transmit = self._transmit
-        for data, flow in transmits:
+        for data, flow in step.transmits:
             transmit(data, flow)
 
     # --- without Redis
@@ -175,8 +175,8 @@ class Journal:
         if not order:
             return
         due = order[0].since + PATIENCE_S
-        if self._loop.time() < due:
-            self._timer = self._loop.call_at(due, self._look)
+        if self._clock.time() < due:
+            self._timer = self._clock.call_at(due, self._look)
             return
         self._lost("no answer in time")
         while order:
@@ -186,7 +186,7 @@ class Journal:
                 # Now, and not when it fails: later events of the call must not get before it.
                 self._keep(held.batch)
                 held.written = held.kept = True
-                self._advance(held.entry)
+                self._advance(held.step.call_id)
 
     def _lost(self, detail: str) -> None:
         if self.ready:
@@ -194,7 +194,7 @@ class Journal:
             self.on_ready(False)
         if not self._retrying:
             self._retrying = True
-            self._loop.call_later(PATIENCE_S, self._retry)
+            self._clock.call_at(self._clock.time() + PATIENCE_S, self._retry)
 
     def _keep(self, batch: _Batch) -> None:
         if len(self._backlog) >= BACKLOG_MAX:
@@ -210,7 +210,7 @@ class Journal:
 
     def _retried(self, batch: _Batch | None, stored: bool) -> None:
         if not stored:
-            self._loop.call_later(PATIENCE_S, self._retry)
+            self._clock.call_at(self._clock.time() + PATIENCE_S, self._retry)
             return
         # What stands first now may have come behind the probe, or moved up because the backlog was full.
         if self._backlog and self._backlog[0] is batch:
@@ -224,9 +224,9 @@ class Journal:
 
     async def flush(self, patience_s: float) -> bool:
         """Waits until everything is written; False where that took too long."""
-        deadline = self._loop.time() + patience_s
+        deadline = self._clock.time() + patience_s
         while self._backlog or self._held:
-            if self._loop.time() >= deadline:
+            if self._clock.time() >= deadline:
                 return False
             await asyncio.sleep(0.01)
         return True

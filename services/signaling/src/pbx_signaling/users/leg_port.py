@@ -1,0 +1,187 @@
+"""The SIP side as the legs of one call see it: what they send is that call's, whenever they send it.
+
+Implements `legs.port.SipPort`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pbx_signaling.border.border import Border
+    from pbx_signaling.calls.signals import Signal, Target
+    from pbx_signaling.config import CoreConfig
+    from pbx_signaling.legs.leg import Leg
+    from pbx_signaling.legs.sent import Sent
+    from pbx_signaling.users.sip import Dialogs, Sip
+    from pbx_signaling.users.user import User
+    from pbx_sip.address import Flow
+    from pbx_sip.dialog.session_timer import SessionPolicy
+    from pbx_sip.message.message import Request, Response
+    from pbx_sip.transaction.timers import Timers
+
+
+@dataclass(slots=True, eq=False)
+class OfLeg:
+    """The owner of a leg's transactions, dialogs and deadlines."""
+
+    user: User
+    call_id: str
+    leg: Leg
+    sent: Sent | None = None
+    """Of a request that the leg sent."""
+
+    @property
+    def strict_flow(self) -> bool:
+        """Whether the peer is reached down its flow alone."""
+        return self.leg.strict_flow
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the call has no use for the leg any more."""
+        return self.leg.is_given_up
+
+    def owns(self, request: Request) -> bool:
+        """Whether a request belongs to a dialog of the leg."""
+        return self.leg.owns(request)
+
+
+class Ears(Protocol):
+    """What hears of legs."""
+
+    draining: bool
+
+    def tell(self, leg: Leg, signal: Signal) -> None:
+        """Hands a call-control event to the leg's call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the legs of all calls of an instance have in common."""
+
+    sip: Sip
+    dialogs: Dialogs
+    border: Border
+    config: CoreConfig
+    ears: Ears
+    user: User
+    unreachable: Callable[[str, Flow], None]
+    """Removes a binding whose connection is gone, and in whose place no other could be made."""
+
+
+class LegPort:
+    """That of one call. It is the owner of what goes out without a transaction."""
+
+    __slots__ = ("_around", "_sip", "border", "call_id", "user")
+
+    def __init__(self, around: Surroundings, call_id: str) -> None:
+        self._around = around
+        self._sip = around.sip
+        self.border = around.border
+        self.user = around.user
+        self.call_id = call_id
+
+    @property
+    def now(self) -> float:
+        """The time of the input under way."""
+        return self._sip.now
+
+    @property
+    def timers(self) -> Timers:
+        """T1 and its derivatives."""
+        return self._around.config.timers
+
+    @property
+    def sessions(self) -> SessionPolicy:
+        """What legs ask for as session timers, and agree to."""
+        return self._around.config.sessions
+
+    @property
+    def draining(self) -> bool:
+        """Whether the process ends."""
+        return self._around.ears.draining
+
+    # --- messages
+
+    def send(self, request: Request, flow: Flow, sent: Sent) -> Any:
+        """Sends a request in a transaction of its own."""
+        return self._sip.send(request, flow, OfLeg(self.user, self.call_id, sent.leg, sent), sent.patience_s)
+
+    def send_ack(self, request: Request, flow: Flow) -> None:
+        """Sends an ACK for a 2xx."""
+        self._sip.transmit(request, flow, self)
+
+    def own(self, key: Any, leg: Leg) -> None:
+        """Tells `leg` of the CANCEL of an INVITE."""
+        self._sip.own(key, OfLeg(self.user, self.call_id, leg))
+
+    def cancel(self, key: Any, reasons: list[str]) -> None:
+        """Cancels an INVITE that was sent."""
+        self._sip.cancel(key, reasons)
+
+    def respond(self, key: Any, response: Response) -> None:
+        """Answers a request."""
+        self._sip.respond(key, response, self)
+
+    # --- addresses and identifiers
+
+    def via(self, flow: Flow) -> str:
+        """A Via value with a fresh branch."""
+        return self._sip.via(flow)
+
+    def contact(self, flow: Flow, secure: bool) -> str:
+        """Our Contact value."""
+        return self._sip.contact(flow, secure)
+
+    def route(self, uri: str, default: Flow) -> Flow:
+        """The flow to a next hop."""
+        return self._sip.route(uri, default)
+
+    def names_hop(self, uri: str, flow: Flow) -> bool:
+        """Whether a URI of the peer at the end of a flow says where to send."""
+        return self._sip.names_hop(uri, flow)
+
+    def first_hop(self, target: Target) -> str:
+        """The URI of the hop that leads to a binding."""
+        return self._sip.first_hop(target)
+
+    def anew(self, uri: str, gone: Flow) -> Flow | None:
+        """The flow to a peer whose connection is gone."""
+        return self._sip.anew(uri, gone)
+
+    def unreachable(self, aor: str, flow: Flow) -> None:
+        """Removes a binding whose connection is gone."""
+        self._around.unreachable(aor, flow)
+
+    def tag(self) -> str:
+        """A fresh tag."""
+        return self._sip.tag()
+
+    def sip_call_id(self) -> str:
+        """A fresh Call-ID."""
+        return self._sip.sip_call_id()
+
+    # --- the leg's own
+
+    def schedule(self, owner: Any, at: float, what: int) -> object:
+        """Lets a leg's deadline come to it at `at`."""
+        return self._sip.schedule(OfLeg(self.user, self.call_id, owner), at, what)
+
+    def unschedule(self, handle: Any) -> None:
+        """Forgets a deadline."""
+        self._sip.unschedule(handle)
+
+    def tell(self, leg: Leg, signal: Signal) -> None:
+        """Hands a call-control event to the leg's call."""
+        self._around.ears.tell(leg, signal)
+
+    def listen(self, local_tag: str, leg: Leg) -> None:
+        """Requests with that To-tag go to the leg."""
+        self._around.dialogs.listen(local_tag, OfLeg(self.user, self.call_id, leg))
+
+    def forget(self, local_tag: str) -> None:
+        """Ends that."""
+        self._around.dialogs.forget(local_tag)
