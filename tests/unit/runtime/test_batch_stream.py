@@ -146,6 +146,73 @@ async def test_what_is_in_no_hurry_fails_with_the_stream_and_does_not_hold_up_th
         assert (await pair.client.submit(command("next"), urgent=False)).allocate.relay_id == "next"
 
 
+def in_no_hurry(to: relay_pb2.Command, replies: Replies[relay_pb2.Result]) -> None:
+    replies.reply_lazily(result(to))
+
+
+async def test_a_result_that_nobody_waits_for_comes_after_a_while_with_the_others() -> None:
+    async with Pair(in_no_hurry) as pair:
+        await pair.up()
+        first = pair.client.submit(command("first"))
+        await eventually(lambda: pair.streams[0].requests_seen)
+        second = pair.client.submit(command("second"))
+        await asyncio.gather(first, second)
+        assert [len(request.commands) for request in pair.streams[0].requests_seen] == [1, 1]
+        assert [len(response.results) for response in pair.streams[0].responses_seen] == [2]
+
+
+async def test_a_result_that_nobody_waits_for_goes_with_one_that_somebody_waits_for() -> None:
+    def handle(to: relay_pb2.Command, replies: Replies[relay_pb2.Result]) -> relay_pb2.Result | None:
+        return in_no_hurry(to, replies) if to.allocate.call_id == "idle" else result(to)
+
+    async with Pair(handle) as pair:
+        await pair.up()
+        idle = pair.client.submit(command("idle"))
+        await eventually(lambda: pair.streams[0].requests_seen)
+        await pair.client.submit(command("urgent"))
+        assert idle.done()
+        assert [len(response.results) for response in pair.streams[0].responses_seen] == [2]
+
+
+async def test_a_result_that_nobody_waits_for_does_not_outlive_its_stream() -> None:
+    async with Pair(in_no_hurry) as pair:
+        await pair.up()
+        lost = pair.client.submit(command("lost"))
+        await eventually(lambda: pair.streams[0].requests_seen)
+        pair.streams[0].break_off()
+        with pytest.raises(errors.Unavailable):
+            await lost
+        await eventually(lambda: pair.client.is_up)
+        assert (await pair.client.submit(command("next"))).allocate.relay_id == "next"
+
+
+async def test_nothing_wakes_up_while_commands_are_answered_in_time() -> None:
+    async with Pair(at_once) as pair:
+        await pair.up()
+        looks = 0
+        sweep = pair.client._sweep
+
+        def look() -> None:
+            nonlocal looks
+            looks += 1
+            sweep()
+
+        pair.client._sweep = look  # type: ignore[method-assign]
+        for number in range(20):
+            await pair.client.submit(command(str(number)), urgent=False, timeout_s=60.0)
+        assert looks == 0
+
+
+async def test_an_earlier_deadline_than_that_of_a_command_before_is_kept() -> None:
+    async with Pair(lambda to, replies: None) as pair:
+        await pair.up()
+        patient = pair.client.submit(command("patient"), timeout_s=60.0)
+        with pytest.raises(errors.DeadlineExceeded):
+            await pair.client.submit(command("hasty"), timeout_s=0.1)
+        assert not patient.done()
+        patient.cancel()
+
+
 async def test_a_callback_is_called_once_and_never_inside_submit() -> None:
     async with Pair(at_once) as pair:
         seen: list[Any] = []

@@ -19,6 +19,8 @@ BATCH_MAX = 500
 """Results in one message."""
 UNSENT_MAX = 50_000
 """Results and events that the peer did not take: beyond this it is dead or hostile; the stream is ended."""
+LAZY_S = 0.2
+"""How long a result that nobody waits for is kept for company: a message costs both ends several changes of thread."""
 TASKS_MAX = 1_000
 """Coroutines of one stream at once; reading stops until one ends."""
 
@@ -44,7 +46,7 @@ class Handler(Generic[C, R]):
     commands_of: Callable[[Any], Iterable[C]]
     """The commands in a message; the place to look at a hello in it. A `ServiceError` ends the stream."""
     handle: Callable[[C, Replies[R]], R | Coroutine[Any, Any, R] | None]
-    """The result; or a coroutine that answers it; or None, and `replies.reply(result)` is called later."""
+    """The result; or a coroutine that answers it; or None, and a method of `Replies` is called with it."""
     make_response: Callable[[list[R]], Any]
     """One message for the results of a turn."""
     failed: Callable[[C, Exception], R]
@@ -59,6 +61,7 @@ class Replies(Generic[R]):
         self._results: list[R] = []
         self._messages: deque[Any] = deque()
         self._wakeup = asyncio.Event()
+        self._lazy: asyncio.TimerHandle | None = None
         self.is_open = True
 
     def reply(self, result: R) -> None:
@@ -66,6 +69,13 @@ class Replies(Generic[R]):
         if self.is_open:
             self._results.append(result)
             self._wakeup.set()
+
+    def reply_lazily(self, result: R) -> None:
+        """Send a result with whatever goes next, or alone after `LAZY_S`: an acknowledgement that nobody waits for."""
+        if self.is_open:
+            self._results.append(result)
+            if self._lazy is None:
+                self._lazy = asyncio.get_running_loop().call_later(LAZY_S, self._wakeup.set)
 
     def send(self, message: Any) -> None:
         """Send a message of its own: events, state."""
@@ -78,10 +88,21 @@ class Replies(Generic[R]):
         while True:
             await self._wakeup.wait()
             self._wakeup.clear()
+            self._forget_timer()
             while self._results or self._messages:
                 if len(self._results) + len(self._messages) > UNSENT_MAX:
                     raise errors.ResourceExhausted(f"more than {UNSENT_MAX} results not taken by the peer")
                 await context.write(self._next())
+
+    def close(self) -> None:
+        """The stream has ended: what comes from now on is dropped."""
+        self.is_open = False
+        self._forget_timer()
+
+    def _forget_timer(self) -> None:
+        if self._lazy is not None:
+            self._lazy.cancel()
+            self._lazy = None
 
     def _next(self) -> Any:
         if self._messages:
@@ -111,7 +132,7 @@ async def serve_batches(
                 task.result()
         await _flush(replies, context, writer)
     finally:
-        replies.is_open = False
+        replies.close()
         for task in (reader, writer):
             task.cancel()
         await asyncio.wait({reader, writer})

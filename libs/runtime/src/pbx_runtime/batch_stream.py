@@ -34,10 +34,11 @@ TIMEOUT_S = 2.0
 CONNECT_S = 3.0
 STALL_S = 5.0
 """A peer that let commands time out and said nothing for so long is treated as gone."""
-LINGER_S = 0.005
-"""How long a command that is in no hurry waits for others: a message costs both ends as much as twenty commands."""
+LINGER_S = 0.02
+"""How long a command that is in no hurry waits for others: a message costs both ends as much as twenty commands, and
+three changes of thread each."""
 SWEEP_S = 0.05
-"""How often timeouts are looked for, and so how late one may fire."""
+"""How late a timeout may fire, and how often they are looked for at the most."""
 _EOF: Any = grpc.aio.EOF  # type: ignore[attr-defined]  # absent from the stubs
 
 _log = logs.get_logger("batch")
@@ -109,6 +110,7 @@ class BatchClient(Generic[C, R]):
         self._next_id = 1
         self._refusal: errors.ServiceError | None = None
         self._sweeper: asyncio.TimerHandle | None = None
+        """Set to the earliest deadline: nothing wakes up while commands are answered in time."""
         self._linger: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff()
@@ -163,15 +165,22 @@ class BatchClient(Generic[C, R]):
 
     def _enqueue(self, command: C, callback: Callback[R], timeout_s: float, urgent: bool) -> None:
         command.id = self._next_id
-        self._pending[self._next_id] = _Entry(callback, self._loop.time() + timeout_s)
+        deadline = self._loop.time() + timeout_s
+        self._pending[self._next_id] = _Entry(callback, deadline)
         self._next_id += 1
         self._outgoing.append(command)
         if urgent:
             self._wakeup.set()
         elif self._linger is None:
             self._linger = self._loop.call_later(LINGER_S, self._wakeup.set)
-        if self._sweeper is None:
-            self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+        self._sweep_by(deadline)
+
+    def _sweep_by(self, deadline: float) -> None:
+        if self._sweeper is not None:
+            if self._sweeper.when() <= deadline + SWEEP_S:
+                return
+            self._sweeper.cancel()
+        self._sweeper = self._loop.call_at(deadline + SWEEP_S / 2, self._sweep)
 
     async def run(self) -> None:
         """Keep the stream standing until cancelled. Everything in flight fails when this ends."""
@@ -303,8 +312,9 @@ class BatchClient(Generic[C, R]):
             entry = self._pending.pop(key, None)
             if entry is not None:
                 self._call(entry.callback, None, errors.DeadlineExceeded(f"{self.name}: no result in time"))
-        rearm = bool(self._pending)
-        self._sweeper = self._loop.call_later(SWEEP_S, self._sweep) if rearm else None
+        self._sweeper = None
+        if self._pending:
+            self._sweep_by(max(now + SWEEP_S / 2, min(entry.deadline for entry in self._pending.values())))
 
 
 def _resolver(future: asyncio.Future[R]) -> Callback[R]:

@@ -30,6 +30,7 @@ IN_FLIGHT_MAX = 50_000
 TIMEOUT_S = 2.0
 CONNECT_S = 2.0
 SWEEP_S = 0.1
+"""How late a timeout may fire."""
 _MULTI = pack(("MULTI",))
 _EXEC = pack(("EXEC",))
 Callback = Callable[[Any, errors.ServiceError | None], None]
@@ -214,13 +215,20 @@ class PipelinedRedis:
             full = errors.ResourceExhausted(f"{self.name}: {IN_FLIGHT_MAX} commands in flight")
             self._loop.call_soon(callback, None, full)
             return
-        self._in_flight.append(_Entry(callback, self._loop.time() + timeout_s, replies))
+        deadline = self._loop.time() + timeout_s
+        self._in_flight.append(_Entry(callback, deadline, replies))
         self._buffer.append(data)
         if not self._flushing and self._link is not None:
             self._flushing = True
             self._loop.call_soon(self._flush)
-        if self._sweeper is None:
-            self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+        if self._sweeper is None or self._sweeper.when() > deadline + SWEEP_S:
+            self._sweep_at(deadline)
+
+    def _sweep_at(self, deadline: float) -> None:
+        """Look at a deadline, and not before: nothing wakes up while replies come in time."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        self._sweeper = self._loop.call_at(deadline + SWEEP_S / 2, self._sweep)
 
     def _flush(self) -> None:
         self._flushing = False
@@ -333,7 +341,7 @@ class PipelinedRedis:
             if self._link is not None:
                 self._link.abort("no reply in time")
             return
-        self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
+        self._sweep_at(max(self._in_flight[0].deadline, self._loop.time()))
 
 
 def _first_error(replies: list[Any]) -> ReplyError | None:

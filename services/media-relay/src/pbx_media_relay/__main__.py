@@ -6,6 +6,9 @@ from __future__ import annotations
 import argparse
 import os
 
+import pbx_runtime.grpc_engine  # noqa: F401  # before anything loads grpc
+
+# isort: split
 from pbx_media_relay.app import service_main
 from pbx_media_relay.settings import RelaySettings
 from pbx_runtime.lifecycle import main

@@ -142,14 +142,19 @@ class _Session:
         self._operations.flush()
         return _response(outcomes)
 
-    def handle(self, command: pb.Command, replies: Replies[Outcome]) -> Outcome:
-        """Carry out one command, at once."""
+    def handle(self, command: pb.Command, replies: Replies[Outcome]) -> Outcome | None:
+        """Carry out one command, at once. That an update was taken over nobody waits to hear, unless it was not."""
         operations = self._operations
         match command.WhichOneof("command"):
             case "allocate":
                 return pb.Result(id=command.id, allocate=operations.allocate(command.allocate, self.instance_id))
             case "update":
-                return pb.Result(id=command.id, update=operations.update(command.update, self.instance_id))
+                taken = operations.update(command.update, self.instance_id)
+                result = pb.Result(id=command.id, update=taken)
+                if taken.refused:
+                    return result
+                replies.reply_lazily(result)
+                return None
             case "release":
                 return pb.Result(id=command.id, release=operations.release(command.release))
             case "query":
