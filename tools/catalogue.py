@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -18,9 +18,10 @@ from pbx_events.webhook.shape import ADDED, CALL_FIELDS, LEFT_OUT, RENAMED, ZERO
 
 PROTO: Final = Path(__file__).resolve().parent.parent / "proto"
 FILE: Final = "pbx/events/v1/events.proto"
+"""Its own messages, and those of the files that it imports."""
 Field = descriptor_pb2.FieldDescriptorProto
 REF: Final = "#/components/schemas/"
-NAMES: Final = {"LegInfo": "EventLeg", "MediaStatistics": "EventMedia"}
+NAMES: Final = {"LegInfo": "EventLeg", "StreamStatistics": "EventMedia"}
 """Messages inside of events, by the names that their schemas have."""
 INTEGERS: Final = (Field.TYPE_INT64, Field.TYPE_UINT64, Field.TYPE_INT32, Field.TYPE_UINT32)
 MANY: Final = "|---|---|---|"
@@ -32,31 +33,44 @@ class Catalogue:
     def __init__(self) -> None:
         with tempfile.NamedTemporaryFile() as made:
             well_known = Path(grpc_tools.__file__).parent / "_proto"
-            options = ["protoc", f"-I{PROTO}", f"-I{well_known}", "--include_source_info"]
+            options = ["protoc", f"-I{PROTO}", f"-I{well_known}", "--include_source_info", "--include_imports"]
             if protoc.main([*options, f"--descriptor_set_out={made.name}", FILE]):
                 raise SystemExit("protoc refuses the contract")
-            (self._file,) = descriptor_pb2.FileDescriptorSet.FromString(Path(made.name).read_bytes()).file
-        found = self._file.source_code_info.location
-        self._comments = {tuple(each.path): " ".join(each.leading_comments.split()) for each in found}
-        self._messages = {message.name: (number, message) for number, message in enumerate(self._file.message_type)}
-        self._enums = {enum.name: enum for enum in self._file.enum_type}
+            files = descriptor_pb2.FileDescriptorSet.FromString(Path(made.name).read_bytes()).file
+        self._messages: dict[str, tuple[tuple[str, int], Any]] = {}
+        self._comments: dict[tuple[tuple[str, int], tuple[int, ...]], str] = {}
+        self._enums: dict[str, Any] = {}
+        for file in files:
+            self._read(file)
+
+    def _read(self, file: Any) -> None:
+        for found in file.source_code_info.location:
+            path = tuple(found.path)
+            if path[:1] == (4,) and len(path) == 4:  # a field of a message
+                self._comments[(file.name, path[1]), path[2:]] = " ".join(found.leading_comments.split())
+        for number, message in enumerate(file.message_type):
+            self._messages[message.name] = ((file.name, number), message)
+        self._enums |= {enum.name: enum for enum in file.enum_type}
 
     def events(self) -> Iterator[tuple[str, str, str]]:
         """Each event: its type, the message of its payload, what it means."""
-        number, message = self._messages["Event"]
+        place, message = self._messages["Event"]
         for index, field in enumerate(message.field):
             name = field.name.replace("_", ".", 1)
             if field.HasField("oneof_index") and name in TYPES:
-                yield name, field.type_name.rpartition(".")[2], self._comments.get((4, number, 2, index), "")
+                yield name, field.type_name.rpartition(".")[2], self._comments.get((place, (2, index)), "")
 
-    def fields(self, message_name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def fields(self, message_name: str, left_out: Container[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
         """The fields of a message as JSON Schemas."""
-        number, message = self._messages[message_name]
+        place, message = self._messages[message_name]
         for index, field in enumerate(message.field):
-            yield field.name, self._schema(field) | {"description": self._comments.get((4, number, 2, index), "")}
+            if field.name not in left_out:
+                yield field.name, self._schema(field) | {"description": self._comments.get((place, (2, index)), "")}
 
     def _schema(self, field: Any) -> dict[str, Any]:
         kind = field.type_name.rpartition(".")[2]
+        if kind.endswith("Entry"):  # of a map
+            return {"type": "object", "additionalProperties": {"type": "integer"}}
         if field.type == Field.TYPE_MESSAGE:
             ref = {"$ref": REF + NAMES[kind]}
             is_list = field.label == Field.LABEL_REPEATED
@@ -88,11 +102,11 @@ def data_schema(kind: str, message: str) -> dict[str, Any]:
         "call_id": {"type": ["string", "null"], "description": "The call; null for events of none"},
         "sequence": {"type": ["integer", "null"], "description": "Counts the events of one call from 1, without gaps"},
     }
-    if kind.startswith(("call.", "recording.")):
+    if kind.startswith(("call.", "recording.", "media.")):
         properties |= {name: _plain(form, text) for name, (form, text) in CALL_FIELDS.items()}
-    for name, schema in _catalogue().fields(message):
-        if (kind, name) not in LEFT_OUT:
-            properties[RENAMED.get((kind, name), name)] = schema
+    left_out = {name for of, name in LEFT_OUT if of == kind}
+    for name, schema in _catalogue().fields(message, left_out):
+        properties[RENAMED.get((kind, name), name)] = schema
     properties |= {name: _plain(form, text) for name, (form, text) in ADDED.get(kind, {}).items()}
     return {"type": "object", "properties": properties, "required": list(properties)}
 
@@ -151,4 +165,6 @@ def _form(schema: dict[str, Any]) -> str:
     if schema.get("type") == "array":
         return f"list of {schema['items']['$ref'].rpartition('/')[2]}"
     kind = schema["type"]
+    if kind == "object":
+        return "object of numbers"
     return f"{schema.get('format', kind[0])} or null" if isinstance(kind, list) else str(kind)

@@ -1,7 +1,7 @@
 """`make chaos`: a steady load of calls while processes are killed at random; then everything is counted.
 
-Killed with SIGKILL: signaling, events, Redis (append-only file on) and the receiver of the webhooks; the supervisor of
-`sip-pbx up` (the receiver: this program) starts them again. Afterwards, for each call that its caller was told of:
+Killed with SIGKILL: signaling, events, the relay, Redis (append-only file on) and the receiver of the webhooks; the
+supervisor of `sip-pbx up` (the receiver: this program) starts them again. Afterwards, for each call that its caller was told of:
 
     exactly one CDR, and it is final; none twice, none for a call that nobody placed
     each event of it was delivered at least once, the first deliveries in the order of its sequence
@@ -33,7 +33,7 @@ from load.chaos_phones import Called, Caller, Placed, Station
 from support.ports import free_port
 from support.product import DOMAIN, UNLIMITED, Product, Settings, accounts
 
-VICTIMS: Final = ("signaling", "events", "redis", "receiver")
+VICTIMS: Final = ("signaling", "events", "media-relay", "redis", "receiver")
 PAUSE_S: Final = (2.0, 6.0)
 """Between two kills: shorter than some recoveries, so that they meet."""
 SETTLE_S: Final = 150.0

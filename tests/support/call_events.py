@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pbx.events.v1 import events_pb2 as pb
+from pbx.media.v1 import media_pb2
 
 STARTED_MS = 1_700_000_000_000
 
@@ -22,11 +23,29 @@ def event(call_id: str, sequence: int, elapsed_ms: int = 0, **payload: object) -
     return made
 
 
+def media_report(call_id: str, relay_id: str = "r1", packets: int = 500) -> pb.Event:
+    """What the relay tells of a call when it has given its slot back."""
+    stream = media_pb2.StreamStatistics(
+        side=media_pb2.SIDE_CALLER,
+        media=media_pb2.MEDIUM_AUDIO,
+        packets=packets,
+        bytes=172 * packets,
+        packets_lost=3,
+        dropped={"source": 2},
+        packets_dropped=2,
+    )
+    told = media_pb2.CallMedia(relay_id=relay_id, streams=[stream], held_ms=12_000)
+    made = event(call_id, 0, 12_050, media_reported=told)
+    made.id = f"{call_id[:20]:0<22}M{relay_id[:3]:0<3}"
+    made.source = f"media-relay/{relay_id}"
+    made.elapsed_ms = 0
+    return made
+
+
 def answered_call(call_id: str = "01CALL", caller: str = "1004", callee: str = "1008") -> list[pb.Event]:
-    """Initiated, dialled, rung, answered after two seconds, ended by the caller after twelve."""
+    """Initiated, dialled, rung, answered after two seconds, ended by the caller after twelve; and its media."""
     caller_leg = pb.LegInfo(sip_call_id="a@phone", transport="udp", remote_address="192.0.2.10:5060")
     callee_leg = pb.LegInfo(sip_call_id="s1.b", transport="udp", remote_address="192.0.2.20:5060", codec="PCMU/8000")
-    media = pb.MediaStatistics(side=pb.CALL_SIDE_CALLER, media="audio", packets=500, bytes=86_000, packets_lost=3)
     ended = pb.CallEnded(
         outcome=pb.OUTCOME_ANSWERED,
         origin=pb.ORIGIN_REMOTE,
@@ -37,7 +56,6 @@ def answered_call(call_id: str = "01CALL", caller: str = "1004", callee: str = "
         cause="normal",
         caller_leg=caller_leg,
         callee_leg=callee_leg,
-        media=[media],
         duration_ms=10_000,
     )
     initiated = pb.CallInitiated(caller=caller, dialled=callee, domain="pbx.local", leg=caller_leg)
@@ -49,11 +67,12 @@ def answered_call(call_id: str = "01CALL", caller: str = "1004", callee: str = "
         event(call_id, 3, 900, call_ringing=pb.CallRinging(status=180)),
         event(call_id, 4, 2_000, call_answered=answered),
         event(call_id, 5, 12_000, call_ended=ended),
+        media_report(call_id),
     ]
 
 
 def cancelled_call(call_id: str = "01GONE") -> list[pb.Event]:
-    """The caller gave up while it rang."""
+    """The caller gave up while it rang; the relay saw nothing."""
     ended = pb.CallEnded(
         outcome=pb.OUTCOME_CANCELLED,
         origin=pb.ORIGIN_REMOTE,
@@ -63,4 +82,4 @@ def cancelled_call(call_id: str = "01GONE") -> list[pb.Event]:
         cause="cancelled",
     )
     first = answered_call(call_id)[:3]
-    return [*first, event(call_id, 4, 4_000, call_ended=ended)]
+    return [*first, event(call_id, 4, 4_000, call_ended=ended), media_report(call_id, packets=0)]

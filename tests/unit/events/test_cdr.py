@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 
 from pbx.events.v1 import events_pb2 as pb
-from pbx_events.cdr.builder import build, node_lost, renumbered
+from pbx_events.cdr.builder import awaits_media, build, node_lost, renumbered
 from pbx_events.envelope import Envelope, decode
-from support.call_events import answered_call, cancelled_call
+from support.call_events import answered_call, cancelled_call, event, media_report
 
 
 def decoded(events: list[pb.Event]) -> list[Envelope]:
@@ -29,6 +29,45 @@ def test_an_answered_call():
     assert caller["media"][0]["packets_lost"] == 3
     assert caller["media"][0]["mos"] is None, "not measured"
     assert (callee["media"], callee["codec"]) == ([], "PCMU/8000")
+    assert "dropped" not in caller["media"][0], "the record tells less than the event"
+    assert caller["media"][0]["packets_dropped"] == 2
+
+
+def test_a_call_that_ended_awaits_its_relay():
+    heard = answered_call()
+    assert awaits_media(decoded(heard[:5]))
+    assert not awaits_media(decoded(heard))
+    assert not awaits_media(decoded([*heard[:5], media_report("01CALL", packets=0)])), "nothing came, and it says so"
+    without = build(decoded(heard[:5]))
+    assert without is not None
+    assert [leg["media"] for leg in without["legs"]] == [[], []]
+
+
+def test_a_call_that_no_relay_carried_awaits_nothing():
+    heard = cancelled_call()
+    heard[1].call_dialing.relay_id = ""
+    assert not awaits_media(decoded(heard[:4]))
+    assert not awaits_media(decoded([heard[0], heard[3]])), "it was not even dialled"
+
+
+def test_figures_of_the_relay_that_carried_the_call_last_count():
+    heard = answered_call()
+    moved = event("01CALL", 5, 3_000, call_media_migrated=pb.CallMediaMigrated(from_relay_id="r1", to_relay_id="r2"))
+    heard[4].sequence = 6
+    assert awaits_media(decoded([*heard, moved])), "the first relay's figures are not those of the second"
+    cdr = build(decoded([*heard, moved, media_report("01CALL", "r2", packets=9)]))
+    assert cdr is not None
+    assert (cdr["relay_id"], cdr["legs"][0]["media"][0]["packets"]) == ("r2", 9)
+
+
+def test_figures_in_the_end_are_read_as_signaling_wrote_them_before():
+    heard = answered_call()[:5]
+    heard[4].call_ended.media.add(side=pb.CALL_SIDE_CALLER, media="audio", packets=500, packets_lost=3)
+    assert not awaits_media(decoded(heard))
+    cdr = build(decoded(heard))
+    assert cdr is not None
+    media = cdr["legs"][0]["media"][0]
+    assert (media["media"], media["packets"], media["packets_lost"], media["mos"]) == ("audio", 500, 3, None)
 
 
 def test_order_and_repetition_do_not_matter():
@@ -80,7 +119,7 @@ def test_a_lost_call_says_answered_also_where_a_version_before_wrote_that_it_fai
 
 
 def test_what_an_owner_says_late_is_numbered_behind_the_end_that_the_reaper_wrote():
-    heard = decoded(answered_call())
+    heard = decoded(answered_call()[:5])
     reaped = node_lost(heard[2], "01LOST", 1_700_000_060_000)
     late = [renumbered(event, reaped) for event in heard]
     assert [event.id for event in late] == [event.id for event in heard]

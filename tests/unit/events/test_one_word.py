@@ -126,7 +126,9 @@ def _filled(message: Message) -> None:
     """Every field set, so that every one is shown."""
     for field in message.DESCRIPTOR.fields:
         value: Any = {FieldDescriptor.CPPTYPE_STRING: "x:y", FieldDescriptor.CPPTYPE_ENUM: 1}.get(field.cpp_type, 1)
-        if field.is_repeated:
+        if field.is_repeated and field.message_type is not None and field.message_type.GetOptions().map_entry:
+            getattr(message, field.name)["x"] = 1
+        elif field.is_repeated:
             if field.message_type is not None:
                 _filled(getattr(message, field.name).add())
         elif field.message_type is not None:
@@ -140,7 +142,7 @@ def _filled(message: Message) -> None:
 def test_every_event_is_as_the_catalogue_says(kind: str, filled: bool) -> None:
     catalogue = json.loads(resources.files("pbx_events.api").joinpath("event_schemas.json").read_text("utf-8"))
     message = pb.Event(
-        id="0" * 26, at_ms=1, call_id=CALL if kind.startswith(("call.", "recording.")) else "", source="x/y"
+        id="0" * 26, at_ms=1, call_id=CALL if kind.startswith(("call.", "recording.", "media.")) else "", source="x/y"
     )
     payload = getattr(message, kind.replace(".", "_", 1))
     payload.SetInParent()

@@ -61,11 +61,11 @@ async def test_each_kind_goes_after_its_days(store: Store):
     await store.take([*call("OLD", old_ms), *call("NEW", new_ms)], [HOOK])
     await settle(store, clock.epoch_ms(), DELIVERED)
     retention = Retention(store, Days(cdrs=100, events=30), "a", clock)
-    assert await forget(retention) == 15
-    assert retention.forgotten == {"cdrs": 0, "events": 5, "deliveries": 5, "attempts": 5}
-    assert [await count(store, table) for table in (events, deliveries, attempts, cdrs)] == [5, 5, 5, 2]
+    assert await forget(retention) == 18
+    assert retention.forgotten == {"cdrs": 0, "events": 6, "deliveries": 6, "attempts": 6}
+    assert [await count(store, table) for table in (events, deliveries, attempts, cdrs)] == [6, 6, 6, 2]
     clock.advance(70 * DAY_MS / 1000)
-    assert await forget(retention) == 16, "now the old CDR, and all of the newer call but its CDR"
+    assert await forget(retention) == 19, "now the old CDR, and all of the newer call but its CDR"
     assert [each["id"] for each in await store.list_cdrs(CdrFilter(limit=10))] == ["NEW"]
 
 
@@ -81,10 +81,10 @@ async def test_what_is_still_needed_stays(store: Store):
     await store.take(call("OLD", clock.epoch_ms() - 40 * DAY_MS), [HOOK])
     retention = Retention(store, Days(cdrs=30, events=30), "a", clock)
     assert await forget(retention) == 0, "a sink and an endpoint wait"
-    assert [await count(store, table) for table in (events, cdrs, exports)] == [5, 1, 1]
+    assert [await count(store, table) for table in (events, cdrs, exports)] == [6, 1, 1]
     await store.exported("file", await store.next_exports("file", 10))
     await settle(store, clock.epoch_ms(), DEAD)
-    assert await forget(retention) == 16
+    assert await forget(retention) == 19
     assert (await store.backlog()).get(("w1", PENDING), 0) == 0
 
 
@@ -94,7 +94,7 @@ async def test_more_than_a_batch_goes_in_several(store: Store):
         old_ms = clock.epoch_ms() - 40 * DAY_MS
         await store.take([event for number in range(first, first + 50) for event in call(f"C{number}", old_ms)], [])
     sizes = [size async for size in Retention(store, Days(cdrs=0, events=30), "a", clock).batches()]
-    assert sizes == [FORGET_BATCH] * 5
+    assert sizes == [FORGET_BATCH] * 6
 
 
 async def test_one_replica_forgets_for_all(store: Store):
@@ -104,4 +104,4 @@ async def test_one_replica_forgets_for_all(store: Store):
     await store.take(call("OLD", clock.epoch_ms() - 40 * DAY_MS), [])
     assert await forget(b) == 0
     clock.advance(LEASE_MS / 1000 + 1)
-    assert await forget(b) == 6
+    assert await forget(b) == 7

@@ -77,8 +77,8 @@ async def test_a_sink_that_fails_gets_the_same_batch_again_after_growing_pauses(
 async def test_a_correction_is_exported_too(store: Store):
     sink = FakeSink()
     exporter = Exporter(store, sink, "a", ManualClock())
-    *most, late, end = calls(0, 1)
-    await store.take([*most, end], [])
+    *most, late, end, media = calls(0, 1)
+    await store.take([*most, end, media], [])
     await exporter.turn()
     await store.take([late], [])
     await exporter.turn()

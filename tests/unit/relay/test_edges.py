@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import ValidationError
 
 from pbx.events.v1 import events_pb2
+from pbx.media.v1 import media_pb2
 from pbx.relay.v1 import relay_pb2 as pb
 from pbx_media_relay import events
 from pbx_media_relay.api import convert
@@ -106,7 +107,7 @@ def test_what_is_no_stream(change: dict[str, Any]) -> None:
 
 def test_nothing_measured_is_nothing_set() -> None:
     message = convert.statistics(StreamReport(Stream(Side.A, Medium.AUDIO), Counters()), CIVIL)
-    assert message == pb.StreamStatistics(side=pb.SIDE_A, media=pb.MEDIA_AUDIO)
+    assert message == media_pb2.StreamStatistics(side=media_pb2.SIDE_CALLER, media=media_pb2.MEDIUM_AUDIO)
     for name in ("packets_lost", "jitter_ms", "mos", "rtt_ms", "gap_max_ms", "first_packet_at_ms", "payload_type"):
         assert not message.HasField(name)  # type: ignore[arg-type]
 
@@ -219,11 +220,20 @@ def test_the_lease_and_each_change_of_state_once() -> None:
     assert len({event.id for event in told}) == 4
 
 
+class FakeReports:
+    """Some written, some not."""
+
+    written, dropped = 7, 1
+
+    def __len__(self) -> int:
+        return 2
+
+
 def test_figures_are_read_when_scraped() -> None:
     registry, datapath = CollectorRegistry(), NullDatapath(busy_ports=[30000])
     observer = Observer(registry)
     relay = Relay(SlotPool(Shard(30000, 30031), _First()), datapath, media_timeout_s=60, tell=observer.tell)  # type: ignore[arg-type]
-    observer.watch(relay, "null")
+    observer.watch(relay, FakeReports(), "null")  # type: ignore[arg-type]
     relay.start()
     stream = Stream(Side.A, Medium.AUDIO, Endpoint("192.0.2.1", 4000))
     slot = relay.allocate(Order("c1", "s1", (stream,)), 0).slot

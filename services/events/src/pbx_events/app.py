@@ -15,6 +15,7 @@ from pbx_events.clients import Bindings, Calls
 from pbx_events.dispatch import STREAM, Dispatch
 from pbx_events.instances import Given, Leases
 from pbx_events.observe import EventsCollector, RedisMemory, outbox_of
+from pbx_events.overdue import Overdue
 from pbx_events.reaper import Reaper
 from pbx_events.retention import Days, Retention
 from pbx_events.sink.base import Sink
@@ -97,9 +98,10 @@ async def main(lifecycle: Lifecycle, settings: EventsSettings) -> None:
     lifecycle.on_stop(bindings.close, "bindings")
     lifecycle.on_stop(calls.close, "calls")
     reaper = Reaper(client, store, dispatch.take, lambda: dispatch.is_current)
+    overdue = Overdue(store, lambda: dispatch.is_current)
     exporters = start_sinks(lifecycle, store, settings)
     retention = Retention(store, Days(settings.cdr_days, settings.event_days), settings.instance_id)
-    collector = EventsCollector(dispatch, deliveries, reaper, exporters, retention)
+    collector = EventsCollector(dispatch, deliveries, reaper, exporters, retention, store)
     lifecycle.registry.register(collector)
 
     async def look_at_redis() -> None:
@@ -153,4 +155,5 @@ async def main(lifecycle: Lifecycle, settings: EventsSettings) -> None:
     await serve_http(lifecycle, app, settings.http_listen)
     lifecycle.start(dispatch.run(), "dispatch")
     lifecycle.start(reaper.run(), "reaper")
+    lifecycle.start(overdue.run(), "overdue")
     lifecycle.start(retention.run(), "retention")

@@ -120,6 +120,8 @@ _CACHE: Final[dict[str, list[tuple[str, Any]]]] = {}
 def _reader(field: Any) -> Any:
     name = field.name
     if field.is_repeated:
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            return lambda message: dict(getattr(message, name))
         if field.message_type is not None:
             return lambda message: [plain(item) for item in getattr(message, name)]
         return lambda message: list(getattr(message, name))

@@ -14,6 +14,7 @@ from pbx_events.dispatch import Dispatch
 from pbx_events.reaper import Reaper
 from pbx_events.retention import Retention
 from pbx_events.sink.exporter import Exporter
+from pbx_events.storage.ledger import Ledger
 from pbx_events.webhook.delivery import BUCKETS_S, Deliveries, Endpoint
 
 
@@ -71,12 +72,14 @@ class EventsCollector(Collector):
         reaper: Reaper,
         exporters: Sequence[Exporter],
         retention: Retention,
+        ledger: Ledger,
     ) -> None:
         self._dispatch = dispatch
         self._reaper = reaper
         self._deliveries = deliveries
         self._exporters = exporters
         self._retention = retention
+        self._ledger = ledger
         self.backlog: dict[str, int] = {}
         """As counted last."""
         self.outbox: tuple[int, float] | None = None
@@ -91,6 +94,9 @@ class EventsCollector(Collector):
         yield CounterMetricFamily("pbx_events_node_lost", "Calls closed for a vanished owner", self._reaper.closed)
         yield CounterMetricFamily("pbx_events_unstorable", "Events that SQL refused", self._dispatch.unstorable)
         yield CounterMetricFamily("pbx_events_unreadable", "Stream entries without an event", self._dispatch.unreadable)
+        missing, late = self._ledger.media_missing, self._ledger.media_late
+        yield CounterMetricFamily("pbx_events_media_missing", "CDRs written without their relay's figures", missing)
+        yield CounterMetricFamily("pbx_events_media_late", "Media figures that came after their CDR", late)
         if self.outbox is not None:
             waiting, age_s = self.outbox
             yield GaugeMetricFamily("pbx_events_outbox_length", "Events in Redis that are not in SQL yet", waiting)

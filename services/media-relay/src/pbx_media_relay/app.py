@@ -21,6 +21,7 @@ from pbx_media_relay.probe import EchoProbe
 from pbx_media_relay.recording.messages import Stored
 from pbx_media_relay.recording.recorder import Recorder
 from pbx_media_relay.relay import Relay
+from pbx_media_relay.reports import Reports
 from pbx_media_relay.settings import RelaySettings
 from pbx_media_relay.shard import ShardFile, check_descriptors, check_ephemeral
 from pbx_runtime import logs
@@ -36,6 +37,8 @@ TICK_S: Final = 0.5
 TICKS_PER_STATUS: Final = 2
 SPARE_S: Final = 3.0
 """Of the time that a stop may take, what is kept for closing servers after the last call."""
+FLUSH_S: Final = 1.0
+"""How long the end waits for Redis to take the last calls' figures; part of `SPARE_S`."""
 _log = logs.get_logger("app")
 
 
@@ -51,6 +54,9 @@ class App:
         self.journal = _journal(settings) if settings.relay_id else None
         pool = SlotPool(settings.relay_ports, random.SystemRandom())
         self.recorder = Recorder(settings.recordings, self._stored, settings.recording_bounds)
+        self.redis = PipelinedRedis(settings.redis_url)
+        source = f"media-relay/{settings.name}"
+        self.reports = Reports(self.redis, settings.name, source, self.civil)
         self.relay = Relay(
             pool,
             selection.datapath,
@@ -59,13 +65,13 @@ class App:
             journal=self.journal,
             tap=self.recorder,
             rules=settings.rules(),
+            report=self.reports.report,
         )
         self.identity = Identity(settings.name, settings.hosts, selection.datapath.name, settings.relay_node)
         self.operations = Operations(self.relay, self.identity, self.civil, settings.shutdown_s, self.recorder)
         self.servicer = RelayServicer(self.operations)
-        self.redis = PipelinedRedis(settings.redis_url)
-        self.announcer = Announcer(self.redis, self.identity, f"media-relay/{settings.name}")
-        self.observer.watch(self.relay, selection.datapath.name)
+        self.announcer = Announcer(self.redis, self.identity, source)
+        self.observer.watch(self.relay, self.reports, selection.datapath.name)
         self.probe = EchoProbe(self.relay, settings.relay_bind[0], self.civil.monotonic_ns)
         path = settings.relay_shard_file
         self._shard_file = ShardFile(path, self._reshape) if path else None
@@ -167,6 +173,9 @@ class App:
         for call_id in dropped:
             _log.warning("call dropped at the end of the drain", call_id=call_id)
         self.announcer.withdraw(len(dropped), self.civil.epoch_ms(now_ns))
+        if not await self.reports.flush(FLUSH_S):
+            _log.error("media figures not written at the end", count=len(self.reports))
+        self.reports.close()
 
 
 def _journal(settings: RelaySettings) -> FileJournal:

@@ -11,6 +11,7 @@ from pbx_media_relay import events
 from pbx_media_relay.forward import DropReason
 from pbx_media_relay.recording.messages import Stored
 from pbx_media_relay.relay import Relay
+from pbx_media_relay.reports import Reports
 from pbx_runtime import logs
 from pbx_runtime.metrics import Counter, Gauge, Registry
 
@@ -20,8 +21,9 @@ _log = logs.get_logger("relay")
 class _Figures(Collector):
     """Read when scraped: the datapath's counters are never copied in between."""
 
-    def __init__(self, relay: Relay, datapath: str) -> None:
+    def __init__(self, relay: Relay, reports: Reports, datapath: str) -> None:
         self._relay = relay
+        self._reports = reports
         self._datapath = datapath
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily | InfoMetricFamily]:
@@ -41,6 +43,10 @@ class _Figures(Collector):
         yield GaugeMetricFamily("pbx_relay_draining", "1 while no new calls are taken", int(status.draining))
         yield GaugeMetricFamily("pbx_relay_instances", "Signaling instances with a stream", relay.leases.connected())
         yield InfoMetricFamily("pbx_relay_datapath", "Datapath in use", {"name": self._datapath})
+        written, given_up = self._reports.written, self._reports.dropped
+        yield CounterMetricFamily("pbx_relay_reports", "Calls whose media figures are in the outbox", written)
+        yield CounterMetricFamily("pbx_relay_reports_dropped", "Calls whose media figures were given up", given_up)
+        yield GaugeMetricFamily("pbx_relay_reports_waiting", "Calls whose media figures wait", len(self._reports))
         yield from self._traffic()
 
     def _traffic(self) -> Iterator[CounterMetricFamily]:
@@ -94,9 +100,9 @@ class Observer:
         """How many ports of the shard lie in the host's ephemeral range, unreserved."""
         self._ephemeral.set(count)
 
-    def watch(self, relay: Relay, datapath: str) -> None:
+    def watch(self, relay: Relay, reports: Reports, datapath: str) -> None:
         """Serve the relay's figures."""
-        self._registry.register(_Figures(relay, datapath))
+        self._registry.register(_Figures(relay, reports, datapath))
 
     def tell(self, event: events.RelayEvent) -> None:
         """Log and count."""

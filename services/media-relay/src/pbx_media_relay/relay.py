@@ -73,7 +73,9 @@ class Relay:
         journal: Journal | None = None,
         tap: Tap | None = None,
         rules: Rules | None = None,
+        report: Callable[[Call, list[StreamReport], int], None] = lambda call, reports, now_ns: None,
     ) -> None:
+        """`report` is told what flowed in each call when it gives its slot back, and the time."""
         self._pool = pool
         self._datapath = datapath
         self._media_timeout_s = media_timeout_s
@@ -81,6 +83,7 @@ class Relay:
         self._journal: Journal = journal or NoJournal()
         self._tap: Tap = tap or NoTap()
         self._rules = rules or Rules()
+        self._report = report
         self._calls = CallTable()
         self._by_slot: dict[int, Call] = {}
         self._silence = SilenceWatch()
@@ -141,7 +144,9 @@ class Relay:
         try:
             self._update(call, order.streams, order.refused, now_ns)
         except DatapathRefusedError:
-            self.release(order.call_id, now_ns)
+            # Nothing flowed, and another relay will carry the call.
+            self._calls.remove(call.id)
+            self._let_go(call, now_ns)
             raise
         return call
 
@@ -164,10 +169,16 @@ class Relay:
         return call
 
     def release(self, call_id: str, now_ns: int) -> list[StreamReport]:
-        """Give a slot back and answer what flowed; an unknown call answers nothing."""
+        """Give a slot back, report and answer what flowed; an unknown call answers nothing."""
         call = self._calls.remove(call_id)
         if call is None:
             return []
+        reports = self._let_go(call, now_ns)
+        self._report(call, reports, now_ns)
+        return reports
+
+    def _let_go(self, call: Call, now_ns: int) -> list[StreamReport]:
+        call_id = call.id
         self._journal.forget(call_id)
         if call.tapped:
             self._tap.stop(call_id, now_ns)

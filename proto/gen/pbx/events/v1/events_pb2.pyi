@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from pbx.media.v1 import media_pb2 as _media_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -161,6 +162,7 @@ class Event(_message.Message):
     CALL_ADOPTED_FIELD_NUMBER: _builtins.int
     CALL_DTMF_FIELD_NUMBER: _builtins.int
     RECORDING_STORED_FIELD_NUMBER: _builtins.int
+    MEDIA_REPORTED_FIELD_NUMBER: _builtins.int
     MESSAGE_SENT_FIELD_NUMBER: _builtins.int
     MESSAGE_DELIVERED_FIELD_NUMBER: _builtins.int
     MESSAGE_FAILED_FIELD_NUMBER: _builtins.int
@@ -236,6 +238,10 @@ class Event(_message.Message):
         """A recording was stored."""
 
     @_builtins.property
+    def media_reported(self) -> _media_pb2.CallMedia:
+        """What a relay measured of the call, told when its slot was given back; of its own, outside of the call's count."""
+
+    @_builtins.property
     def message_sent(self) -> Global___MessageSent:
         """A message outside of calls was taken on: its sender proved who it is."""
 
@@ -290,6 +296,7 @@ class Event(_message.Message):
         call_adopted: Global___CallAdopted | None = ...,
         call_dtmf: Global___CallDtmf | None = ...,
         recording_stored: Global___RecordingStored | None = ...,
+        media_reported: _media_pb2.CallMedia | None = ...,
         message_sent: Global___MessageSent | None = ...,
         message_delivered: Global___MessageDelivered | None = ...,
         message_failed: Global___MessageFailed | None = ...,
@@ -299,11 +306,11 @@ class Event(_message.Message):
         security_auth_failed: Global___SecurityAuthFailed | None = ...,
         relay_state_changed: Global___RelayStateChanged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["call_adopted", b"call_adopted", "call_answered", b"call_answered", "call_dialing", b"call_dialing", "call_dtmf", b"call_dtmf", "call_early_media", b"call_early_media", "call_ended", b"call_ended", "call_held", b"call_held", "call_initiated", b"call_initiated", "call_media_migrated", b"call_media_migrated", "call_media_timeout", b"call_media_timeout", "call_resumed", b"call_resumed", "call_ringing", b"call_ringing", "message_delivered", b"message_delivered", "message_failed", b"message_failed", "message_sent", b"message_sent", "payload", b"payload", "recording_stored", b"recording_stored", "registration_added", b"registration_added", "registration_expired", b"registration_expired", "registration_removed", b"registration_removed", "relay_state_changed", b"relay_state_changed", "security_auth_failed", b"security_auth_failed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call_adopted", b"call_adopted", "call_answered", b"call_answered", "call_dialing", b"call_dialing", "call_dtmf", b"call_dtmf", "call_early_media", b"call_early_media", "call_ended", b"call_ended", "call_held", b"call_held", "call_initiated", b"call_initiated", "call_media_migrated", b"call_media_migrated", "call_media_timeout", b"call_media_timeout", "call_resumed", b"call_resumed", "call_ringing", b"call_ringing", "media_reported", b"media_reported", "message_delivered", b"message_delivered", "message_failed", b"message_failed", "message_sent", b"message_sent", "payload", b"payload", "recording_stored", b"recording_stored", "registration_added", b"registration_added", "registration_expired", b"registration_expired", "registration_removed", b"registration_removed", "relay_state_changed", b"relay_state_changed", "security_auth_failed", b"security_auth_failed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "call_adopted", b"call_adopted", "call_answered", b"call_answered", "call_dialing", b"call_dialing", "call_dtmf", b"call_dtmf", "call_early_media", b"call_early_media", "call_ended", b"call_ended", "call_held", b"call_held", "call_id", b"call_id", "call_initiated", b"call_initiated", "call_media_migrated", b"call_media_migrated", "call_media_timeout", b"call_media_timeout", "call_resumed", b"call_resumed", "call_ringing", b"call_ringing", "elapsed_ms", b"elapsed_ms", "id", b"id", "message_delivered", b"message_delivered", "message_failed", b"message_failed", "message_sent", b"message_sent", "payload", b"payload", "recording_stored", b"recording_stored", "registration_added", b"registration_added", "registration_expired", b"registration_expired", "registration_removed", b"registration_removed", "relay_state_changed", b"relay_state_changed", "security_auth_failed", b"security_auth_failed", "sequence", b"sequence", "source", b"source", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "call_adopted", b"call_adopted", "call_answered", b"call_answered", "call_dialing", b"call_dialing", "call_dtmf", b"call_dtmf", "call_early_media", b"call_early_media", "call_ended", b"call_ended", "call_held", b"call_held", "call_id", b"call_id", "call_initiated", b"call_initiated", "call_media_migrated", b"call_media_migrated", "call_media_timeout", b"call_media_timeout", "call_resumed", b"call_resumed", "call_ringing", b"call_ringing", "elapsed_ms", b"elapsed_ms", "id", b"id", "media_reported", b"media_reported", "message_delivered", b"message_delivered", "message_failed", b"message_failed", "message_sent", b"message_sent", "payload", b"payload", "recording_stored", b"recording_stored", "registration_added", b"registration_added", "registration_expired", b"registration_expired", "registration_removed", b"registration_removed", "relay_state_changed", b"relay_state_changed", "security_auth_failed", b"security_auth_failed", "sequence", b"sequence", "source", b"source", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["call_initiated", "call_ringing", "call_early_media", "call_answered", "call_held", "call_resumed", "call_ended", "call_media_timeout", "call_media_migrated", "call_dialing", "call_adopted", "call_dtmf", "recording_stored", "message_sent", "message_delivered", "message_failed", "registration_added", "registration_removed", "registration_expired", "security_auth_failed", "relay_state_changed"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["call_initiated", "call_ringing", "call_early_media", "call_answered", "call_held", "call_resumed", "call_ended", "call_media_timeout", "call_media_migrated", "call_dialing", "call_adopted", "call_dtmf", "recording_stored", "media_reported", "message_sent", "message_delivered", "message_failed", "registration_added", "registration_removed", "registration_expired", "security_auth_failed", "relay_state_changed"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
@@ -609,7 +616,7 @@ class CallEnded(_message.Message):
 
     @_builtins.property
     def media(self) -> _containers.RepeatedCompositeFieldContainer[Global___MediaStatistics]:
-        """Media statistics; empty where no media was relayed or the relay did not answer."""
+        """Media statistics as signaling carried them before relays told them (media.reported). Read, not written."""
 
     def __init__(
         self,
@@ -639,7 +646,7 @@ Global___CallEnded: _TypeAlias = CallEnded  # noqa: Y015
 
 @_typing.final
 class MediaStatistics(_message.Message):
-    """What came from one side of a call. An unset optional field was not measured."""
+    """What came from one side of a call, as CallEnded carried it. An unset optional field was not measured."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from pbx.media.v1 import media_pb2 as _media_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -763,13 +764,13 @@ class ReleaseResponse(_message.Message):
 
     STREAMS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def streams(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamStatistics]:
+    def streams(self) -> _containers.RepeatedCompositeFieldContainer[_media_pb2.StreamStatistics]:
         """What flowed; empty for an unknown call."""
 
     def __init__(
         self,
         *,
-        streams: _abc.Iterable[Global___StreamStatistics] | None = ...,
+        streams: _abc.Iterable[_media_pb2.StreamStatistics] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -845,7 +846,7 @@ class CallStatistics(_message.Message):
     allocated_at_ms: _builtins.int
     """When the slot was taken: milliseconds since the Unix epoch."""
     @_builtins.property
-    def streams(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamStatistics]:
+    def streams(self) -> _containers.RepeatedCompositeFieldContainer[_media_pb2.StreamStatistics]:
         """Its streams."""
 
     def __init__(
@@ -854,7 +855,7 @@ class CallStatistics(_message.Message):
         call_id: _builtins.str = ...,
         slot: _builtins.int = ...,
         instance_id: _builtins.str = ...,
-        streams: _abc.Iterable[Global___StreamStatistics] | None = ...,
+        streams: _abc.Iterable[_media_pb2.StreamStatistics] | None = ...,
         allocated_at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
@@ -864,163 +865,6 @@ class CallStatistics(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CallStatistics: _TypeAlias = CallStatistics  # noqa: Y015
-
-@_typing.final
-class StreamStatistics(_message.Message):
-    """What came from one remote endpoint. An unset optional field was not measured."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class DroppedEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.int
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.int = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    SIDE_FIELD_NUMBER: _builtins.int
-    MEDIA_FIELD_NUMBER: _builtins.int
-    PACKETS_FIELD_NUMBER: _builtins.int
-    BYTES_FIELD_NUMBER: _builtins.int
-    PACKETS_LOST_FIELD_NUMBER: _builtins.int
-    JITTER_MS_FIELD_NUMBER: _builtins.int
-    PACKETS_REORDERED_FIELD_NUMBER: _builtins.int
-    PACKETS_DUPLICATE_FIELD_NUMBER: _builtins.int
-    GAP_MAX_MS_FIELD_NUMBER: _builtins.int
-    RTCP_PACKETS_FIELD_NUMBER: _builtins.int
-    DROPPED_SOURCE_FIELD_NUMBER: _builtins.int
-    DROPPED_OTHER_FIELD_NUMBER: _builtins.int
-    FIRST_PACKET_AT_MS_FIELD_NUMBER: _builtins.int
-    LAST_PACKET_AT_MS_FIELD_NUMBER: _builtins.int
-    SOURCE_FIELD_NUMBER: _builtins.int
-    PAYLOAD_TYPE_FIELD_NUMBER: _builtins.int
-    RTT_MS_FIELD_NUMBER: _builtins.int
-    MOS_FIELD_NUMBER: _builtins.int
-    DROPPED_FIELD_NUMBER: _builtins.int
-    side: Global___Side.ValueType
-    """The side it came from."""
-    media: Global___Media.ValueType
-    """The medium."""
-    packets: _builtins.int
-    """RTP packets received from it."""
-    bytes: _builtins.int
-    """RTP bytes received from it, UDP payload."""
-    packets_lost: _builtins.int
-    """RTP packets lost (RFC 3550 A.3), by sequence numbers."""
-    jitter_ms: _builtins.float
-    """Interarrival jitter in milliseconds (RFC 3550 A.8)."""
-    packets_reordered: _builtins.int
-    """Packets that came out of order."""
-    packets_duplicate: _builtins.int
-    """Packets that came twice."""
-    gap_max_ms: _builtins.float
-    """Largest gap between two packets, in milliseconds."""
-    rtcp_packets: _builtins.int
-    """RTCP packets received from it."""
-    dropped_source: _builtins.int
-    """Packets dropped: not from the expected source."""
-    dropped_other: _builtins.int
-    """Packets dropped for any other reason (not RTP, direction, rate limit)."""
-    first_packet_at_ms: _builtins.int
-    """When the first packet came: milliseconds since the Unix epoch."""
-    last_packet_at_ms: _builtins.int
-    """When the last packet came: milliseconds since the Unix epoch."""
-    payload_type: _builtins.int
-    """Payload type of the last packet."""
-    rtt_ms: _builtins.float
-    """Round-trip time from RTCP in milliseconds."""
-    mos: _builtins.float
-    """Mean opinion score by the E-model (ITU-T G.107), 1.0 to 4.5."""
-    @_builtins.property
-    def source(self) -> Global___Address:
-        """The address it was latched to; unset where no packet came."""
-
-    @_builtins.property
-    def dropped(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """Packets dropped, by reason."""
-
-    def __init__(
-        self,
-        *,
-        side: Global___Side.ValueType = ...,
-        media: Global___Media.ValueType = ...,
-        packets: _builtins.int = ...,
-        bytes: _builtins.int = ...,
-        packets_lost: _builtins.int | None = ...,
-        jitter_ms: _builtins.float | None = ...,
-        packets_reordered: _builtins.int | None = ...,
-        packets_duplicate: _builtins.int | None = ...,
-        gap_max_ms: _builtins.float | None = ...,
-        rtcp_packets: _builtins.int = ...,
-        dropped_source: _builtins.int = ...,
-        dropped_other: _builtins.int = ...,
-        first_packet_at_ms: _builtins.int | None = ...,
-        last_packet_at_ms: _builtins.int | None = ...,
-        source: Global___Address | None = ...,
-        payload_type: _builtins.int | None = ...,
-        rtt_ms: _builtins.float | None = ...,
-        mos: _builtins.float | None = ...,
-        dropped: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_packet_at_ms", b"_first_packet_at_ms", "_gap_max_ms", b"_gap_max_ms", "_jitter_ms", b"_jitter_ms", "_last_packet_at_ms", b"_last_packet_at_ms", "_mos", b"_mos", "_packets_duplicate", b"_packets_duplicate", "_packets_lost", b"_packets_lost", "_packets_reordered", b"_packets_reordered", "_payload_type", b"_payload_type", "_rtt_ms", b"_rtt_ms", "first_packet_at_ms", b"first_packet_at_ms", "gap_max_ms", b"gap_max_ms", "jitter_ms", b"jitter_ms", "last_packet_at_ms", b"last_packet_at_ms", "mos", b"mos", "packets_duplicate", b"packets_duplicate", "packets_lost", b"packets_lost", "packets_reordered", b"packets_reordered", "payload_type", b"payload_type", "rtt_ms", b"rtt_ms", "source", b"source"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_packet_at_ms", b"_first_packet_at_ms", "_gap_max_ms", b"_gap_max_ms", "_jitter_ms", b"_jitter_ms", "_last_packet_at_ms", b"_last_packet_at_ms", "_mos", b"_mos", "_packets_duplicate", b"_packets_duplicate", "_packets_lost", b"_packets_lost", "_packets_reordered", b"_packets_reordered", "_payload_type", b"_payload_type", "_rtt_ms", b"_rtt_ms", "bytes", b"bytes", "dropped", b"dropped", "dropped_other", b"dropped_other", "dropped_source", b"dropped_source", "first_packet_at_ms", b"first_packet_at_ms", "gap_max_ms", b"gap_max_ms", "jitter_ms", b"jitter_ms", "last_packet_at_ms", b"last_packet_at_ms", "media", b"media", "mos", b"mos", "packets", b"packets", "packets_duplicate", b"packets_duplicate", "packets_lost", b"packets_lost", "packets_reordered", b"packets_reordered", "payload_type", b"payload_type", "rtcp_packets", b"rtcp_packets", "rtt_ms", b"rtt_ms", "side", b"side", "source", b"source"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__first_packet_at_ms: _TypeAlias = _typing.Literal["first_packet_at_ms"]  # noqa: Y015
-    _WhichOneofArgType__first_packet_at_ms: _TypeAlias = _typing.Literal["_first_packet_at_ms", b"_first_packet_at_ms"]  # noqa: Y015
-    _WhichOneofReturnType__gap_max_ms: _TypeAlias = _typing.Literal["gap_max_ms"]  # noqa: Y015
-    _WhichOneofArgType__gap_max_ms: _TypeAlias = _typing.Literal["_gap_max_ms", b"_gap_max_ms"]  # noqa: Y015
-    _WhichOneofReturnType__jitter_ms: _TypeAlias = _typing.Literal["jitter_ms"]  # noqa: Y015
-    _WhichOneofArgType__jitter_ms: _TypeAlias = _typing.Literal["_jitter_ms", b"_jitter_ms"]  # noqa: Y015
-    _WhichOneofReturnType__last_packet_at_ms: _TypeAlias = _typing.Literal["last_packet_at_ms"]  # noqa: Y015
-    _WhichOneofArgType__last_packet_at_ms: _TypeAlias = _typing.Literal["_last_packet_at_ms", b"_last_packet_at_ms"]  # noqa: Y015
-    _WhichOneofReturnType__mos: _TypeAlias = _typing.Literal["mos"]  # noqa: Y015
-    _WhichOneofArgType__mos: _TypeAlias = _typing.Literal["_mos", b"_mos"]  # noqa: Y015
-    _WhichOneofReturnType__packets_duplicate: _TypeAlias = _typing.Literal["packets_duplicate"]  # noqa: Y015
-    _WhichOneofArgType__packets_duplicate: _TypeAlias = _typing.Literal["_packets_duplicate", b"_packets_duplicate"]  # noqa: Y015
-    _WhichOneofReturnType__packets_lost: _TypeAlias = _typing.Literal["packets_lost"]  # noqa: Y015
-    _WhichOneofArgType__packets_lost: _TypeAlias = _typing.Literal["_packets_lost", b"_packets_lost"]  # noqa: Y015
-    _WhichOneofReturnType__packets_reordered: _TypeAlias = _typing.Literal["packets_reordered"]  # noqa: Y015
-    _WhichOneofArgType__packets_reordered: _TypeAlias = _typing.Literal["_packets_reordered", b"_packets_reordered"]  # noqa: Y015
-    _WhichOneofReturnType__payload_type: _TypeAlias = _typing.Literal["payload_type"]  # noqa: Y015
-    _WhichOneofArgType__payload_type: _TypeAlias = _typing.Literal["_payload_type", b"_payload_type"]  # noqa: Y015
-    _WhichOneofReturnType__rtt_ms: _TypeAlias = _typing.Literal["rtt_ms"]  # noqa: Y015
-    _WhichOneofArgType__rtt_ms: _TypeAlias = _typing.Literal["_rtt_ms", b"_rtt_ms"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__first_packet_at_ms) -> _WhichOneofReturnType__first_packet_at_ms | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__gap_max_ms) -> _WhichOneofReturnType__gap_max_ms | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__jitter_ms) -> _WhichOneofReturnType__jitter_ms | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__last_packet_at_ms) -> _WhichOneofReturnType__last_packet_at_ms | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__mos) -> _WhichOneofReturnType__mos | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__packets_duplicate) -> _WhichOneofReturnType__packets_duplicate | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__packets_lost) -> _WhichOneofReturnType__packets_lost | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__packets_reordered) -> _WhichOneofReturnType__packets_reordered | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__payload_type) -> _WhichOneofReturnType__payload_type | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__rtt_ms) -> _WhichOneofReturnType__rtt_ms | None: ...
-
-Global___StreamStatistics: _TypeAlias = StreamStatistics  # noqa: Y015
 
 @_typing.final
 class WatchRequest(_message.Message):

@@ -115,7 +115,7 @@ class RelayServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Release(self, request, context):
-        """Gives the slot back and answers the final statistics.
+        """Gives the slot back and answers the final statistics, which are written to the outbox as well (media.reported).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

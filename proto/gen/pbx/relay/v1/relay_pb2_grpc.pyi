@@ -43,7 +43,7 @@ class RelayServiceStub:
     Update: _grpc.UnaryUnaryMultiCallable[_relay_pb2.UpdateRequest, _relay_pb2.UpdateResponse]
     """Tells the remote endpoints of a call's streams."""
     Release: _grpc.UnaryUnaryMultiCallable[_relay_pb2.ReleaseRequest, _relay_pb2.ReleaseResponse]
-    """Gives the slot back and answers the final statistics."""
+    """Gives the slot back and answers the final statistics, which are written to the outbox as well (media.reported)."""
     Query: _grpc.UnaryUnaryMultiCallable[_relay_pb2.QueryRequest, _relay_pb2.QueryResponse]
     """Statistics of one call, or of all."""
     Watch: _grpc.UnaryStreamMultiCallable[_relay_pb2.WatchRequest, _relay_pb2.WatchResponse]
@@ -74,7 +74,7 @@ class RelayServiceAsyncStub(RelayServiceStub):
     Update: _aio.UnaryUnaryMultiCallable[_relay_pb2.UpdateRequest, _relay_pb2.UpdateResponse]  # type: ignore[assignment]
     """Tells the remote endpoints of a call's streams."""
     Release: _aio.UnaryUnaryMultiCallable[_relay_pb2.ReleaseRequest, _relay_pb2.ReleaseResponse]  # type: ignore[assignment]
-    """Gives the slot back and answers the final statistics."""
+    """Gives the slot back and answers the final statistics, which are written to the outbox as well (media.reported)."""
     Query: _aio.UnaryUnaryMultiCallable[_relay_pb2.QueryRequest, _relay_pb2.QueryResponse]  # type: ignore[assignment]
     """Statistics of one call, or of all."""
     Watch: _aio.UnaryStreamMultiCallable[_relay_pb2.WatchRequest, _relay_pb2.WatchResponse]  # type: ignore[assignment]
@@ -126,7 +126,7 @@ class RelayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _relay_pb2.ReleaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_relay_pb2.ReleaseResponse, _abc.Awaitable[_relay_pb2.ReleaseResponse]]:
-        """Gives the slot back and answers the final statistics."""
+        """Gives the slot back and answers the final statistics, which are written to the outbox as well (media.reported)."""
 
     @_abc_1.abstractmethod
     def Query(

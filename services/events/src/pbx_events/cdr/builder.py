@@ -1,11 +1,13 @@
 """The fold: all events of a call in, its CDR out. Pure; the order and repetition of the events do not matter.
 
 Times come from the wall clock of the call's owner, durations from its monotonic one. What was not measured is None.
+Media figures come from the relay that carried the call last, in an event of its own: `awaits_media` says whether it is
+still to come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -14,6 +16,20 @@ from pbx.events.v1 import events_pb2 as pb
 from pbx_events.envelope import Envelope, encode, instance_of
 
 Cdr = dict[str, Any]
+MEDIA: Final = "media.reported"
+MEDIA_FIELDS: Final = (
+    "media",
+    "packets",
+    "bytes",
+    "packets_lost",
+    "jitter_ms",
+    "mos",
+    "rtt_ms",
+    "packets_reordered",
+    "packets_duplicate",
+    "packets_dropped",
+)
+"""What a record tells of a relay's figures; the event has them all."""
 REAPER: Final = "events/reaper"
 """The source of the ends that this service itself writes."""
 
@@ -21,7 +37,7 @@ REAPER: Final = "events/reaper"
 def build(events: Iterable[Envelope]) -> Cdr | None:
     """The CDR of a call; None where its first event is missing. `ended_at` is None while it lives."""
     # What the owner says of the end stands behind what the reaper concluded.
-    ordered = sorted({event.id: event for event in events}.values(), key=lambda e: (e.sequence, e.source != REAPER))
+    ordered = _ordered(events)
     last_of = {event.type: event for event in ordered}
     first = last_of.get("call.initiated")
     if first is None:
@@ -57,11 +73,43 @@ def build(events: Iterable[Envelope]) -> Cdr | None:
         "hangup_reason": data.get("hangup_reason") or None,
         "relay_id": _relay_id(dialing, last_of.get("call.media_migrated")),
         "instance": instance_of(first.source),
-        "legs": _legs(first, dialing, answered, data),
+        "legs": _legs(first, dialing, answered, data, _media(ordered, last_of)),
         "recordings": [_recording(event) for event in ordered if event.type == "recording.stored"],
         "migrations": [_migration(event) for event in ordered if event.type in _MIGRATIONS],
         "traceparent": first.traceparent or None,
     }
+
+
+def awaits_media(events: Iterable[Envelope]) -> bool:
+    """Whether a call that has ended was carried by a relay that has not told its figures."""
+    ordered = _ordered(events)
+    last_of = {event.type: event for event in ordered}
+    relay_id = _relay_id(last_of.get("call.dialing"), last_of.get("call.media_migrated"))
+    return relay_id is not None and _media_of(ordered, relay_id) is None and not _told_by_owner(last_of)
+
+
+def _ordered(events: Iterable[Envelope]) -> list[Envelope]:
+    return sorted({event.id: event for event in events}.values(), key=lambda e: (e.sequence, e.source != REAPER, e.id))
+
+
+def _media(ordered: Sequence[Envelope], last_of: Mapping[str, Envelope]) -> list[dict[str, Any]]:
+    """The figures of the relay that carried the media last."""
+    relay_id = _relay_id(last_of.get("call.dialing"), last_of.get("call.media_migrated"))
+    return _media_of(ordered, relay_id) or _told_by_owner(last_of)
+
+
+def _media_of(ordered: Sequence[Envelope], relay_id: str | None) -> list[dict[str, Any]] | None:
+    """What this relay told; None where it told nothing."""
+    for event in ordered:
+        if event.type == MEDIA and event.data["relay_id"] == relay_id:
+            return list(event.data["streams"])
+    return None
+
+
+def _told_by_owner(last_of: Mapping[str, Envelope]) -> list[dict[str, Any]]:
+    """What signaling told of them, as it did before relays told them themselves."""
+    ended = last_of.get("call.ended")
+    return list(ended.data["media"]) if ended is not None else []
 
 
 _MIGRATIONS = ("call.media_migrated", "call.adopted")
@@ -131,16 +179,19 @@ def renumbered(event: Envelope, reaped: Envelope) -> Envelope:
 
 
 def _legs(
-    first: Envelope, dialing: Envelope | None, answered: Envelope | None, data: dict[str, Any]
+    first: Envelope,
+    dialing: Envelope | None,
+    answered: Envelope | None,
+    data: dict[str, Any],
+    media: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
     known = answered.data if answered is not None else {}
     caller = data.get("caller_leg") or known.get("caller_leg") or first.data["leg"]
     callee = data.get("callee_leg") or known.get("callee_leg") or (dialing.data["leg"] if dialing is not None else None)
-    media = data.get("media") or []
     legs = []
     for side, leg in (("caller", caller), ("callee", callee)):
         if leg is not None:
-            streams = [{k: v for k, v in item.items() if k != "side"} for item in media if item["side"] == side]
+            streams = [{name: item[name] for name in MEDIA_FIELDS} for item in media if item["side"] == side]
             legs.append({"side": side, **{k: v or None for k, v in leg.items()}, "media": streams})
     return legs
 

@@ -66,6 +66,7 @@ class Database:
     """SQLite (WAL) or PostgreSQL, by its URL. Raises Unavailable where it cannot be reached."""
 
     def __init__(self, url: str) -> None:
+        self.url = url
         self.is_sqlite = url.startswith("sqlite")
         if self.is_sqlite:
             self._engine = _sqlite_engine(url)

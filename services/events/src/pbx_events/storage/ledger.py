@@ -2,11 +2,15 @@
 
 One transaction for a batch, a handful of statements however large it is. The payload is stored as it came; it is read
 where it must be.
+
+A CDR is made when the call's end and its relay's figures are here, or MEDIA_WAIT_MS after the end without them; which
+calls wait stands in SQL, so that another replica, or this one started again, goes on. Figures that come later still are
+an event like others and change no CDR.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -14,12 +18,13 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from pbx_events.cdr.builder import REAPER, Cdr, build, renumbered
+from pbx_events.cdr.builder import MEDIA, REAPER, Cdr, awaits_media, build, renumbered
 from pbx_events.envelope import Envelope, decode, holder_of
 from pbx_events.storage.database import Database
 from pbx_events.storage.hooks import read_hooks
 from pbx_events.storage.subscription import PENDING, Webhook
-from pbx_events.storage.tables import cdrs, deliveries, events, exports, open_calls
+from pbx_events.storage.tables import cdrs, deliveries, events, exports, open_calls, unfolded
+from pbx_runtime.clock import Clock, SystemClock
 
 BEGUN: Final = "call.initiated"
 ENDED: Final = "call.ended"
@@ -27,6 +32,10 @@ ANSWERED: Final = "call.answered"
 ADOPTED: Final = "call.adopted"
 USER_MAX: Final = 128
 """The width of the columns."""
+MEDIA_WAIT_MS: Final = 5_000
+"""How long a CDR waits for the relay's figures: they come within a tenth of a second, or a second after Redis is back."""
+OVERDUE_BATCH: Final = 500
+"""CDRs of one transaction that waited long enough: all that a relay carried, where it died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,11 @@ class Ledger(Database):
 
     sinks: tuple[str, ...] = ()
     """Where CDRs go besides the table, by name: what is written here is exported by `sink.exporter`."""
+    clock: Clock = SystemClock()
+    media_missing = 0
+    """CDRs written without the figures of a relay that carried their call."""
+    media_late = 0
+    """Figures that came after their CDR."""
 
     async def take(self, batch: Sequence[Envelope], hooks: Sequence[Webhook]) -> Taken:
         """Stores events, the CDRs of calls that ended with them, and their deliveries; all or nothing.
@@ -72,7 +86,7 @@ class Ledger(Database):
         # What comes after the end of a call corrects its CDR.
         over = {event.call_id for event in fresh if event.type == ENDED} | ends.keys()
         self._track(connection, fresh, over)
-        return Taken(fresh, self._fold(connection, fresh, over))
+        return Taken(fresh, self._fold(connection, fresh, over, ends.keys()))
 
     def _unknown(self, connection: sa.Connection, batch: Sequence[Envelope]) -> list[Envelope]:
         unique = {event.id: event for event in batch}
@@ -131,16 +145,62 @@ class Ledger(Database):
         if gone:
             connection.execute(_CLOSE, gone)
 
-    def _fold(self, connection: sa.Connection, fresh: Sequence[Envelope], over: set[str]) -> list[Cdr]:
-        if not over:
-            return []
-        by_call = _whole(fresh, over)
-        rest = [call_id for call_id in over if call_id not in by_call]
+    def _fold(
+        self, connection: sa.Connection, fresh: Sequence[Envelope], over: set[str], ended_before: Set[str]
+    ) -> list[Cdr]:
+        """Writes the CDRs of calls that are over, but for those that wait for their relay."""
+        known = over & ended_before
+        waiting = set(connection.execute(_WAITING, {"calls": list(known)}).scalars()) if known else set()
+        told = {event.call_id for event in fresh if event.type != MEDIA}
+        late = known - waiting - told
+        self.media_late += len(late)
+        by_call = self._heard(connection, fresh, over - late)
+        unready = {
+            call_id
+            for call_id, heard in by_call.items()
+            if (call_id in waiting or call_id not in known) and awaits_media(heard)
+        }
+        if begins := unready - waiting:
+            until_ms = self.clock.epoch_ms() + MEDIA_WAIT_MS
+            rows = [{"call_id": call_id, "until_ms": until_ms} for call_id in begins]
+            connection.execute(unfolded.insert(), rows)
+        if ends := waiting - unready:
+            connection.execute(_FOLDED, [{"call": call_id} for call_id in ends])
+        return self._record(
+            connection, {call_id: heard for call_id, heard in by_call.items() if call_id not in unready}
+        )
+
+    async def fold_overdue(self) -> int:
+        """Writes the CDRs that waited long enough, without their relay's figures; how many."""
+        now_ms = self.clock.epoch_ms()
+        overdue = sa.select(unfolded.c.call_id).where(unfolded.c.until_ms <= now_ms).limit(OVERDUE_BATCH)
+        if not await self.rows(overdue.limit(1)):
+            return 0
+
+        def work(connection: sa.Connection) -> int:
+            calls = set(connection.execute(overdue).scalars())
+            connection.execute(unfolded.delete().where(unfolded.c.call_id.in_(calls)))
+            self._record(connection, self._heard(connection, (), calls))
+            return len(calls)
+
+        folded = await self.write(work)
+        self.media_missing += folded
+        return folded
+
+    def _heard(
+        self, connection: sa.Connection, fresh: Sequence[Envelope], calls: set[str]
+    ) -> dict[str, list[Envelope]]:
+        """All events of calls: read back, unless the batch has them all."""
+        by_call = _whole(fresh, calls)
+        rest = [call_id for call_id in calls if call_id not in by_call]
         if rest:
             for row in connection.execute(_EVENTS_OF, {"calls": rest}):
                 event = decode(row.payload)
                 if event is not None:
                     by_call.setdefault(row.call_id, []).append(event)
+        return by_call
+
+    def _record(self, connection: sa.Connection, by_call: dict[str, list[Envelope]]) -> list[Cdr]:
         built = [cdr for cdr in map(build, by_call.values()) if cdr is not None]
         if built:
             rows = [cdr_row(cdr, min(e.at_ms for e in by_call[cdr["id"]])) for cdr in built]
@@ -217,13 +277,16 @@ def _whole(fresh: Iterable[Envelope], over: set[str]) -> dict[str, list[Envelope
 
 def _is_whole(heard: Sequence[Envelope]) -> bool:
     ends = [event.sequence for event in heard if event.type == ENDED]
-    return len(ends) == 1 and {event.sequence for event in heard} == set(range(1, ends[0] + 1))
+    numbered = {event.sequence for event in heard if event.sequence}
+    return len(ends) == 1 and numbered == set(range(1, ends[0] + 1))
 
 
 _KNOWN = sa.select(events.c.id).where(events.c.id.in_(sa.bindparam("ids", expanding=True)))
 _STORE = events.insert()
 _SUBSCRIBE = deliveries.insert().values(state=PENDING, attempts=0, next_at_ms=0, last_error="")
 _CLOSE = open_calls.delete().where(open_calls.c.call_id == sa.bindparam("call"))
+_WAITING = sa.select(unfolded.c.call_id).where(unfolded.c.call_id.in_(sa.bindparam("calls", expanding=True)))
+_FOLDED = unfolded.delete().where(unfolded.c.call_id == sa.bindparam("call"))
 _EVENTS_OF = sa.select(events.c.call_id, events.c.payload).where(
     events.c.call_id.in_(sa.bindparam("calls", expanding=True))
 )

@@ -73,6 +73,14 @@ open_calls = Table(
     Column("started_at_ms", BigInteger, nullable=False),
     Index("open_calls_instance", "instance", "call_id"),
 )
+unfolded = Table(
+    "unfolded",
+    metadata,
+    Column("call_id", String(64), primary_key=True),
+    Column("until_ms", BigInteger, nullable=False),
+    Index("unfolded_until", "until_ms"),
+)
+"""Calls that ended and whose relay has not told its figures: no CDR before it does, or before `until_ms`."""
 attempts = Table(
     "attempts",
     metadata,

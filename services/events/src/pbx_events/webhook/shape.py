@@ -16,8 +16,9 @@ RENAMED: Final[Mapping[tuple[str, str], str]] = {
     ("call.ended", "duration_ms"): "talk_ms",
 }
 """(type, field of the message) to the word that the CDR has for it."""
-LEFT_OUT: Final = frozenset((("call.dialing", "callee"), ("registration.added", "source")))
-"""Fields whose thing is told by others: the callee without its domain, the phone's address without its transport."""
+LEFT_OUT: Final = frozenset((("call.dialing", "callee"), ("registration.added", "source"), ("call.ended", "media")))
+"""Fields whose thing is told by others: the callee without its domain, the phone's address without its transport, media
+figures by media.reported."""
 CALL_FIELDS: Final[Mapping[str, tuple[str, str]]] = {
     "caller": ("string", "The caller's user; null: the call's first event is not kept any more"),
     "callee": ("string", "The user that was dialled"),

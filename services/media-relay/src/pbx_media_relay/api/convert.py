@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
+from pbx.media.v1 import media_pb2
 from pbx.relay.v1 import relay_pb2 as pb
 from pbx_media_relay import events
 from pbx_media_relay.civil import CivilTime
@@ -20,6 +21,8 @@ from pbx_media_relay.stream import Direction, Latching, PayloadType, Stream
 
 SIDES: Final = {pb.SIDE_A: Side.A, pb.SIDE_B: Side.B}
 SIDES_OUT: Final = {Side.A: pb.SIDE_A, Side.B: pb.SIDE_B}
+STATISTICS_SIDES: Final = {Side.A: media_pb2.SIDE_CALLER, Side.B: media_pb2.SIDE_CALLEE}
+STATISTICS_MEDIA: Final = {Medium.AUDIO: media_pb2.MEDIUM_AUDIO, Medium.VIDEO: media_pb2.MEDIUM_VIDEO}
 MEDIA: Final = {pb.MEDIA_AUDIO: Medium.AUDIO, pb.MEDIA_VIDEO: Medium.VIDEO}
 MEDIA_OUT: Final = {Medium.AUDIO: pb.MEDIA_AUDIO, Medium.VIDEO: pb.MEDIA_VIDEO}
 DIRECTIONS: Final = {0: Direction.SENDRECV, **{direction.value: direction for direction in Direction}}
@@ -156,19 +159,20 @@ def call_statistics(call: Call, reports: list[StreamReport], civil: CivilTime) -
     )
 
 
-def statistics(report: StreamReport, civil: CivilTime) -> pb.StreamStatistics:
+def statistics(report: StreamReport, civil: CivilTime) -> media_pb2.StreamStatistics:
     """Statistics of one stream; what was not measured stays unset."""
     counters = report.counters
-    message = pb.StreamStatistics(
-        side=SIDES_OUT[report.side],
-        media=MEDIA_OUT[report.medium],
+    message = media_pb2.StreamStatistics(
+        side=STATISTICS_SIDES[report.side],
+        media=STATISTICS_MEDIA[report.medium],
         packets=counters.packets,
         bytes=counters.bytes,
         rtcp_packets=counters.rtcp_packets,
     )
     if any(counters.drops):
+        message.packets_dropped = sum(counters.drops)
         message.dropped_source = counters.drops[DropReason.SOURCE]
-        message.dropped_other = sum(counters.drops) - message.dropped_source
+        message.dropped_other = message.packets_dropped - message.dropped_source
         for reason, name in REASONS.items():
             if counters.drops[reason]:
                 message.dropped[name] = counters.drops[reason]
@@ -179,7 +183,7 @@ def statistics(report: StreamReport, civil: CivilTime) -> pb.StreamStatistics:
     return message
 
 
-def _add_reception(message: pb.StreamStatistics, report: StreamReport, civil: CivilTime) -> None:
+def _add_reception(message: media_pb2.StreamStatistics, report: StreamReport, civil: CivilTime) -> None:
     counters = report.counters
     message.packets_lost = counters.lost
     message.packets_reordered = counters.reordered
@@ -190,7 +194,7 @@ def _add_reception(message: pb.StreamStatistics, report: StreamReport, civil: Ci
     if counters.gap_max_ns:
         message.gap_max_ms = counters.gap_max_ns / 1e6
     if counters.source is not None:
-        message.source.host, message.source.port = counters.source
+        message.source = str(counters.source)
     quality = quality_of(report)
     if quality.jitter_ms is not None:
         message.jitter_ms = quality.jitter_ms
