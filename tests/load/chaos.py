@@ -1,7 +1,8 @@
 """`make chaos`: a steady load of calls while processes are killed at random; then everything is counted.
 
 Killed with SIGKILL: signaling, events, the relay, Redis (append-only file on) and the receiver of the webhooks; the
-supervisor of `sip-pbx up` (the receiver: this program) starts them again. Afterwards, for each call that its caller was told of:
+supervisor of `sip-pbx up` (the receiver: this program) starts them again. Afterwards, for each call that its caller was
+told of:
 
     exactly one CDR, and it is final; none twice, none for a call that nobody placed
     each event of it was delivered at least once, the first deliveries in the order of its sequence

@@ -36,7 +36,6 @@ SCRIPT: list[e.Signal] = [
     e.Replied(0, 7, 200, "OK", e.Content(SDP, sdp("192.0.2.10", direction="recvonly"))),
     e.Confirmed(1, 7, None),
     e.HungUp(1, e.Cause()),
-    e.MediaReleased([]),
 ]
 
 

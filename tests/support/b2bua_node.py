@@ -35,7 +35,7 @@ class B2buaNode:
         self.address = address
         config = CoreConfig(DOMAIN, authenticate=authenticate, calls=policy or CallPolicy(), proxies=Trust(proxies))
         self.harness = Harness(address, config)
-        self.registrar.delay_s = self.relay.delay_s = self.relay.release_s = ANSWER_S
+        self.registrar.delay_s = self.relay.delay_s = ANSWER_S
         self._seen = 0
 
     @property

@@ -105,7 +105,7 @@ async def test_orders_to_relays_wait_for_their_records_and_leave_before_what_pho
     journal, sent = make(outbox)
     told = q.Update("01CALL", cast("Any", None), [])
     journal.perform(step("01CALL", b"200", record=c.Record.ANSWERED, asks=(q.Find("1008@pbx.local"), told)))
-    journal.perform(step("01CALL", asks=(q.Release("01CALL", None),)))
+    journal.perform(step("01CALL", asks=(q.Release("01CALL", cast("Any", None)),)))
     assert not sent, "questions that wait for nothing are the driver's"
     outbox.release()
     assert sent == [b"Update", b"200", b"Release"]

@@ -33,7 +33,7 @@ ADOPTED: Final = "call.adopted"
 USER_MAX: Final = 128
 """The width of the columns."""
 MEDIA_WAIT_MS: Final = 5_000
-"""How long a CDR waits for the relay's figures: they come within a tenth of a second, or a second after Redis is back."""
+"""How long a CDR waits for the relay's figures: they come within a tenth of a second, or one after Redis is back."""
 OVERDUE_BATCH: Final = 500
 """CDRs of one transaction that waited long enough: all that a relay carried, where it died."""
 

@@ -69,6 +69,8 @@ class Operations:
     def release(self, request: pb.ReleaseRequest) -> pb.ReleaseResponse:
         """Give a slot back."""
         reports = self._relay.release(request.call_id, self.civil.monotonic_ns())
+        if request.quiet:
+            return pb.ReleaseResponse()
         return pb.ReleaseResponse(streams=[convert.statistics(report, self.civil) for report in reports])
 
     def query(self, request: pb.QueryRequest) -> pb.QueryResponse:
@@ -143,23 +145,30 @@ class _Session:
         return _response(outcomes)
 
     def handle(self, command: pb.Command, replies: Replies[Outcome]) -> Outcome | None:
-        """Carry out one command, at once. That an update was taken over nobody waits to hear, unless it was not."""
+        """Carry out one command, at once; answer what somebody waits for, and the rest lazily."""
+        result = pb.Result(id=command.id)
+        if self._carry_out(command, result):
+            return result
+        replies.reply_lazily(result)
+        return None
+
+    def _carry_out(self, command: pb.Command, result: pb.Result) -> bool:
+        """Whether anybody waits to hear the result: nobody does for endpoints that were all taken over."""
         operations = self._operations
         match command.WhichOneof("command"):
             case "allocate":
-                return pb.Result(id=command.id, allocate=operations.allocate(command.allocate, self.instance_id))
+                result.allocate.CopyFrom(operations.allocate(command.allocate, self.instance_id))
             case "update":
-                taken = operations.update(command.update, self.instance_id)
-                result = pb.Result(id=command.id, update=taken)
-                if taken.refused:
-                    return result
-                replies.reply_lazily(result)
-                return None
+                result.update.CopyFrom(operations.update(command.update, self.instance_id))
+                return bool(result.update.refused)
             case "release":
-                return pb.Result(id=command.id, release=operations.release(command.release))
+                result.release.CopyFrom(operations.release(command.release))
+                return not command.release.quiet
             case "query":
-                return pb.Result(id=command.id, query=operations.query(command.query))
-        raise errors.InvalidArgument("a command without an operation")
+                result.query.CopyFrom(operations.query(command.query))
+            case _:
+                raise errors.InvalidArgument("a command without an operation")
+        return True
 
 
 def _failed(command: pb.Command, error: Exception) -> Outcome:

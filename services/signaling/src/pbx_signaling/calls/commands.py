@@ -159,7 +159,7 @@ class UpdateMedia:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseMedia:
-    """Give the slot back; MediaReleased follows."""
+    """Give the slot back; nothing follows."""
 
 
 class Record(enum.IntEnum):

@@ -3,7 +3,7 @@
 `receive(signal, now)` mutates once; `drain()` hands out what the call asks of its legs and of the world. What may
 happen in which state is `TABLE`. A signal that has no cell is stale (it crossed a change of state) and is dropped.
 
-    AUTHENTICATING -> ROUTING -> ALLOCATING -> DIALING -> RINGING -> ANSWERED -> TALKING -> RELEASING -> ENDED
+    AUTHENTICATING -> ROUTING -> ALLOCATING -> DIALING -> RINGING -> ANSWERED -> TALKING -> ENDED
 
 The machine is a plain value: all of its fields, and those of its media session, can be stored and restored.
 """
@@ -45,7 +45,7 @@ from pbx_signaling.calls.state import (
     State,
 )
 from pbx_signaling.media.session import MediaSession, SessionRefused
-from pbx_signaling.media.stream import StreamEndpoint, StreamStatistics
+from pbx_signaling.media.stream import StreamEndpoint
 from pbx_sip.message import dtmf
 
 
@@ -86,7 +86,6 @@ class Call:
     answered: float | None = None
     ended: float | None = None
     ending: Ending | None = None
-    statistics: list[StreamStatistics] = field(default_factory=list)
     sequence: int = 0
     """Events emitted so far."""
     early_media: bool = False
@@ -479,8 +478,6 @@ class Call:
                 self._give_up(EXPIRED, now, Cause("invitation expired", 19))
             case Deadline.LONGEST if self.state in CONNECTED:
                 self._hang_up(LONGEST_CALL, now, Cause("longest call", 31))
-            case Deadline.RELEASE if self.state is State.RELEASING:
-                self._released(e.MediaReleased([]), now)
             case Deadline.RELEASE if self.state is State.CANCELLING:
                 self._callee_gone(signal, now)
             case _:
@@ -521,22 +518,14 @@ class Call:
             self._do(c.Finish())
 
     def _hang_up(self, ending: Ending, now: float, cause: Cause) -> None:
-        """Ends an answered call: BYE where there was none, the slot back, and its statistics for the last event."""
+        """Ends an answered call: BYE where there was none, and the slot back; its relay tells others what flowed."""
         if self.state is State.ANSWERED:
             self._do(c.Acknowledge(self.leg, None))
-        self.ending, self.ended, self.state = ending, now, State.RELEASING
+        self.ending, self.ended, self.state = ending, now, State.ENDED
         self.exchanges.clear()
         gone = ending.by if ending.origin is Origin.REMOTE else None
         self._do(*(c.HangUp(leg, cause) for leg in (CALLER, self.leg) if Side.of(leg) is not gone))
-        self._do(
-            c.ClearDeadline(Deadline.LONGEST),
-            c.ReleaseMedia(),
-            c.SetDeadline(Deadline.RELEASE, self.policy.release_s),
-        )
-
-    def _released(self, signal: e.MediaReleased, now: float) -> None:
-        self.statistics, self.state = signal.statistics, State.ENDED
-        self._do(c.ClearDeadline(Deadline.RELEASE), c.Emit(c.Record.ENDED), c.Finish())
+        self._do(c.ClearDeadline(Deadline.LONGEST), c.ReleaseMedia(), c.Emit(c.Record.ENDED), c.Finish())
 
     def _other(self, leg: int) -> int:
         """The leg at the other end."""
@@ -618,5 +607,4 @@ TABLE: Final[Mapping[tuple[State, type], Action]] = {
     (S.CANCELLING, e.LegLost): C._callee_gone,
     (S.CANCELLING, e.MediaReady): C._late_media,
     (S.CANCELLING, e.MediaUnavailable): C._callee_gone,
-    (S.RELEASING, e.MediaReleased): C._released,
 }

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pbx_signaling.border.headers import Carried
-from pbx_signaling.media.stream import Slot, StreamStatistics
+from pbx_signaling.media.stream import Slot
 
 CALLER: Final = 0
 """The caller's leg. Legs of the callee are numbered from 1, one for each attempt to reach it."""
@@ -298,13 +298,6 @@ class MediaUnavailable:
 
 
 @dataclass(frozen=True, slots=True)
-class MediaReleased:
-    """The slot was given back (or its relay did not answer: no statistics)."""
-
-    statistics: list[StreamStatistics]
-
-
-@dataclass(frozen=True, slots=True)
 class ServiceFailed:
     """The registrar could not be asked."""
 
@@ -342,7 +335,7 @@ class Deadline(enum.IntEnum):
     LONGEST = 2
     """From the answer to the end."""
     RELEASE = 3
-    """From the release of the slot to its statistics."""
+    """From the end of an attempt to the callee's last word on it, or to a slot that is not wanted any more."""
     INVITATION = 4
     """As long as the caller's INVITE is of use (its Expires)."""
 
@@ -373,7 +366,6 @@ Signal = (
     | Found
     | MediaReady
     | MediaUnavailable
-    | MediaReleased
     | ServiceFailed
     | LookupFailed
     | MediaSilent

@@ -31,8 +31,6 @@ class State(enum.IntEnum):
     TALKING = 6
     CANCELLING = 7
     """The attempt is over for the caller; the callee has not said so yet."""
-    RELEASING = 8
-    """The call is over; the relay's statistics are awaited for its last event."""
     ENDED = 9
 
 
@@ -56,8 +54,6 @@ class CallPolicy:
     cancel_s: float = 40.0
     """Waiting for the callee's last word on a CANCEL, or for a slot that is not wanted any more: above 64*T1, when the
     INVITE's transaction gives up. The net under everything that should have ended the attempt."""
-    release_s: float = 0.25
-    """Waiting for the relay's statistics; below T1, so that a BYE is answered before it is repeated."""
     barred: Barred = field(default_factory=Barred, compare=False)
     """Addresses that session descriptions may not name."""
 

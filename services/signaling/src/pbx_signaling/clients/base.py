@@ -40,5 +40,5 @@ class RelayClient(Protocol):
     def update(self, call_id: str, slot: Slot, endpoints: list[StreamEndpoint]) -> None:
         """Tells new endpoints."""
 
-    def release(self, call_id: str, slot: Slot, answer: Answer) -> None:
-        """Gives a slot back: MediaReleased."""
+    def release(self, call_id: str, slot: Slot) -> None:
+        """Gives a slot back."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pbx_signaling.calls.signals import MediaReady, MediaReleased, MediaUnavailable, Signal
+from pbx_signaling.calls.signals import MediaReady, MediaUnavailable, Signal
 from pbx_signaling.clients.fake_registrar import Later, at_once
-from pbx_signaling.media.stream import Slot, StreamEndpoint, StreamStatistics
+from pbx_signaling.media.stream import Slot, StreamEndpoint
 
 if TYPE_CHECKING:
     from pbx_signaling.clients.base import Answer
@@ -24,7 +24,6 @@ class FakeRelay:
     later: Later = at_once
     delay_s: float | None = 0.0
     """How long it takes to reserve a slot; None: it never does."""
-    release_s: float = 0.0
     is_full: bool = False
     slots: dict[str, Slot] = field(default_factory=dict)
     """Those in use, by call."""
@@ -43,9 +42,10 @@ class FakeRelay:
         assert call_id in self.slots, "endpoints for a slot that is not there"
         self.updates.append((call_id, endpoints))
 
-    def release(self, call_id: str, slot: Slot, answer: Answer) -> None:
+    def release(self, call_id: str, slot: Slot) -> None:
         """Gives a slot back."""
-        self.later(self.release_s, lambda: answer(self._release(call_id)))
+        assert self.slots.get(call_id) == slot, "a slot was released that is not the call's, or twice"
+        del self.slots[call_id]
 
     def take(self, call_id: str) -> Slot:
         """A slot of eight ports: the first that is free."""
@@ -62,8 +62,3 @@ class FakeRelay:
             return MediaUnavailable("full")
         assert call_id not in self.slots, "two slots for one call"
         return MediaReady(self.take(call_id))
-
-    def _release(self, call_id: str) -> Signal:
-        assert call_id in self.slots, "a slot was released twice"
-        del self.slots[call_id]
-        return MediaReleased([StreamStatistics(1, 1, 100, 17_200)])

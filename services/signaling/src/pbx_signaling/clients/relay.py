@@ -12,8 +12,8 @@ from pbx_runtime import logs
 from pbx_runtime.batch_stream import BatchClient, Codec
 from pbx_runtime.errors import ServiceError
 from pbx_runtime.grpc_channel import open_channel
-from pbx_signaling.calls.signals import MediaReady, MediaReleased, MediaSilent, MediaUnavailable, Signal
-from pbx_signaling.media.stream import Slot, StreamEndpoint, StreamStatistics
+from pbx_signaling.calls.signals import MediaReady, MediaSilent, MediaUnavailable, Signal
+from pbx_signaling.media.stream import Slot, StreamEndpoint
 from pbx_sip.message.text import utf8
 
 if TYPE_CHECKING:
@@ -171,20 +171,12 @@ class Relays:
             self.failures += 1
             _log.warning("endpoint refused", call_id=call_id, relay=relay, side=one.side, reason=one.detail)
 
-    def release(self, call_id: str, slot: Slot, answer: Callable[[Signal], None]) -> None:
-        """Gives a slot back; without an answer the relay's lease does it."""
+    def release(self, call_id: str, slot: Slot) -> None:
+        """Gives a slot back; where the word is lost the relay's lease does it. Nobody waits for the answer."""
         link = self._by_id.get(slot.relay)
-        if link is None:
-            answer(MediaReleased([]))
-            return
-
-        def done(result: pb.Result | None, error: ServiceError | None) -> None:
-            streams = result.release.streams if result is not None and result.HasField("release") else []
-            answer(MediaReleased([_statistics(stream) for stream in streams]))
-
-        # In no hurry: only the last event of the call waits for it.
-        command = pb.Command(release=pb.ReleaseRequest(call_id=call_id))
-        link.client.submit(command, done, timeout_s=TIMEOUT_S, urgent=False)
+        if link is not None:
+            command = pb.Command(release=pb.ReleaseRequest(call_id=call_id, quiet=True))
+            link.client.submit(command, _ignore, timeout_s=TIMEOUT_S, urgent=False)
 
 
 def _ignore(result: pb.Result | None, error: ServiceError | None) -> None:
@@ -225,23 +217,4 @@ def _slot(response: pb.AllocateResponse) -> Slot:
         host4=next((host for host in response.hosts if ":" not in host), ""),
         host6=next((host for host in response.hosts if ":" in host), ""),
         ports={(int(p.side), int(p.media)): (p.rtp_port, p.rtcp_port) for p in response.ports},
-    )
-
-
-def _statistics(stream: pb.StreamStatistics) -> StreamStatistics:
-    def measured(name: str) -> Any:
-        return getattr(stream, name) if stream.HasField(name) else None  # type: ignore[arg-type]  # named below
-
-    return StreamStatistics(
-        side=int(stream.side),
-        media=int(stream.media),
-        packets=stream.packets,
-        octets=stream.bytes,
-        packets_lost=measured("packets_lost"),
-        jitter_ms=measured("jitter_ms"),
-        mos=measured("mos"),
-        rtt_ms=measured("rtt_ms"),
-        packets_reordered=measured("packets_reordered"),
-        packets_duplicate=measured("packets_duplicate"),
-        packets_dropped=stream.dropped_source + stream.dropped_other,
     )

@@ -27,7 +27,6 @@ TEXT_MAX: Final = 256
 webhooks with values of 8 KiB; a user has 128, a Call-ID some 60."""
 URI_MAX: Final = 1_024
 """Characters kept of a contact's URI: as many as the registrar takes."""
-MEDIA: Final = {1: "audio", 2: "video"}
 CONTENT_TYPE_MAX: Final = 128
 """Characters of a message's media type. Threat: storage; registered types stay below 100."""
 
@@ -181,22 +180,6 @@ def _ended(event: pb.Event, entry: Entry, emit: Emit) -> None:
             callee_leg=leg_info(entry.callee, call.media.codec_of(Side.CALLEE)),
             duration_ms=int(duration * 1000),
             hangup_reason=_text(ending.hangup_reason),
-            media=[
-                pb.MediaStatistics(
-                    side=stream.side,  # type: ignore[arg-type]
-                    media=MEDIA.get(stream.media, ""),
-                    packets=stream.packets,
-                    bytes=stream.octets,
-                    packets_lost=stream.packets_lost,
-                    jitter_ms=stream.jitter_ms,
-                    mos=stream.mos,
-                    rtt_ms=stream.rtt_ms,
-                    packets_reordered=stream.packets_reordered,
-                    packets_duplicate=stream.packets_duplicate,
-                    packets_dropped=stream.packets_dropped,
-                )
-                for stream in call.statistics
-            ],
         )
     )
 

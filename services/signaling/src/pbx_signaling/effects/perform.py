@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from pbx_signaling.calls.signals import MediaReleased
 from pbx_signaling.users import questions as q
 
 if TYPE_CHECKING:
@@ -26,12 +25,6 @@ class Executor:
         answered = self._answered
         QUESTIONS[type(ask.question)](self, ask.question, lambda answer: answered(ask, answer))
 
-    def _release(self, question: q.Release, answer: Callable[[Any], None]) -> None:
-        if question.slot is None:
-            answer(MediaReleased([]))
-        else:
-            self.relay.release(question.call_id, question.slot, answer)
-
 
 QUESTIONS: Final[Mapping[type, Callable[[Executor, Any, Callable[[Any], None]], None]]] = {
     q.Authenticate: lambda to, asked, answer: to.registrar.authenticate(asked.attempt, asked.method, answer),
@@ -39,5 +32,5 @@ QUESTIONS: Final[Mapping[type, Callable[[Executor, Any, Callable[[Any], None]], 
     q.Register: lambda to, asked, answer: to.registrar.register(asked, answer),
     q.Reserve: lambda to, asked, answer: to.relay.reserve(asked.call_id, asked.endpoints, answer),
     q.Update: lambda to, asked, answer: to.relay.update(asked.call_id, asked.slot, asked.endpoints),
-    q.Release: Executor._release,
+    q.Release: lambda to, asked, answer: to.relay.release(asked.call_id, asked.slot),
 }

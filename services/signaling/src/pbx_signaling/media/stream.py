@@ -1,4 +1,4 @@
-"""Values that signaling exchanges with a media relay, its contract in domain words: slots, endpoints, statistics."""
+"""Values that signaling exchanges with a media relay, its contract in domain words: slots and endpoints."""
 
 from __future__ import annotations
 
@@ -75,20 +75,3 @@ class Slot:
     def first_port(self) -> int:
         """The lowest port of the slot."""
         return min(pair[0] for pair in self.ports.values())
-
-
-@dataclass(slots=True)
-class StreamStatistics:
-    """What came from one side; None where the relay did not measure."""
-
-    side: int
-    media: int
-    packets: int
-    octets: int
-    packets_lost: int | None = None
-    jitter_ms: float | None = None
-    mos: float | None = None
-    rtt_ms: float | None = None
-    packets_reordered: int | None = None
-    packets_duplicate: int | None = None
-    packets_dropped: int = 0

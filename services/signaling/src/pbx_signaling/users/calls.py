@@ -326,7 +326,8 @@ class Calls(User):
             self._ask(entry, q.Update(entry.call.call_id, slot, command.endpoints))
 
     def _release(self, entry: Entry, command: c.ReleaseMedia) -> None:
-        self._ask(entry, q.Release(entry.call.call_id, entry.call.media.slot))
+        if entry.call.media.slot is not None:
+            self._ask(entry, q.Release(entry.call.call_id, entry.call.media.slot))
 
     def _reserve(self, entry: Entry, command: c.ReserveMedia) -> None:
         """Asks for a slot, where the callee's account takes one call more."""

@@ -51,10 +51,10 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Give a slot back: MediaReleased, at once where there is none."""
+    """Give a slot back. No answer."""
 
     call_id: str
-    slot: Slot | None
+    slot: Slot
 
 
 @dataclass(frozen=True, slots=True)
