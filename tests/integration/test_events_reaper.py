@@ -12,8 +12,10 @@ from pbx.events.v1 import events_pb2 as pb
 from pbx_events.envelope import Envelope, decode
 from pbx_events.reaper import GRACE_S, LEASE, RUN, Absence, Reaper
 from pbx_events.storage.archive import CdrFilter, EventFilter
+from pbx_events.storage.ledger import MEDIA_WAIT_MS
 from pbx_events.storage.store import Store
 from pbx_events.storage.subscription import Outcome, Replay, Webhook
+from pbx_runtime.clock import ManualClock, SystemClock
 from support.call_events import answered_call, cancelled_call
 from support.redis_server import redis_server
 
@@ -44,6 +46,15 @@ def reaper_of(client: Any, store: Store, *, is_current: bool = True) -> Reaper:
     return Reaper(Answering(client), store, take, lambda: is_current)  # type: ignore[arg-type]
 
 
+async def fold_overdue(store: Store) -> None:
+    """As time goes by: the relay of a lost call told nothing of it."""
+    later = ManualClock(epoch=SystemClock().epoch_ms())
+    later.advance(MEDIA_WAIT_MS / 1000)
+    store.clock = later
+    assert await store.fold_overdue() == 1
+    store.clock = SystemClock()
+
+
 async def test_a_lost_call_is_closed_after_the_grace_and_corrected_by_its_owner(tmp_path: Path):
     store = await opened(tmp_path)
     with redis_server() as server:
@@ -63,6 +74,7 @@ async def test_a_lost_call_is_closed_after_the_grace_and_corrected_by_its_owner(
             assert await store.list_cdrs(CdrFilter(outcome=("answered",))) == [], "not before the grace is over"
             for reaper in reapers:
                 await reaper.look(1000.0 + GRACE_S)
+            await fold_overdue(store)
             lost = await store.cdr("01CALL")
             assert (lost["origin"], lost["cause"], lost["revision"]) == ("node_lost", "node_lost", 1)
             assert await store.open_instances() == []
@@ -138,6 +150,7 @@ async def test_an_instance_that_restarted_under_its_id_lost_its_calls(tmp_path: 
             await client.set(RUN + "s1", "m2")
             for now in (100.0, 100.0 + GRACE_S):
                 await reaper.look(now)
+            await fold_overdue(store)
             lost = await store.cdr("01CALL")
             assert (lost["origin"], lost["instance"], lost["talk_ms"]) == ("node_lost", "signaling/s1", None)
     await store.close()

@@ -172,7 +172,7 @@ async def test_the_deadline_of_a_drain_names_the_dropped_calls(redis: RedisServe
             await signaling.ask(allocate=pb.AllocateRequest(call_id="stubborn"))
             relay.send(signal.SIGTERM)
             assert await asyncio.to_thread(relay.wait) == 0
-        assert '"call":"stubborn","event":"call dropped' in relay.log
+        assert '"call_id":"stubborn","event":"call dropped' in relay.log
 
 
 async def test_without_redis_it_goes_on_relaying(phones: tuple[Phone, Phone]) -> None:
