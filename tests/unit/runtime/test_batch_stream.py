@@ -100,7 +100,7 @@ class Pair:
 @pytest.mark.parametrize("handle", [at_once, by_task, later])
 async def test_every_command_gets_its_own_result(handle: Handle) -> None:
     async with Pair(handle) as pair:
-        results = await asyncio.gather(*[pair.client.submit(command(str(n))) for n in range(1200)])
+        results = await asyncio.gather(*[pair.client.submit(command(str(n)), timeout_s=60.0) for n in range(1200)])
         assert [r.allocate.relay_id for r in results] == [str(n) for n in range(1200)]
         assert pair.client.in_flight == 0
 
