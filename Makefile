@@ -57,7 +57,7 @@ types: setup ## Check types (mypy --strict)
 
 .PHONY: imports
 imports: setup ## Check who imports whom
-	@set -o pipefail; $(BIN)/lint-imports --no-cache | tail -n 11
+	@set -o pipefail; $(BIN)/lint-imports --no-cache | grep -A3 "KEPT\|BROKEN\|not allowed"
 
 .PHONY: spelling
 spelling: setup ## Check spelling

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pbx_signaling.users.quota import QuotaPolicy
+from pbx_signaling.config import QuotaPolicy
 from pbx_signaling.users.waiting import AT_ONCE, PATIENCE_S, WAITING_MAX
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.message.message import Response

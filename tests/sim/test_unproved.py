@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from pbx_signaling.border.trust import Trust
+from pbx_signaling.config import QuotaPolicy
 from pbx_signaling.replicas.peering import Peering
 from pbx_signaling.router.admission import GAIN_MAX, PROVED_SHARE
-from pbx_signaling.users.quota import QuotaPolicy
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.auth.digest import Challenge, Credentials
 from pbx_sip.message.message import Response

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final
 import grpc
 
 from pbx_runtime import logs
+from pbx_runtime.grpc_key import parse_keys
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 
 NAME: Final = "sip-pbx.internal"
 """The one name of every certificate."""
-KEY_CHARACTERS_MIN: Final = 32
-"""A key is random, not a word: 32 hex digits are 128 bits."""
-KEYS_MAX: Final = 4
-"""The one in use, the one before and the one to come; more is a mistake."""
 RELOAD_S: Final = 5.0
 """How often the key's file is looked at, when connections are made."""
 FILE_BYTES_MAX: Final = 4096
@@ -56,18 +53,6 @@ class Identity:
     key: bytes
     chain: bytes
     roots: bytes
-
-
-def parse_keys(text: str) -> tuple[str, ...]:
-    """The keys in a setting, separated by commas or white space. Raises ValueError, without the keys."""
-    keys = tuple(text.replace(",", " ").split())
-    if not keys:
-        raise ValueError("is empty")
-    if any(len(key) < KEY_CHARACTERS_MIN for key in keys):
-        raise ValueError(f"a key needs {KEY_CHARACTERS_MIN} random characters or more (`openssl rand -hex 32`)")
-    if len(keys) > KEYS_MAX:
-        raise ValueError(f"more than {KEYS_MAX} keys: the new one, and the one before it while both are in use")
-    return keys
 
 
 def identity_of(keys: Sequence[str]) -> Identity:

@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pbx_runtime.address import Listen, Place
+from pbx_runtime.grpc_key import parse_keys
 from pbx_runtime.redis_url import with_password
 
 ENV_PREFIX = "PBX_"
@@ -133,8 +134,6 @@ class ServiceSettings(BaseSettings):
     def _grpc_is_protected(self) -> Self:
         """Nobody unproved may reach accounts, calls and media from another machine."""
         if self.grpc_key is not None:
-            from pbx_runtime.grpc_credentials import parse_keys
-
             try:
                 parse_keys(self.grpc_key.get_secret_value())
             except ValueError as error:

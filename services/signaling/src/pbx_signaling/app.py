@@ -28,7 +28,7 @@ from pbx_signaling.clients.peers import Peers
 from pbx_signaling.clients.registrar import GrpcRegistrar
 from pbx_signaling.clients.relay import Relays
 from pbx_signaling.clients.siblings import Siblings
-from pbx_signaling.config import CoreConfig
+from pbx_signaling.config import CoreConfig, QuotaPolicy
 from pbx_signaling.core import Core, Surroundings
 from pbx_signaling.driver import Driver
 from pbx_signaling.effects.encode import Encoder
@@ -45,7 +45,6 @@ from pbx_signaling.transport.inherited import shared_memory
 from pbx_signaling.transport.listeners import Listeners
 from pbx_signaling.transport.observe import TransportCollector
 from pbx_signaling.users.keepalive import Finding, takes_over
-from pbx_signaling.users.quota import QuotaPolicy
 from pbx_sip.auth.nonce import NonceMinter
 from pbx_sip.dialog.session_timer import SessionPolicy
 from pbx_sip.tokens import RandomTokens

@@ -7,10 +7,26 @@ from dataclasses import dataclass, field
 from pbx_signaling.border.headers import HeaderPolicy
 from pbx_signaling.border.trust import Trust
 from pbx_signaling.calls.state import CallPolicy
-from pbx_signaling.users.quota import QuotaPolicy
 from pbx_sip.auth.digest import STRONGEST_FIRST
 from pbx_sip.dialog.session_timer import SessionPolicy
 from pbx_sip.transaction.timers import Timers
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaPolicy:
+    """Limits; 0 means none."""
+
+    account_calls: int = 10
+    """Calls that an account without a limit of its own makes at once: a phone has a few lines, a person one mouth.
+    Threat: one stolen password takes every slot of the relays."""
+    account_calls_per_s: float = 30.0
+    """Attempts of an account, calls and messages together: a machine that dials, far above what people do."""
+    source_calls: int = 1_000
+    """Calls that one address makes at once, whoever its accounts are: a large office behind a NAT."""
+    source_calls_per_s: float = 300.0
+    """Attempts of one address."""
+    callee_ringing: int = 30
+    """Calls that ring at one account at once. Threat: a phone, and the slots, held by calls that nobody can answer."""
 
 
 @dataclass(frozen=True, slots=True)

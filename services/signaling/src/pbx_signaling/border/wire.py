@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import random
+import random  # noqa: TID251  # spreads retries; nothing is decided by it
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final

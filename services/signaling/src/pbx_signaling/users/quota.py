@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from pbx_signaling.bucket import Bucket
 from pbx_signaling.calls.signals import Limited
+from pbx_signaling.config import QuotaPolicy
 from pbx_sip.address import network_of
 
 if TYPE_CHECKING:
@@ -26,23 +27,6 @@ BURST_S: Final = 3.0
 RETRY_AFTER_S: Final = 1
 LIMITS: Final = ("account_calls", "account_rate", "source_calls", "source_rate", "callee_ringing")
 """Words for the CDR and for metrics."""
-
-
-@dataclass(frozen=True, slots=True)
-class QuotaPolicy:
-    """Limits; 0 means none."""
-
-    account_calls: int = 10
-    """Calls that an account without a limit of its own makes at once: a phone has a few lines, a person one mouth.
-    Threat: one stolen password takes every slot of the relays."""
-    account_calls_per_s: float = 30.0
-    """Attempts of an account, calls and messages together: a machine that dials, far above what people do."""
-    source_calls: int = 1_000
-    """Calls that one address makes at once, whoever its accounts are: a large office behind a NAT."""
-    source_calls_per_s: float = 300.0
-    """Attempts of one address."""
-    callee_ringing: int = 30
-    """Calls that ring at one account at once. Threat: a phone, and the slots, held by calls that nobody can answer."""
 
 
 class Counts(Protocol):

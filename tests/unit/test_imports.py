@@ -1,0 +1,65 @@
+"""The import graph of all packages, types included: no circle in it. Who may stand on whom is in `pyproject.toml`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+
+import grimp
+
+PACKAGES = (
+    *("pbx_sip", "pbx_runtime", "pbx_registrar", "pbx_signaling", "pbx_media_relay"),
+    *("pbx_events", "pbx_operator", "pbx_cli"),
+)
+
+
+def circles_of(graph: Mapping[str, Set[str]]) -> list[list[str]]:
+    """The strongly connected parts of a graph that hold more than one node, sorted (Tarjan, without recursion)."""
+    index: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    open_: list[str] = []
+    found: list[list[str]] = []
+    for root in graph:
+        if root in index:
+            continue
+        work = [(root, iter(sorted(graph[root])))]
+        index[root] = lowest[root] = len(index)
+        open_.append(root)
+        while work:
+            node, imported = work[-1]
+            for other in imported:
+                if other not in index:
+                    index[other] = lowest[other] = len(index)
+                    open_.append(other)
+                    work.append((other, iter(sorted(graph.get(other, ())))))
+                    break
+                if other in open_:
+                    lowest[node] = min(lowest[node], index[other])
+            else:
+                work.pop()
+                if work:
+                    lowest[work[-1][0]] = min(lowest[work[-1][0]], lowest[node])
+                if lowest[node] == index[node]:
+                    at = open_.index(node)
+                    part, open_[at:] = open_[at:], []
+                    if len(part) > 1:
+                        found.append(sorted(part))
+    return sorted(found)
+
+
+def test_circles_are_found() -> None:
+    assert circles_of({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": {"e"}, "e": {"d"}, "f": {"a"}}) == [
+        ["a", "b", "c"],
+        ["d", "e"],
+    ]
+    assert circles_of({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_no_module_imports_itself_by_others() -> None:
+    graph = grimp.build_graph(*PACKAGES, cache_dir=None)
+    found = circles_of({module: set(graph.find_modules_directly_imported_by(module)) for module in graph.modules})
+    assert not [part for part in found if not is_under_work(part)], found
+
+
+def is_under_work(part: list[str]) -> bool:
+    """The one of the legs, which their composition over `pbx_sip.usage` takes away."""
+    return all(module.startswith(("pbx_signaling.legs.", "pbx_signaling.users.")) for module in part)
