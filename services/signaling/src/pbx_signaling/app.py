@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from pbx.signaling.v1 import signaling_pb2_grpc
 from pbx_runtime import logs
@@ -20,15 +18,12 @@ from pbx_runtime.http import serve_http, system_app
 from pbx_runtime.redis_pipe import PipelinedRedis
 from pbx_signaling.api.grpc import SignalingService
 from pbx_signaling.api.peer_link import PeerLinkService
-from pbx_signaling.border.headers import HeaderPolicy
-from pbx_signaling.border.trust import Trust
-from pbx_signaling.calls.state import CallPolicy
 from pbx_signaling.clients.discovery import Discovery
+from pbx_signaling.clients.lease import Lease, Living
 from pbx_signaling.clients.peers import Peers
 from pbx_signaling.clients.registrar import GrpcRegistrar
 from pbx_signaling.clients.relay import Relays
 from pbx_signaling.clients.siblings import Siblings
-from pbx_signaling.config import CoreConfig, QuotaPolicy
 from pbx_signaling.core import Core, Surroundings
 from pbx_signaling.driver import Driver
 from pbx_signaling.effects.encode import Encoder
@@ -40,13 +35,13 @@ from pbx_signaling.replicas.board import OCTETS, Board
 from pbx_signaling.replicas.peering import Carriage, Peering, is_remote
 from pbx_signaling.replicas.switch import Switch
 from pbx_signaling.router.addressing import Addressing
+from pbx_signaling.settings import core_config, own_addresses
 from pbx_signaling.storage.redis_outbox import RedisOutbox
 from pbx_signaling.transport.inherited import shared_memory
 from pbx_signaling.transport.listeners import Listeners
 from pbx_signaling.transport.observe import TransportCollector
 from pbx_signaling.users.keepalive import Finding, takes_over
 from pbx_sip.auth.nonce import NonceMinter
-from pbx_sip.dialog.session_timer import SessionPolicy
 from pbx_sip.tokens import RandomTokens
 
 if TYPE_CHECKING:
@@ -61,17 +56,12 @@ if TYPE_CHECKING:
     from pbx_signaling.users.step import Ask
     from pbx_sip.address import Flow
 
-LEASE_S: Final = 5
-"""How long this instance counts as alive without a sign of it (key sig:inst:<id>)."""
 INCARNATION: Final = f"{time.time_ns() // 1_000_000:x}"
 """Tells this process from the one before it of the same id: in the source of its events, and in key sig:run:<id>."""
 LAST_WORDS_S: Final = 5.0
 """How long BYEs and events may take when the process ends."""
 DETAIL_MAX: Final = 200
 """Characters of an error of Redis that /readyz repeats."""
-INDEX: Final = "sig:index"
-"""Sorted set: instances by the end of their lease, Unix milliseconds; so that replicas find each other."""
-INDEX_KEPT_MS: Final = 60_000
 UNREGISTER_TRIES: Final = 5
 """Within half a minute; what is left then expires with the registration."""
 
@@ -87,38 +77,7 @@ class Signaling:
         self._health = lifecycle.health
         instance = settings.instance_id
         key = bytes.fromhex(settings.nonce_key.get_secret_value()) if settings.nonce_key else os.urandom(32)
-        config = CoreConfig(
-            domain=settings.domain,
-            aliases=settings.aliases,
-            calls=CallPolicy(
-                no_answer_s=settings.no_answer_s,
-                longest_s=settings.longest_call_s,
-                redirects=settings.sip_redirects,
-                barred=settings.barred(),
-            ),
-            sessions=SessionPolicy(settings.session_expires_s, settings.session_min_se_s),
-            headers=HeaderPolicy(settings.sip_headers),
-            trusted=Trust(settings.sip_trusted),
-            proxies=Trust(settings.sip_proxies),
-            reachable=Trust(settings.sip_reachable),
-            calls_max=settings.calls_max,
-            transactions_max=settings.transactions_max,
-            quotas=QuotaPolicy(
-                account_calls=settings.account_calls,
-                account_calls_per_s=settings.account_calls_per_s,
-                source_calls=settings.source_calls,
-                source_calls_per_s=settings.source_calls_per_s,
-                callee_ringing=settings.callee_ringing,
-            ),
-            calls_per_s=settings.calls_per_s,
-            source_requests_per_s=settings.source_requests_per_s,
-            source_burst=settings.source_burst,
-            dialog_requests_per_s=settings.dialog_requests_per_s,
-            algorithms=settings.digest_algorithms,
-            force_algorithms=settings.digest_force,
-            qop=settings.digest_qop,
-            authenticate=settings.authenticate,
-        )
+        config = core_config(settings)
         loop = asyncio.get_running_loop()
         source = f"signaling/{instance}.{INCARNATION}"
         identity = Identity(RandomTokens(instance, os.urandom), instance, lambda: time.time() - loop.time())
@@ -155,6 +114,13 @@ class Signaling:
         self.journal = Journal(RedisOutbox(self.redis), self._transmit, self.executor.ask, loop)
         self.journal.on_ready = self._journal_ready
         self.driver = Driver(self.core.router, self.journal.perform, self.executor.ask, loop)
+        self.lease = Lease(
+            self.redis,
+            Living(instance, str(settings.grpc_listen), INCARNATION),
+            kept=self._lease_kept,
+            seen=self._replicas_seen,
+            found=self._replica_found,
+        )
         self._known_replicas: frozenset[str] | None = None
         """Those with whom the bindings to be kept alive were shared out last."""
         self.switch = Switch(
@@ -185,7 +151,7 @@ class Signaling:
         if not settings.relays:
             discovery = Discovery(self.redis, self._relay_came, self._relay_went)
             lifecycle.start(discovery.run(), "discovery")
-        lifecycle.start(self._keep_lease(), "lease")
+        lifecycle.start(self.lease.run(), "lease")
         collector = CoreCollector(self.core, self.journal, self.relays)
         lifecycle.registry.register(collector)
         lifecycle.registry.register(KeepAliveCollector(self.core.keepalive))
@@ -274,37 +240,26 @@ class Signaling:
         self._listeners.close()
         self._siblings.close()
 
-    async def _keep_lease(self) -> None:
-        instance = self._settings.instance_id
-        key = f"sig:inst:{instance}"
-        run = f"sig:run:{instance}"
-        while True:
-            now_ms = int(time.time() * 1000)
-            self.redis.submit("SET", key, str(self._settings.grpc_listen), "EX", LEASE_S, callback=self._lease_kept)
-            self.redis.submit("ZADD", INDEX, now_ms + LEASE_S * 1000, instance, callback=_ignore)
-            self.redis.submit("ZREMRANGEBYSCORE", INDEX, "-inf", now_ms - INDEX_KEPT_MS, callback=_ignore)
-            self.redis.submit("ZRANGEBYSCORE", INDEX, now_ms, "+inf", callback=self._replicas_seen)
-            self.redis.submit("SET", run, INCARNATION, "EX", LEASE_S, callback=_ignore)
-            await asyncio.sleep(LEASE_S / 3)
-
-    def _lease_kept(self, reply: Any, error: object) -> None:
+    def _lease_kept(self, error: object) -> None:
         """Whether Redis takes writes: one whose disk is full answers, and refuses them."""
         self._health.set("redis", error is None, "" if error is None else f"it takes no writes: {error}"[:DETAIL_MAX])
 
-    def _replicas_seen(self, reply: Any, error: object) -> None:
-        """The instances that live; without Redis those that lived."""
-        if error is None:
-            alive = frozenset(name.decode() for name in reply) - {self._settings.instance_id}
-            for name in alive - frozenset(self.peering.alive):
-                self.redis.submit("GET", f"sig:inst:{name}", callback=self._replica_found)
-            self.peering.leased(alive)
-            self.addressing.peers = self.peering.alive
-            if alive != self._known_replicas and self._settings.sip_keepalive_s:
-                is_loss = self._known_replicas is None or not alive >= self._known_replicas
-                self._known_replicas = alive
-                self.core.keepalive.came_back(alive)
-                if is_loss:
-                    self._lifecycle.start(self._take_over(alive), "keepalive")
+    def _replicas_seen(self, alive: frozenset[str]) -> None:
+        """The instances that live, without this one."""
+        for name in alive - frozenset(self.peering.alive):
+            self.lease.look_up(name)
+        self.peering.leased(alive)
+        self.addressing.peers = self.peering.alive
+        if alive != self._known_replicas and self._settings.sip_keepalive_s:
+            is_loss = self._known_replicas is None or not alive >= self._known_replicas
+            self._known_replicas = alive
+            self.core.keepalive.came_back(alive)
+            if is_loss:
+                self._lifecycle.start(self._take_over(alive), "keepalive")
+
+    def _replica_found(self, listen: Listen) -> None:
+        """Another instance's address: no phone is there."""
+        self.addressing.note_own(listen.host, [listen.port])
 
     async def _take_over(self, alive: frozenset[str]) -> None:
         """Keeps open what this instance kept before it was started anew, and its share of one that is gone."""
@@ -329,13 +284,6 @@ class Signaling:
                 self.core.keepalive.unregistered(finding.aor, finding.flow)
 
         self.registrar.report(finding, answered)
-
-    def _replica_found(self, reply: Any, error: object) -> None:
-        """Another instance's address: no phone is there."""
-        if error is None and reply is not None:
-            with contextlib.suppress(ValueError):  # the path of a socket: it is on this machine
-                listen = Listen.parse(reply.decode())
-                self.addressing.note_own(listen.host, [listen.port])
 
     # --- what the parts tell each other
 
@@ -377,24 +325,6 @@ class Signaling:
         task = self._relay_tasks.pop(address)
         task.cancel()
         await link.close()
-
-
-def _ignore(reply: object, error: object) -> None:
-    """The lease is written again soon."""
-
-
-def own_addresses(settings: SignalingSettings) -> list[tuple[str, int]]:
-    """Where this instance and the services that it knows listen, beside the SIP ports."""
-    listens = [settings.http_listen]
-    for text in (str(settings.grpc_listen), settings.registrar_address, *settings.relays):
-        with contextlib.suppress(ValueError):  # a name without a port, or a socket's path
-            listens.append(Listen.parse(text))
-    found = [(listen.host, listen.port) for listen in listens]
-    redis = urlsplit(settings.redis_url)
-    with contextlib.suppress(ValueError):  # several hosts: sentinels
-        if redis.hostname and redis.port:
-            found.append((redis.hostname, redis.port))
-    return found
 
 
 def board_of(settings: SignalingSettings) -> Board | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
@@ -12,9 +14,12 @@ from pbx_runtime.media_address import Barred
 from pbx_runtime.settings import CommaList, ServiceSettings
 from pbx_signaling.border.headers import HeaderPolicy
 from pbx_signaling.border.trust import Trust
+from pbx_signaling.calls.state import CallPolicy
+from pbx_signaling.config import CoreConfig, QuotaPolicy
 from pbx_signaling.domains import ALIASES_MAX
 from pbx_signaling.transport.inherited import Inherited
 from pbx_sip.auth.digest import HASHES, QOPS, STRONGEST_FIRST
+from pbx_sip.dialog.session_timer import SessionPolicy
 
 
 def _listens(value: object) -> object:
@@ -242,3 +247,53 @@ def _is_name(alias: str) -> bool:
 
 def _is_literal(address: str) -> bool:
     return ":" in address or address.replace(".", "").isdigit()
+
+
+def core_config(settings: SignalingSettings) -> CoreConfig:
+    """What the pure core needs to know of the settings."""
+    return CoreConfig(
+        domain=settings.domain,
+        aliases=settings.aliases,
+        calls=CallPolicy(
+            no_answer_s=settings.no_answer_s,
+            longest_s=settings.longest_call_s,
+            redirects=settings.sip_redirects,
+            barred=settings.barred(),
+        ),
+        sessions=SessionPolicy(settings.session_expires_s, settings.session_min_se_s),
+        headers=HeaderPolicy(settings.sip_headers),
+        trusted=Trust(settings.sip_trusted),
+        proxies=Trust(settings.sip_proxies),
+        reachable=Trust(settings.sip_reachable),
+        calls_max=settings.calls_max,
+        transactions_max=settings.transactions_max,
+        quotas=QuotaPolicy(
+            account_calls=settings.account_calls,
+            account_calls_per_s=settings.account_calls_per_s,
+            source_calls=settings.source_calls,
+            source_calls_per_s=settings.source_calls_per_s,
+            callee_ringing=settings.callee_ringing,
+        ),
+        calls_per_s=settings.calls_per_s,
+        source_requests_per_s=settings.source_requests_per_s,
+        source_burst=settings.source_burst,
+        dialog_requests_per_s=settings.dialog_requests_per_s,
+        algorithms=settings.digest_algorithms,
+        force_algorithms=settings.digest_force,
+        qop=settings.digest_qop,
+        authenticate=settings.authenticate,
+    )
+
+
+def own_addresses(settings: SignalingSettings) -> list[tuple[str, int]]:
+    """Where this instance and the services that it knows listen, beside the SIP ports."""
+    listens = [settings.http_listen]
+    for text in (str(settings.grpc_listen), settings.registrar_address, *settings.relays):
+        with contextlib.suppress(ValueError):  # a name without a port, or a socket's path
+            listens.append(Listen.parse(text))
+    found = [(listen.host, listen.port) for listen in listens]
+    redis = urlsplit(settings.redis_url)
+    with contextlib.suppress(ValueError):  # several hosts: sentinels
+        if redis.hostname and redis.port:
+            found.append((redis.hostname, redis.port))
+    return found

@@ -7,9 +7,8 @@ was taken on two events tell: message.sent, then delivered or failed.
 
 from __future__ import annotations
 
-import enum
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pbx_signaling.border import wire
@@ -17,6 +16,7 @@ from pbx_signaling.border.challenge import TRUSTED
 from pbx_signaling.calls import refusal
 from pbx_signaling.calls.signals import Authenticated, Found, Refused, ServiceFailed, Target
 from pbx_signaling.legs import body
+from pbx_signaling.users.message import Delivery, PagerMessage, Stage, Wait
 from pbx_signaling.users.questions import Authenticate, Find, Question
 from pbx_signaling.users.refusals import RETRY_AFTER_S, unpassable
 from pbx_signaling.users.step import Ask
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pbx_signaling.border.headers import Carried
     from pbx_signaling.config import CoreConfig
     from pbx_signaling.domains import Domains
-    from pbx_signaling.users.attempt import Attempt, Attempts
+    from pbx_signaling.users.attempt import Attempts
     from pbx_signaling.users.quota import Quotas
     from pbx_signaling.users.sip import Sip
     from pbx_signaling.users.step import Steps
@@ -54,76 +54,6 @@ OF_MESSAGE: Final = ("Date", "Expires")
 """What a MESSAGE says of itself (RFC 3428 sections 4 and 5): when it was written, and how long it is of use."""
 OF_MESSAGE_MAX: Final = 64
 """Characters of each. Threat: memory; a date has 29."""
-
-
-class Stage(enum.IntEnum):
-    """What a message waits for."""
-
-    AUTHENTICATION = 0
-    TARGETS = 1
-    ANSWER = 2
-
-
-class Wait(enum.IntEnum):
-    """What a deadline of a message is for."""
-
-    TARGET = 0
-    ALL = 1
-
-
-@dataclass(slots=True, eq=False)
-class Delivery:
-    """A message on its way to one binding: the owner of that transaction."""
-
-    message: PagerMessage
-    target: Target
-    flow: Flow
-    request: Request
-    strict_flow: bool
-    call_id: str = ""
-
-    @property
-    def user(self) -> User:
-        """Who hears of it."""
-        return self.message.user
-
-    @property
-    def is_given_up(self) -> bool:
-        """Whether nobody waits for its answer any more."""
-        return self.message.is_over
-
-
-@dataclass(slots=True, eq=False)
-class PagerMessage:
-    """One message under way; the owner of its deadlines."""
-
-    number: int
-    key: ServerKey
-    request: Request
-    attempt: Attempt
-    user: User
-    flow: Flow
-    """On which it came."""
-    aor: str
-    """Whom it goes to now."""
-    stage: Stage = Stage.AUTHENTICATION
-    caller: str = ""
-    targets: list[Target] = field(default_factory=list)
-    """Bindings not tried yet."""
-    been: list[str] = field(default_factory=list)
-    """Addresses-of-record whose phones sent the message on (3xx)."""
-    current: Delivery | None = None
-    tried: int = 0
-    since: float = 0.0
-    """Monotonic seconds at which it was taken on."""
-    deadlines: dict[Wait, int] = field(default_factory=dict)
-    is_over: bool = False
-    call_id: str = ""
-
-    @property
-    def is_secure(self) -> bool:
-        """Whether it is for a SIPS address: it goes over TLS or not at all (RFC 3261 26.2.2, RFC 5630 3.1)."""
-        return self.request.uri[:5].lower() == "sips:"
 
 
 @dataclass(frozen=True, slots=True)
