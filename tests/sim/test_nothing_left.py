@@ -16,7 +16,8 @@ import pytest
 from pbx_signaling.calls import signals as e
 from pbx_signaling.calls.state import CallPolicy
 from pbx_sip.address import HostPort
-from pbx_sip.message.parse import PLAIN_LINES
+from pbx_sip.message import message, parse
+from pbx_sip.sdp import model
 from support.b2bua_node import B2buaNode
 from support.forking_proxy import ForkingProxy
 from support.netem import FINE, LOST, Fate, Network
@@ -388,9 +389,12 @@ STORIES = [
 def objects() -> Counter[str]:
     """How many objects of each type there are that can refer to others, dead ones included.
 
-    Header lines that are remembered are forgotten first: they are bounded, and belong to no call.
+    What is remembered of lines is forgotten first: it is bounded, and belongs to no call.
     """
-    PLAIN_LINES.clear()
+    parse.PLAIN_LINES.clear()
+    model.PLAIN_LINES.clear()
+    message.split_cseq.cache_clear()
+    model._payload_types.cache_clear()
     return Counter(f"{type(each).__module__}.{type(each).__qualname__}" for each in gc.get_objects())
 
 

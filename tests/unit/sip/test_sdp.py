@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pbx_sip.errors import RemoteError
+from pbx_sip.errors import ParseError, RemoteError
+from pbx_sip.sdp import model
 from pbx_sip.sdp.model import SessionDescription
 from pbx_sip.sdp.negotiate import Origin, StreamRewrite, rewrite
 
@@ -197,3 +200,59 @@ def test_any_bytes_are_read_or_refused(noise: bytes, at: int):
         except RemoteError:
             continue
         assert len(again.media) == len(description.media)
+
+
+LINE_OF_SDP = st.sampled_from(
+    (
+        *(
+            b"v=0",
+            b"o=- 1 1 IN IP4 h",
+            b"s=-",
+            b"c=IN IP4 192.0.2.1",
+            b"t=0 0",
+            b"m=audio 4000 RTP/AVP 0",
+            b"a=sendonly",
+        ),
+        *(
+            b"A=sendrecv",
+            b"a=PTIME:20",
+            b"a=ptime :20",
+            b" a=x",
+            b"",
+            b"  ",
+            b"x",
+            b"=",
+            b"a",
+            b"a=",
+            b"a=\xff",
+            b"a=\x00",
+        ),
+        *(b"a=\tb", b"a=b\rc", b"a=b\nc", b"i=\xc2\x85", b"9=x", b"a=rtpmap:0 PCMU/8000"),
+    )
+)
+
+
+@given(
+    st.lists(LINE_OF_SDP, max_size=8), st.sampled_from((b"\r\n", b"\n", b"\r")), st.sampled_from((b"", b"\r\n", b"\0"))
+)
+def test_plain_lines_that_are_looked_up_say_what_any_lines_say(
+    lines: list[bytes], line_end: bytes, last: bytes
+) -> None:
+    data = line_end.join(lines) + last
+    for _ in range(2):  # learned, then remembered
+        assert outcome(model._lines, data) == outcome(model._any_lines, data.rstrip(b"\0\t\r\n "))
+
+
+def outcome(read: Callable[[bytes], object], data: bytes) -> object:
+    """What was read, or that it was refused."""
+    try:
+        return read(data)
+    except ParseError as refused:
+        return refused.status_hint
+
+
+def test_lines_that_are_remembered_are_bounded() -> None:
+    for number in range(model.REMEMBERED + 10):
+        SessionDescription.parse(b"v=0\r\ns=%d\r\na=x:%s" % (number, b"y" * 200))
+        assert len(model.PLAIN_LINES) <= model.REMEMBERED
+    assert not any(line.startswith(b"a=x:") for line in model.PLAIN_LINES)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Request
+from pbx_sip.transaction import key
 from pbx_sip.transaction.key import (
     Via,
     client_key,
@@ -190,3 +193,41 @@ def test_a_comma_in_a_quotation_does_not_end_a_via() -> None:
     assert message.branch == "z9hG4bK7"
     via = take_via(message, UDP)
     assert (via.branch, via.sent_by) == ("z9hG4bK7", "192.0.2.1:5060")
+
+
+PIECE = st.sampled_from(
+    (
+        "SIP/2.0/UDP ",
+        "SIP/2.0/TCP ",
+        "192.0.2.1",
+        "h.x",
+        "H",
+        "[::1]",
+        ":5062",
+        ":",
+        ";rport",
+        ";branch=",
+        "z9hG4bK1",
+        ";",
+        ",",
+        " ",
+        "=",
+        '"',
+    )
+)
+
+
+@given(
+    st.lists(PIECE, max_size=8).map("".join)
+    | st.permutations(["SIP/2.0/UDP 192.0.2.1", ";rport", ";branch=z9hG4bK1"]).map("".join),
+    st.sampled_from((UDP, UDP._replace(remote=HostPort("198.51.100.7", 31234)))),
+)
+@example("SIP/2.0/UDP 192.0.2.1:5062;rport;branch=z9hG4bK1", UDP)
+@example("SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1;rport", UDP)
+@example("SIP/2.0/UDP 192.0.2.1;rport;branch=z9hG4bK1;rport", UDP)
+@example("SIP/2.0/TLS pbx.local:5061;branch=z9hG4bK1", UDP)
+@example("SIP/2.0/UDP 192.0.2.1;branch=", UDP)
+def test_a_plain_via_is_taken_as_any_other(value: str, flow: Flow) -> None:
+    one, other = (Request("OPTIONS", "sip:a", Headers([("Max-Forwards", "70"), ("Via", value)])) for _ in range(2))
+    assert take_via(one, flow) == key._take_any(other, value, flow)
+    assert one.headers == other.headers

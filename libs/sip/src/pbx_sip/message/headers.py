@@ -87,41 +87,30 @@ def canonical(name: str) -> str:
 class Headers:
     """Header fields in wire order. Names given to its methods must be canonical, or unknown names."""
 
-    __slots__ = ("_index", "_items", "memo")
+    __slots__ = ("_items", "index", "items", "memo")
+
+    items: Sequence[tuple[str, str]]
+    """Name and value of each line, in order; to be read only."""
 
     def __init__(self, items: Iterable[tuple[str, str]] = ()) -> None:
-        self._items: list[tuple[str, str]] = list(items)
-        self._index: dict[str, str] | None = None
-        """The first value by name as it is spelled; None: to be made when it is asked for."""
+        self.items = self._items = list(items)
+        self.index: dict[str, str] = first_values(self._items)
+        """The first value of each name, as it is spelled; to be read only."""
         self.memo: dict[str, Any] = {}
         """What was read out of values, by whoever reads it (`Message.to_tag`); emptied where a line changes."""
 
     @classmethod
-    def of(cls, items: list[tuple[str, str]], index: dict[str, str] | None = None) -> Headers:
-        """Takes a list over, and its `first_values`, without a copy: nobody else may change them any more."""
+    def of(cls, items: list[tuple[str, str]], index: dict[str, str]) -> Headers:
+        """Takes a list and its `first_values` over, without a copy: nobody else may change them any more."""
         self = cls.__new__(cls)
-        self._items = items
-        self._index = index
+        self.items = self._items = items
+        self.index = index
         self.memo = {}
         return self
 
-    @property
-    def items(self) -> Sequence[tuple[str, str]]:
-        """Name and value of each line, in order; to be read only."""
-        return self._items
-
-    @property
-    def index(self) -> dict[str, str]:
-        """The first value of each name, as it is spelled; to be read only."""
-        index = self._index
-        if index is None:
-            index = self._index = first_values(self._items)
-        return index
-
     def first(self, name: str) -> str | None:
         """The first value of `name`, or None."""
-        index = self._index
-        value = (self.index if index is None else index).get(name)
+        value = self.index.get(name)
         if value is not None or name in _BY_SPELLING:
             return value
         return self._first_unknown(name.lower())
@@ -129,11 +118,10 @@ class Headers:
     def all(self, name: str) -> list[str]:
         """All values of `name` in order, one for each header line."""
         if name in _BY_SPELLING:
-            index = self.index
-            value = index.get(name)
+            value = self.index.get(name)
             if value is None:
                 return []
-            if len(index) == len(self._items):
+            if len(self.index) == len(self._items):
                 return [value]
             return [value for field, value in self._items if field == name]
         lower = name.lower()
@@ -172,63 +160,56 @@ class Headers:
     def append(self, name: str, value: str) -> None:
         """Adds a line at the end."""
         self._items.append((name, value))
-        index = self._index
-        if index is None:
-            return  # nothing was read yet: what is read makes the index
-        if name not in index:
-            index[name] = value
+        if name not in self.index:
+            self.index[name] = value
             if self.memo:
                 self.memo = {}
 
     def extend(self, lines: Iterable[tuple[str, str]]) -> None:
         """Adds lines at the end."""
-        self._items.extend(lines)
-        self._changed()
+        for name, value in lines:
+            self.append(name, value)
 
     def prepend(self, name: str, value: str) -> None:
         """Adds a line at the top."""
         self._items.insert(0, (name, value))
-        if self._index is not None:
-            self._index[name] = value
-            self.memo = {}
+        self.index[name] = value
+        self.memo = {}
 
     def set(self, name: str, value: str) -> None:
         """Replaces the first line of that name in place and drops the others; appends where there is none."""
         if name not in self.index:
             self.append(name, value)
             return
-        several = len(self.index) != len(self._items)
         at = self.set_first(name, value)
-        if several:
+        if len(self.index) != len(self._items):
             self._items[at + 1 :] = [item for item in self._items[at + 1 :] if item[0] != name]
 
     def set_first(self, name: str, value: str) -> int:
         """Replaces the first line of that name, which must be there, and leaves the others; gives its number."""
-        index = self.index
-        at = self._items.index((name, index[name]))
+        at = self._items.index((name, self.index[name]))
         self._items[at] = (name, value)
-        index[name] = value
+        self.index[name] = value
         self.memo = {}
         return at
 
     def remove(self, *names: str) -> None:
         """Drops all lines of these names."""
-        self._items = [item for item in self._items if item[0] not in names]
-        self._changed()
+        self._items[:] = [item for item in self._items if item[0] not in names]
+        self._read_again()
 
     def remove_line(self, name: str, value: str) -> None:
         """Drops the first line with that name and value, which must be there."""
         self._items.remove((name, value))
-        self._changed()
+        self._read_again()
 
     def copy(self) -> Headers:
         """A copy that can be changed on its own."""
         return Headers(self._items)
 
-    def _changed(self) -> None:
-        self._index = None
-        if self.memo:
-            self.memo = {}
+    def _read_again(self) -> None:
+        self.index = first_values(self._items)
+        self.memo = {}
 
     def _first_unknown(self, lower: str) -> str | None:
         for field, value in self._items:

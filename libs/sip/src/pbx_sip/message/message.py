@@ -6,9 +6,10 @@ The start line is typed; headers are text in wire order; the body is bytes. Text
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
-from pbx_sip.message.headers import Headers, split_commas, split_semicolons
+from pbx_sip.message.headers import Headers, first_values, split_commas, split_semicolons
 from pbx_sip.message.status import reason_of
 
 METHODS: Final = {
@@ -35,12 +36,14 @@ class Message:
 
     def first(self, name: str) -> str | None:
         """The first value of a header, by canonical name, or None."""
-        return self.headers.first(name)
+        headers = self.headers
+        value = headers.index.get(name)
+        return headers.first(name) if value is None else value
 
     @property
     def call_id(self) -> str:
         """The Call-ID; empty where missing (`validate` reports that)."""
-        return self.headers.first("Call-ID") or ""
+        return self.headers.index.get("Call-ID", "")
 
     # What follows is asked for many times a message: it is read once, and kept beside the lines that it was read from.
 
@@ -74,20 +77,20 @@ class Message:
     @property
     def cseq_number(self) -> int:
         """The number of CSeq; -1 where it is missing or none."""
-        return self.cseq[0]
+        cseq: tuple[int, str] = self.headers.memo.get("cseq") or self.cseq
+        return cseq[0]
 
     @property
     def cseq_method(self) -> str:
         """The method of CSeq; empty where missing."""
-        return self.cseq[1]
+        cseq: tuple[int, str] = self.headers.memo.get("cseq") or self.cseq
+        return cseq[1]
 
     @property
     def top_via(self) -> str:
         """The topmost Via value alone, also where several stand in one line; empty where missing."""
         value = self.headers.index.get("Via", "")
-        if "," not in value:
-            return value
-        return value.partition(",")[0].rstrip() if '"' not in value else (split_commas(value) or [""])[0]
+        return value if "," not in value else _first_of(value)
 
     @property
     def branch(self) -> str:
@@ -95,7 +98,8 @@ class Message:
         memo = self.headers.memo
         branch: str | None = memo.get("branch")
         if branch is None:
-            via = self.top_via
+            via = self.headers.index.get("Via", "")
+            via = via if "," not in via else _first_of(via)
             _, found, rest = via.partition(";branch=") if '"' not in via else (via, "", "")
             branch = memo["branch"] = rest.partition(";")[0].rstrip() if found else parameter_of(via, "branch")
         return branch
@@ -146,11 +150,17 @@ def response_to(request: Request, status: int, reason: str = "", to_tag: str = "
     """
     headers = request.headers
     items = [item for item in headers.items if item[0] in _COPIED]
-    if to_tag and not request.to_tag and (to := headers.index.get("To")) is not None:
-        items[items.index(("To", to))] = ("To", f"{to};tag={to_tag}")
+    copied = Headers.of(items, first_values(items))
+    if to_tag and "To" in copied.index and not request.to_tag:
+        copied.set_first("To", f"{copied.index['To']};tag={to_tag}")
     if status == 100 and (timestamp := headers.index.get("Timestamp")) is not None:
-        items.append(("Timestamp", timestamp))
-    return Response(status, reason or reason_of(status), Headers.of(items), body)
+        copied.append("Timestamp", timestamp)
+    return Response(status, reason or reason_of(status), copied, body)
+
+
+def _first_of(value: str) -> str:
+    """The first of several Via values that stand in one line."""
+    return value.partition(",")[0].rstrip() if '"' not in value else (split_commas(value) or [""])[0]
 
 
 def put_to_tag(response: Response, tag: str) -> None:
@@ -163,6 +173,7 @@ def put_to_tag(response: Response, tag: str) -> None:
 _COPIED: Final = frozenset({"Via", "From", "To", "Call-ID", "CSeq"})
 
 
+@lru_cache(maxsize=1024)
 def split_cseq(value: str) -> tuple[int, str]:
     """Number and method of a CSeq value, with any white space between them; the number is -1 where it is none."""
     if "\t" in value or "  " in value:

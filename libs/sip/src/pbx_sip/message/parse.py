@@ -4,7 +4,7 @@ Deliberately lenient where RFC 3261 lets a receiver be (bare LF line ends, white
 where leniency is dangerous (request smuggling by Content-Length, control characters in the start line).
 What a message means is not checked here: `validate` does that for requests, and answers them.
 
-Phones write the same lines over and over: what a plain line says is remembered (`_Plain`), and a head of such lines is
+Phones write the same lines over and over: what a plain line says is remembered, and a head of such lines is
 read by looking them up. Every other head is read line by line. `tests/unit/sip/test_parse.py` lays both side by side.
 """
 
@@ -16,6 +16,7 @@ from typing import Final
 from pbx_sip.errors import LimitExceeded, ParseError
 from pbx_sip.message.headers import _BY_SPELLING, Headers, canonical, first_values
 from pbx_sip.message.message import METHODS, Message, Request, Response
+from pbx_sip.message.remembered import Odd, Remembered, plain_text
 from pbx_sip.message.text import readable
 
 MAX_MESSAGE: Final = 65_535
@@ -31,8 +32,6 @@ _LINE_ENDS: Final = (b"\r", b"\n")
 REMEMBERED: Final = 4_096
 """Plain header lines that are remembered; all are forgotten where one more comes. Threat: memory (1 MiB, at the longest
 2). A call brings some 20 that are new, so that those which all calls have are learned again every 200 calls."""
-REMEMBERED_OCTETS: Final = 128
-"""The longest of them. Credentials are longer, and new each time."""
 _NAME: Final = re.compile("[-A-Za-z0-9]+")
 _STATUSES: Final = {str(status): status for status in range(100, 700)}
 
@@ -55,32 +54,19 @@ def parse(data: bytes) -> Message:
     return _assemble(head, body)
 
 
-class _Odd(Exception):
-    """A line that is not plain; never leaves this module."""
+def _plain_line(line: bytes) -> tuple[str, str]:
+    """Name and value of a plain header line: ASCII without control characters, letters right before the colon.
 
-
-class _Plain(dict[bytes, tuple[str, str]]):
-    """Name and value of plain header lines: ASCII without control characters, a name of letters right before the colon.
-
-    A line that continues the one before is not among them, nor is one that is wrong.
+    A line that continues the one before is none, nor is one that is wrong.
     """
-
-    def __missing__(self, line: bytes) -> tuple[str, str]:
-        if not line.isascii():
-            raise _Odd
-        text = line.decode("ascii")
-        name, colon, value = text.partition(":")
-        if not colon or not text.isprintable() or not _NAME.fullmatch(name):
-            raise _Odd
-        item = (canonical(name), value.strip(" "))
-        if len(line) <= REMEMBERED_OCTETS:
-            if len(self) >= REMEMBERED:
-                self.clear()
-            self[line] = item
-        return item
+    text = plain_text(line)
+    name, colon, value = text.partition(":")
+    if not colon or not _NAME.fullmatch(name):
+        raise Odd
+    return canonical(name), value.strip(" ")
 
 
-PLAIN_LINES: Final = _Plain()
+PLAIN_LINES: Final = Remembered(_plain_line, REMEMBERED)
 """What is remembered; belongs to no message and to no call."""
 
 
@@ -91,7 +77,7 @@ def _assemble(head: bytes, body: bytes) -> Message:
         return _assemble_lines(head, body)
     try:
         items = list(map(PLAIN_LINES.__getitem__, lines))
-    except _Odd:
+    except Odd:
         return _assemble_lines(head, body)
     index = first_values(items)
     headers = Headers.of(items, index)

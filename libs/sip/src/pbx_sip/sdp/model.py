@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
 from pbx_sip.errors import LimitExceeded, ParseError
+from pbx_sip.message.remembered import Odd, Remembered, plain_text
 from pbx_sip.message.text import INSTEAD, readable
 
 _LONE_CR: Final = re.compile(r"\r(?!\n|\Z)")
@@ -21,6 +23,9 @@ MAX_DESCRIPTION: Final = 32_768
 MAX_LINES: Final = 1_024
 MAX_FORMATS: Final = 64
 """Payload types of one stream that are looked at."""
+REMEMBERED: Final = 2_048
+"""Plain lines that are remembered; all are forgotten where one more comes. Threat: memory (half a MiB at the longest).
+A description brings some three that are new."""
 
 STATIC: Final = {
     0: ("PCMU", 8000, 1),
@@ -112,20 +117,10 @@ class MediaDescription:
         return Rtcp("", self.port + 1 if self.port else 0)
 
     @property
-    def payload_types(self) -> list[PayloadType]:
+    def payload_types(self) -> tuple[PayloadType, ...]:
         """The RTP payload types in order of preference; those without a known mapping have an empty encoding."""
-        maps = {}
-        for line in self.lines:
-            if line.startswith("a=rtpmap:"):
-                number, _, encoding = line[9:].strip().partition(" ")
-                maps[number] = encoding.strip()
-        ptime = self.attribute("ptime") or ""
-        ptime_ms = int(ptime) if ptime.isdecimal() and len(ptime) <= 4 else 0
-        return [
-            _payload_type(int(number), maps.get(number), ptime_ms)
-            for number in self.formats[:MAX_FORMATS]
-            if number.isdecimal() and len(number) <= 3 and int(number) <= 127
-        ]
+        maps = [line for line in self.lines if line.startswith("a=rtpmap:")]
+        return _payload_types(tuple(self.formats[:MAX_FORMATS]), tuple(maps), self.attribute("ptime") or "")
 
 
 @dataclass(slots=True)
@@ -145,9 +140,6 @@ class SessionDescription:
             raise LimitExceeded(f"session description of {len(lines)} lines", 413)
         if not lines or lines[0].strip() != "v=0":
             raise ParseError("session description without v=0")
-        for line in lines:
-            if line[1:2] != "=":
-                raise ParseError("session description with a line that is none")
         starts = [index for index, line in enumerate(lines) if line.startswith("m=")]
         description = cls(lines[: starts[0]] if starts else lines)
         direction = description.direction
@@ -169,9 +161,37 @@ class SessionDescription:
 _DIRECTIONS: Final = frozenset({"a=sendrecv", "a=sendonly", "a=recvonly", "a=inactive"})
 
 
+def _plain_line(line: bytes) -> str:
+    """A plain line as text: type and name of the attribute in lower case already."""
+    text = plain_text(line)
+    if text[1:2] != "=" or not text[0].islower():
+        raise Odd
+    if text[0] == "a":
+        name = text.partition(":")[0]
+        if not name.islower() or name[-1] == " ":
+            raise Odd
+    return text
+
+
+PLAIN_LINES: Final = Remembered(_plain_line, REMEMBERED)
+"""What is remembered; belongs to no description and to no call."""
+
+
 def _lines(data: bytes) -> list[str]:
-    """The lines that say something: types and names of attributes in lower case."""
-    text = readable(data.rstrip(b"\0\t\r\n "))
+    """The lines that say something: types and names of attributes in lower case. Raises ParseError where one is none.
+
+    Phones describe their sessions in the same words each time: plain lines are looked up.
+    """
+    data = data.rstrip(b"\0\t\r\n ")
+    try:
+        return list(map(PLAIN_LINES.__getitem__, data.split(b"\r\n")))
+    except Odd:
+        return _any_lines(data)
+
+
+def _any_lines(data: bytes) -> list[str]:
+    """The same, of any lines."""
+    text = readable(data)
     if text.count("\r") != text.count("\r\n"):
         text = _LONE_CR.sub(INSTEAD, text) if "\n" in text else text.replace("\r", "\n")
     text = text.replace("\r\n", "\n")
@@ -184,6 +204,8 @@ def _lines(data: bytes) -> list[str]:
             name, colon, value = line.partition(":")
             if not name.islower() or name[-1].isspace():
                 lines[index] = f"{name.lower().rstrip()}{colon}{value}"
+    if len(lines) <= MAX_LINES and any(line[1:2] != "=" for line in lines):
+        raise ParseError("session description with a line that is none")
     return lines
 
 
@@ -216,6 +238,21 @@ def _media(lines: list[str], session: SessionDescription, direction: str) -> Med
 
 def _is_port(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535
+
+
+@lru_cache(maxsize=256)
+def _payload_types(formats: tuple[str, ...], maps: tuple[str, ...], ptime: str) -> tuple[PayloadType, ...]:
+    """What formats, a=rtpmap lines and a=ptime say; phones say the same in each call."""
+    encodings = {}
+    for line in maps:
+        number, _, encoding = line[9:].strip().partition(" ")
+        encodings[number] = encoding.strip()
+    ptime_ms = int(ptime) if ptime.isdecimal() and len(ptime) <= 4 else 0
+    return tuple(
+        _payload_type(int(number), encodings.get(number), ptime_ms)
+        for number in formats
+        if number.isdecimal() and len(number) <= 3 and int(number) <= 127
+    )
 
 
 def _payload_type(number: int, mapped: str | None, ptime_ms: int) -> PayloadType:

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from pbx_sip.address import Flow
     from pbx_sip.transaction.events import ClientKey, ServerKey
 
-_SENT_BY: Final = re.compile(r"SIP/2\.0/[A-Z]+ ([a-z0-9.:\[\]-]+)")
-"""Protocol and sent-by as nearly all write them."""
+_PLAIN: Final = re.compile(
+    r"(SIP/2\.0/[A-Z]+ ([a-z0-9.-]+)(:[0-9]+)?)(;rport)?;branch=([-A-Za-z0-9.!%*_+`'~]+)(;rport)?"
+)
+"""Protocol, host and port of sent-by, the branch, and rport on one side of it, as nearly all write them."""
 MAX_PORT: Final = 65_535
 KEEP_STREAM_S: Final = 120
 """Seconds between the keep-alive packets that a peer offers to send (RFC 6223 section 4.3): RFC 5626's figure."""
@@ -57,15 +59,32 @@ def take_via(request: Request, flow: Flow) -> Via:
     value = request.headers.index.get("Via")
     if value is None:
         return Via("", "", "")
+    plain = _PLAIN.fullmatch(value)
+    if plain is not None and not (plain[4] and plain[6]):
+        return _take_plain(request, plain, flow)
+    return _take_any(request, value, flow)
+
+
+def _take_any(request: Request, value: str, flow: Flow) -> Via:
     text, comma, others = value.partition(",") if '"' not in value else _first_quoted(value)
     head, *params = text.split(";") if '"' not in text else split_semicolons(text) or [""]
-    plain = _SENT_BY.fullmatch(head)
-    sent_by = plain[1] if plain is not None else _sent_by(head)
+    sent_by = _sent_by(head)
     branch, changed, is_symmetric = _note(params, sent_by, flow)
     if changed:
         noted = ";".join((head.rstrip(), *params))
         request.headers.set_first("Via", f"{noted},{others}" if comma else noted)
     return Via(branch, sent_by, text, is_symmetric)
+
+
+def _take_plain(request: Request, plain: re.Match[str], flow: Flow) -> Via:
+    head, host, port, before, branch, after = plain.groups()
+    remote = flow.remote
+    if before or after:
+        own = f"rport={remote.port};branch={branch}" if before else f"branch={branch};rport={remote.port}"
+        request.headers.set_first("Via", f"{head};{own};received={remote.host}")
+    elif host != remote.host:
+        request.headers.set_first("Via", f"{plain[0]};received={remote.host}")
+    return Via(branch, f"{host}{port}" if port else host, plain[0], bool(before or after))
 
 
 def via_of(response: Response) -> Via:
@@ -118,9 +137,6 @@ def _note(params: list[str], sent_by: str, flow: Flow) -> tuple[str, bool, bool]
     received = not _is_host(sent_by, remote.host)
     changed = False
     for index, param in enumerate(params):
-        if param.startswith("branch="):
-            branch = param[7:].strip()
-            continue
         key, _, value = param.partition("=")
         key = key.strip().lower()
         if key == "branch":
