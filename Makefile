@@ -180,6 +180,10 @@ relay-cycles: setup ## 10 000 calls come and go at a relay of each datapath: not
 bench: setup setup-tools ## Measure calls, registrations and relaying; table and build/bench.json
 	@PYTHONPATH=tests $(BIN)/python -m load.bench $(ARGS)
 
+.PHONY: bench-counts
+bench-counts: setup setup-tools ## Count a call's instructions and context switches alone; ARGS="--core --tree ../other" beside another checkout
+	@PYTHONPATH=tests $(BIN)/python -m load.counts $(ARGS)
+
 .PHONY: bench-forged
 bench-forged: setup ## Measure what an INVITE with made-up credentials costs, and calls under a flood of them; build/forged.json
 	@PYTHONPATH=tests $(BIN)/python -m load.forged $(ARGS)

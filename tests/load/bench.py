@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from load import micro_sip, relay_bench, run, servers
+from load import counts, micro_sip, relay_bench, run, servers
 from load.run import Result
 from load.search import highest_rate
 from load.servers import Server
@@ -179,6 +179,9 @@ def main(arguments: list[str]) -> int:
     report: dict[str, Any] = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "servers": {}}
     report["micro_us"] = micro_sip.measure()
     print(micro_sip.table(report["micro_us"]), flush=True)
+    if not options.only or "sip-pbx" in options.only:
+        report["counts"] = counts.measure([])
+        print(counts.table(report["counts"]), flush=True)
     for name, start in wanted.items():
         if not options.only or name in options.only:
             with start() as server:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_SWITCHES_FIELD = re.compile(rb"^voluntary_ctxt_switches:\s+(\d+)", re.MULTILINE)
 _SMAPS_FIELD = re.compile(rb"^(Rss|Pss):\s+(\d+) kB", re.MULTILINE)
 _GONE = (FileNotFoundError, ProcessLookupError)
 
@@ -70,6 +71,25 @@ def memory(pids: Iterable[int]) -> Memory:
             for name, kib in _SMAPS_FIELD.findall(Path(f"/proc/{pid}/smaps_rollup").read_bytes()):
                 sums[name] += int(kib) * 1024
     return Memory(rss=sums[b"Rss"], pss=sums[b"Pss"])
+
+
+def voluntary_switches(pids: Iterable[int]) -> int:
+    """How often threads of the processes that are there went to sleep: context switches that they asked for."""
+    sleeps = 0
+    for pid in pids:
+        with contextlib.suppress(*_GONE):
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                with contextlib.suppress(*_GONE):
+                    sleeps += switches_in(Path(f"/proc/{pid}/task/{thread}/status").read_bytes())
+    return sleeps
+
+
+def switches_in(status: bytes) -> int:
+    """Voluntary context switches, out of what /proc says of a thread. Raises ValueError where it does not say."""
+    found = _SWITCHES_FIELD.search(status)
+    if found is None:
+        raise ValueError("no count of context switches in a thread's status")
+    return int(found[1])
 
 
 def descriptors(pid: int) -> int:
