@@ -15,12 +15,14 @@ from pbx_media_relay.errors import (
     DrainingError,
     InvalidStreamError,
     NoFreeSlotError,
+    NotGrantedError,
     UnknownCallError,
 )
 from pbx_media_relay.forward import Forward, Medium, Side
 from pbx_media_relay.ports import Shard, SlotPool
-from pbx_media_relay.relay import BIND_TRIES, Order, Relay
+from pbx_media_relay.relay import Order, Relay
 from pbx_media_relay.session import Rules
+from pbx_media_relay.slots import BIND_TRIES
 from pbx_media_relay.stream import Direction, Stream
 
 S = 1_000_000_000
@@ -51,6 +53,111 @@ def test_allocate_is_idempotent_and_changes_the_owner() -> None:
     assert rig.relay.status.slots.taken == 1
     assert rig.datapath.bound == {slot * 8}
     assert len(rig.datapath.forwards) == 2
+
+
+def test_slots_are_granted_ahead_and_begun_without_asking() -> None:
+    rig = Rig("30000-30639")
+    slots = rig.relay.grant("s1", 4, 0)
+    assert len(set(slots)) == 4
+    assert rig.datapath.bound == {slot * 8 for slot in slots}, "their ports are open"
+    status = rig.relay.status
+    assert (status.granted, status.slots.free, len(rig.relay.calls)) == (4, 76, 0)
+    call = rig.relay.begin(Order("c1", "s1", (A, B)), slots[0], 0)
+    assert (call.slot, rig.relay.status.granted) == (slots[0], 3)
+    assert len(rig.datapath.forwards) == 2
+    again = rig.relay.begin(Order("c1", "s1", (A, B)), slots[0], 0)
+    assert again is call, "it is idempotent"
+    rig.relay.release("c1", S)
+    assert len(rig.relay.calls) == 0
+
+
+def test_a_slot_that_is_not_granted_is_refused() -> None:
+    rig = Rig("30000-30639")
+    (slot, other) = rig.relay.grant("s1", 2, 0)
+    for instance_id, wanted in (("s2", slot), ("s1", 3790), ("", slot)):
+        with pytest.raises(NotGrantedError):
+            rig.relay.begin(Order("c1", instance_id, (A,)), wanted, 0)
+    rig.relay.begin(Order("c1", "s1", (A,)), slot, 0)
+    with pytest.raises(NotGrantedError):
+        rig.relay.begin(Order("c2", "s1", (A,)), slot, 0)
+    with pytest.raises(NotGrantedError):
+        rig.relay.begin(Order("c1", "s1", (A,)), other, 0)
+    with pytest.raises(InvalidStreamError):
+        rig.relay.begin(Order("", "s1", (A,)), other, 0)
+    assert rig.relay.status.granted == 1, "what was refused for its call is still granted"
+
+
+def test_an_instance_has_at_most_a_share_of_all_and_gets_a_share_of_what_is_free() -> None:
+    rig = Rig("30000-30639")
+    assert len(rig.relay.grant("s1", 1000, 0)) == 80 // 8
+    assert rig.relay.grant("s1", 1000, 0) == []
+    assert len(rig.relay.grant("s2", 1000, 0)) == 80 // 8
+    assert rig.relay.grant("s3", 1000, 0) == [], "a quarter is granted"
+    small = Rig("30000-30079")
+    assert len(small.relay.grant("s1", 48, 0)) == 1
+    tiny = Rig("30000-30023")
+    assert tiny.relay.grant("s1", 48, 0) == [], "the last slots go to calls"
+    full = Rig("30000-30639")
+    for number in range(78):
+        full.call(f"c{number}")
+    assert full.relay.grant("s1", 48, 0) == []
+
+
+def test_granted_slots_come_back_when_they_are_returned_or_their_instance_is_gone() -> None:
+    rig = Rig("30000-30639")
+    rig.relay.connect("s1", 5, 0)
+    slots = rig.relay.grant("s1", 3, 0)
+    rig.relay.give_back("s1", [slots[0], 1, 3790], 0)
+    rig.relay.give_back("s2", slots, 0)
+    assert rig.relay.status.granted == 2
+    rig.relay.leases.disconnect("s1", S)
+    rig.relay.handle_timeout(4 * S)
+    assert rig.relay.status.granted == 2, "its lease runs"
+    rig.relay.handle_timeout(7 * S)
+    assert rig.relay.status.granted == 0
+    rig.relay.handle_timeout(30 * S)
+    assert (rig.datapath.bound, rig.relay.status.slots.free) == (set(), 80)
+
+
+def test_an_instance_that_connects_anew_knows_of_no_granted_slots() -> None:
+    rig = Rig("30000-30639")
+    rig.relay.connect("s1", 30, 0)
+    rig.relay.grant("s1", 3, 0)
+    rig.relay.connect("s1", 30, 0)
+    assert rig.relay.status.granted == 3, "a second stream beside the first"
+    rig.relay.leases.disconnect("s1", S)
+    rig.relay.leases.disconnect("s1", S)
+    rig.relay.connect("s1", 30, 2 * S)
+    assert rig.relay.status.granted == 0
+
+
+def test_a_draining_relay_grants_nothing_and_takes_calls_that_have_a_slot() -> None:
+    rig = Rig("30000-30639")
+    (slot,) = rig.relay.grant("s1", 1, 0)
+    rig.relay.drain(60 * S, 0)
+    with pytest.raises(DrainingError):
+        rig.relay.grant("s1", 1, 0)
+    assert rig.relay.begin(Order("c1", "s1", (A,)), slot, 0).slot == slot
+
+
+def test_a_port_that_another_holds_is_not_granted() -> None:
+    rig = Rig("30000-30639", NullDatapath(busy_ports=[30003]))
+    slots = [slot for _ in range(12) for slot in rig.relay.grant("s1", 10, 0)]
+    assert 3750 not in slots
+
+
+def test_a_refused_begin_gives_its_slot_back() -> None:
+    datapath = NullDatapath()
+    rig = Rig("30000-30639", datapath)
+    (slot,) = rig.relay.grant("s1", 1, 0)
+
+    def refuse(forward: Forward) -> None:
+        raise DatapathError("no")
+
+    datapath.upsert = refuse  # type: ignore[method-assign]
+    with pytest.raises(DatapathRefusedError):
+        rig.relay.begin(Order("c1", "s1", (A,)), slot, 0)
+    assert (len(rig.relay.calls), rig.relay.status.slots.taken) == (0, 0)
 
 
 def test_release_answers_what_flowed_and_is_idempotent() -> None:

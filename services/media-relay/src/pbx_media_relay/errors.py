@@ -2,7 +2,7 @@
 alone.
 
     NoFreeSlotError (ResourceExhausted)   DrainingError (FailedPrecondition)   UnknownCallError (NotFound)
-    InvalidStreamError (InvalidArgument)  DatapathRefusedError (Internal)
+    InvalidStreamError (InvalidArgument)  DatapathRefusedError (Internal)     NotGrantedError (FailedPrecondition)
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ class NoFreeSlotError(errors.ResourceExhausted):
 
 class DrainingError(errors.FailedPrecondition):
     """The relay takes no new calls: try another relay."""
+
+
+class NotGrantedError(errors.FailedPrecondition):
+    """The slot is not granted to the instance that puts a call on it: try another one."""
 
 
 class UnknownCallError(errors.NotFound):

@@ -53,6 +53,10 @@ class Leases:
             self._lease_ns.pop(instance_id, None)
         return gone
 
+    def is_connected(self, instance_id: str) -> bool:
+        """Whether the instance has a stream."""
+        return instance_id in self._streams
+
     def connected(self) -> int:
         """How many instances have a stream."""
         return len(self._streams)

@@ -32,7 +32,8 @@ class _Figures(Collector):
         slots = GaugeMetricFamily("pbx_relay_slots", "Slots by state", labels=["state"])
         for state, count in (
             ("total", status.slots.total),
-            ("used", status.slots.taken),
+            ("used", status.slots.taken - status.granted),
+            ("granted", status.granted),
             ("free", status.slots.free),
             ("quarantined", status.slots.quarantined),
             ("broken", status.slots.broken),

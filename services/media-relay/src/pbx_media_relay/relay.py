@@ -6,8 +6,7 @@ argument, and `handle_timeout` is called about once a second. Events go to one l
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +18,7 @@ from pbx_media_relay.errors import (
     DatapathRefusedError,
     DrainingError,
     InvalidStreamError,
-    NoFreeSlotError,
+    NotGrantedError,
     UnknownCallError,
 )
 from pbx_media_relay.forward import PORTS_PER_SLOT, place_of
@@ -28,12 +27,10 @@ from pbx_media_relay.lease import Leases
 from pbx_media_relay.ports import Shard, SlotCounts, SlotPool
 from pbx_media_relay.session import Call, CallTable, Change, Refusal, Rules, Terms
 from pbx_media_relay.silence import SilenceWatch
+from pbx_media_relay.slots import Slots
 from pbx_media_relay.stream import Latching, Stream
 from pbx_media_relay.tap import NoTap, Tap
 
-BIND_TRIES: Final = 8
-"""Slots tried for one call before it is refused: broken ports come in rows, but a full shard must not be
-walked."""
 CALL_ID_MAX: Final = 256
 
 
@@ -57,7 +54,14 @@ class Status:
 
     draining: bool
     slots: SlotCounts
+    """Granted slots count as taken."""
     shard: Shard
+    granted: int = 0
+
+
+def _check_call_id(call_id: str) -> None:
+    if not 0 < len(call_id) <= CALL_ID_MAX:
+        raise InvalidStreamError(f"a call id has 1 to {CALL_ID_MAX} characters")
 
 
 class Relay:
@@ -91,6 +95,7 @@ class Relay:
         self._removed: dict[int, Counters] = {}
         """Final counters of streams taken out while their call goes on, by forward id."""
         self.leases = Leases()
+        self.slots = Slots(pool, datapath, tell)
         self.drain_deadline_ns: int | None = None
 
     def __repr__(self) -> str:
@@ -117,7 +122,37 @@ class Relay:
     @property
     def status(self) -> Status:
         """State and slots now."""
-        return Status(self.drain_deadline_ns is not None, self._pool.counts, self._pool.shard)
+        granted = len(self.slots.grants)
+        return Status(self.drain_deadline_ns is not None, self._pool.counts, self._pool.shard, granted)
+
+    def connect(self, instance_id: str, lease_s: int, now_ns: int) -> None:
+        """A stream of an instance stands. With its first one it begins anew: it knows of no slots granted before."""
+        if not self.leases.is_connected(instance_id):
+            self.slots.give_back_all(instance_id, now_ns)
+        self.leases.connect(instance_id, lease_s)
+
+    def grant(self, instance_id: str, count: int, now_ns: int) -> list[int]:
+        """Slots ahead of calls, as many as there may be. Raises DrainingError."""
+        self._refuse_draining()
+        self.leases.touch(instance_id, now_ns)
+        return self.slots.grant(instance_id, count, now_ns)
+
+    def begin(self, order: Order, slot: int, now_ns: int) -> Call:
+        """Put a call on a granted slot, also while the relay drains: whoever has it has told a phone of it.
+
+        Raises NotGrantedError, InvalidStreamError, DatapathRefusedError.
+        """
+        call = self._calls.get(order.call_id)
+        if call is not None and call.slot == slot:
+            return self._again(call, order, now_ns)
+        _check_call_id(order.call_id)
+        if call is not None or not self.slots.begin(order.instance_id, slot):
+            raise NotGrantedError(f"slot {slot} is not granted to {order.instance_id}")
+        return self._place(order, slot, now_ns)
+
+    def give_back(self, instance_id: str, slots: Iterable[int], now_ns: int) -> None:
+        """Granted slots on which no call was put; others are passed over."""
+        self.slots.give_back(instance_id, slots, now_ns)
 
     def allocate(self, order: Order, now_ns: int) -> Call:
         """Take a slot, or answer the one that the call has.
@@ -126,17 +161,25 @@ class Relay:
         """
         call = self._calls.get(order.call_id)
         if call is not None:
-            self._calls.own(call, order.instance_id)
-            self.leases.touch(order.instance_id, now_ns)
-            self._update(call, order.streams, order.refused, now_ns)
-            return call
+            return self._again(call, order, now_ns)
+        self._refuse_draining()
+        _check_call_id(order.call_id)
+        slot = self.slots.take(now_ns, session.own_slots(order.streams, self._rules))
+        return self._place(order, slot, now_ns)
+
+    def _refuse_draining(self) -> None:
         if self.drain_deadline_ns is not None:
             raise DrainingError("the relay is draining")
-        if not 0 < len(order.call_id) <= CALL_ID_MAX:
-            raise InvalidStreamError(f"a call id has 1 to {CALL_ID_MAX} characters")
+
+    def _again(self, call: Call, order: Order, now_ns: int) -> Call:
+        self._calls.own(call, order.instance_id)
+        self.leases.touch(order.instance_id, now_ns)
+        self._update(call, order.streams, order.refused, now_ns)
+        return call
+
+    def _place(self, order: Order, slot: int, now_ns: int) -> Call:
         timeout_s = order.media_timeout_s or self._media_timeout_s
         terms = Terms(timeout_s * 1_000_000_000, order.latching)
-        slot = self._take_slot(now_ns, session.own_slots(order.streams, self._rules))
         call = Call(order.call_id, slot, order.instance_id, terms, now_ns)
         self._calls.add(call)
         self._by_slot[call.slot] = call
@@ -254,6 +297,7 @@ class Relay:
         for slot in self._pool.settle(now_ns, self._slot_heard_ns):
             self._datapath.unbind(slot * PORTS_PER_SLOT)
         for instance_id in self.leases.expire(now_ns):
+            self.slots.give_back_all(instance_id, now_ns)
             for call in self._calls.owned_by(instance_id):
                 self.release(call.id, now_ns)
                 self._tell(events.LeaseExpired(call.id, instance_id, now_ns))
@@ -306,40 +350,6 @@ class Relay:
         self.leases.touch(call.instance_id, now_ns)
         if call.expects_media():
             self._silence.watch(call.id, call.terms.media_timeout_ns, now_ns)
-
-    def _take_slot(self, now_ns: int, shunned: Container[int]) -> int:
-        """A slot whose ports are bound, and none of those `shunned`: a phone beside us says that its own port is there.
-
-        Where there is no other one the shunned slot is taken; the endpoint is refused when it is looked at.
-        """
-        slot = self._take_bound(now_ns)
-        if slot not in shunned:
-            return slot
-        try:
-            other = self._take_bound(now_ns)
-        except NoFreeSlotError:
-            return slot
-        self._pool.give_back(slot, False, now_ns)
-        return other
-
-    def _take_bound(self, now_ns: int) -> int:
-        for _ in range(BIND_TRIES):
-            slot = self._pool.take()
-            if slot is None:
-                raise NoFreeSlotError(f"no free slot in {self._pool.shard}")
-            try:
-                self._datapath.bind(slot * PORTS_PER_SLOT)
-            except PortInUseError as busy:
-                self._pool.take_out(slot, now_ns)
-                self._tell(events.SlotBroken(slot, busy.port))
-            except (OSError, DatapathError) as error:
-                self._pool.give_back(slot, False, now_ns)
-                if getattr(error, "errno", 0) in (errno.EMFILE, errno.ENFILE):
-                    raise NoFreeSlotError("no descriptors left for another slot's sockets") from error
-                raise DatapathRefusedError(str(error)) from error
-            else:
-                return slot
-        raise NoFreeSlotError(f"{BIND_TRIES} slots in a row have ports held by other processes")
 
     def _update(self, call: Call, streams: Iterable[Stream], refused: tuple[Refusal, ...], now_ns: int) -> None:
         told = tuple(streams)

@@ -234,6 +234,7 @@ class Signaling:
             if asyncio.get_running_loop().time() >= deadline:
                 break
             await asyncio.sleep(0.02)
+        await self.relays.leave(LAST_WORDS_S)
         written = await self.journal.flush(LAST_WORDS_S)
         _log.info("calls ended", calls=calls, left=len(live), events_written=written)
         self.driver.close()

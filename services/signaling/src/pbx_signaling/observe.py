@@ -119,10 +119,10 @@ class CoreCollector(Collector):
         core, counters = self._core, self._core.counters
         yield GaugeMetricFamily("pbx_signaling_calls_active", "Live calls", len(core.calls.table))
         states = GaugeMetricFamily("pbx_signaling_calls_state", "Live calls by state", labels=["state"])
-        tally = dict.fromkeys(State, 0)
+        by_state = dict.fromkeys(State, 0)
         for entry in core.calls.table.values():
-            tally[entry.call.state] += 1
-        for state, count in tally.items():
+            by_state[entry.call.state] += 1
+        for state, count in by_state.items():
             states.add_metric([state.name.lower()], count)
         yield states
         yield GaugeMetricFamily("pbx_signaling_legs_active", "Dialogs that requests find", len(core.dialogs))
@@ -132,6 +132,20 @@ class CoreCollector(Collector):
         yield GaugeMetricFamily("pbx_signaling_calls_waiting", "INVITEs that wait for Redis", len(core.waiting))
         pending = core.registrations.pending
         yield GaugeMetricFamily("pbx_signaling_registers_pending", "REGISTERs waiting for the registrar", pending)
+        ahead = sum(len(link.ahead) for link in self._relays.links.values())
+        yield GaugeMetricFamily("pbx_signaling_slots_ahead", "Relays' slots held ahead of calls", ahead)
+        slots = CounterMetricFamily(
+            "pbx_signaling_slots", "Slots granted ahead of calls, and what became of them", labels=["fate"]
+        )
+        tally = self._relays.tally
+        for fate, count in (
+            ("granted", tally.granted),
+            ("used", tally.used),
+            ("returned", tally.returned),
+            ("refused", tally.refused),
+        ):
+            slots.add_metric([fate], count)
+        yield slots
         for name, text, value in (
             ("calls", "Call attempts that passed admission", counters.calls),
             ("calls_refused", "INVITEs refused by limit, drain or a dead Redis", counters.calls_refused),

@@ -38,6 +38,8 @@ class _ErrorCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorCode.V
     """An argument does not fit (address family not served, port 0 with a direction, ...)."""
     ERROR_CODE_DATAPATH: _ErrorCode.ValueType  # 5
     """The datapath refused."""
+    ERROR_CODE_NOT_GRANTED: _ErrorCode.ValueType  # 6
+    """The slot is not granted to this instance (any more): try another one."""
 
 class ErrorCode(_ErrorCode, metaclass=_ErrorCodeEnumTypeWrapper):
     """Kinds of errors."""
@@ -54,6 +56,8 @@ ERROR_CODE_INVALID_ARGUMENT: ErrorCode.ValueType  # 4
 """An argument does not fit (address family not served, port 0 with a direction, ...)."""
 ERROR_CODE_DATAPATH: ErrorCode.ValueType  # 5
 """The datapath refused."""
+ERROR_CODE_NOT_GRANTED: ErrorCode.ValueType  # 6
+"""The slot is not granted to this instance (any more): try another one."""
 Global___ErrorCode: _TypeAlias = ErrorCode  # noqa: Y015
 
 class _Side:
@@ -287,6 +291,9 @@ class Command(_message.Message):
     UPDATE_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
     QUERY_FIELD_NUMBER: _builtins.int
+    GRANT_FIELD_NUMBER: _builtins.int
+    BEGIN_FIELD_NUMBER: _builtins.int
+    GIVE_BACK_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Chosen by the caller; unique among its commands in flight."""
     @_builtins.property
@@ -305,6 +312,18 @@ class Command(_message.Message):
     def query(self) -> Global___QueryRequest:
         """Ask for statistics."""
 
+    @_builtins.property
+    def grant(self) -> Global___GrantRequest:
+        """Ask for slots ahead of calls."""
+
+    @_builtins.property
+    def begin(self) -> Global___BeginRequest:
+        """Put a call on a slot that was granted."""
+
+    @_builtins.property
+    def give_back(self) -> Global___ReturnRequest:
+        """Give granted slots back that no call was put on."""
+
     def __init__(
         self,
         *,
@@ -313,12 +332,15 @@ class Command(_message.Message):
         update: Global___UpdateRequest | None = ...,
         release: Global___ReleaseRequest | None = ...,
         query: Global___QueryRequest | None = ...,
+        grant: Global___GrantRequest | None = ...,
+        begin: Global___BeginRequest | None = ...,
+        give_back: Global___ReturnRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["allocate", b"allocate", "command", b"command", "query", b"query", "release", b"release", "update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allocate", b"allocate", "begin", b"begin", "command", b"command", "give_back", b"give_back", "grant", b"grant", "query", b"query", "release", b"release", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocate", b"allocate", "command", b"command", "id", b"id", "query", b"query", "release", b"release", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocate", b"allocate", "begin", b"begin", "command", b"command", "give_back", b"give_back", "grant", b"grant", "id", b"id", "query", b"query", "release", b"release", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["allocate", "update", "release", "query"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["allocate", "update", "release", "query", "grant", "begin", "give_back"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -336,6 +358,9 @@ class Result(_message.Message):
     RELEASE_FIELD_NUMBER: _builtins.int
     QUERY_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    GRANT_FIELD_NUMBER: _builtins.int
+    BEGIN_FIELD_NUMBER: _builtins.int
+    GIVE_BACK_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """The id of the command answered."""
     @_builtins.property
@@ -358,6 +383,18 @@ class Result(_message.Message):
     def error(self) -> Global___Error:
         """The command was not carried out."""
 
+    @_builtins.property
+    def grant(self) -> Global___GrantResponse:
+        """Answer to grant."""
+
+    @_builtins.property
+    def begin(self) -> Global___BeginResponse:
+        """Answer to begin."""
+
+    @_builtins.property
+    def give_back(self) -> Global___ReturnResponse:
+        """Answer to give_back."""
+
     def __init__(
         self,
         *,
@@ -367,12 +404,15 @@ class Result(_message.Message):
         release: Global___ReleaseResponse | None = ...,
         query: Global___QueryResponse | None = ...,
         error: Global___Error | None = ...,
+        grant: Global___GrantResponse | None = ...,
+        begin: Global___BeginResponse | None = ...,
+        give_back: Global___ReturnResponse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["allocate", b"allocate", "error", b"error", "query", b"query", "release", b"release", "result", b"result", "update", b"update"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allocate", b"allocate", "begin", b"begin", "error", b"error", "give_back", b"give_back", "grant", b"grant", "query", b"query", "release", b"release", "result", b"result", "update", b"update"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocate", b"allocate", "error", b"error", "id", b"id", "query", b"query", "release", b"release", "result", b"result", "update", b"update"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocate", b"allocate", "begin", b"begin", "error", b"error", "give_back", b"give_back", "grant", b"grant", "id", b"id", "query", b"query", "release", b"release", "result", b"result", "update", b"update"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["allocate", "update", "release", "query", "error"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["allocate", "update", "release", "query", "error", "grant", "begin", "give_back"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
@@ -681,6 +721,159 @@ class AllocateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AllocateResponse: _TypeAlias = AllocateResponse  # noqa: Y015
+
+@_typing.final
+class GrantRequest(_message.Message):
+    """Slots ahead of calls, so that a call waits for no answer. They belong to the instance of the session until it begins
+    calls on them or returns them, its stream begins anew, or its lease runs out. Their ports are open meanwhile.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """How many. Fewer are granted where the relay has few: an instance holds at most an eighth of all slots, and gets at
+    most a quarter of those that are free.
+    """
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrantRequest: _TypeAlias = GrantRequest  # noqa: Y015
+
+@_typing.final
+class GrantResponse(_message.Message):
+    """The slots granted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RELAY_ID_FIELD_NUMBER: _builtins.int
+    HOSTS_FIELD_NUMBER: _builtins.int
+    SLOTS_FIELD_NUMBER: _builtins.int
+    relay_id: _builtins.str
+    """The relay that holds them."""
+    @_builtins.property
+    def hosts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Addresses to announce: at most one IPv4 and one IPv6 literal."""
+
+    @_builtins.property
+    def slots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Their numbers. Slot N has the ports 8N to 8N+7: side A audio RTP and RTCP, video RTP and RTCP, then side B the same."""
+
+    def __init__(
+        self,
+        *,
+        relay_id: _builtins.str = ...,
+        hosts: _abc.Iterable[_builtins.str] | None = ...,
+        slots: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hosts", b"hosts", "relay_id", b"relay_id", "slots", b"slots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrantResponse: _TypeAlias = GrantResponse  # noqa: Y015
+
+@_typing.final
+class BeginRequest(_message.Message):
+    """A call on a granted slot. Its success is told lazily, as that of an update: nobody waits for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALL_FIELD_NUMBER: _builtins.int
+    SLOT_FIELD_NUMBER: _builtins.int
+    slot: _builtins.int
+    """The slot."""
+    @_builtins.property
+    def call(self) -> Global___AllocateRequest:
+        """What an Allocate would say."""
+
+    def __init__(
+        self,
+        *,
+        call: Global___AllocateRequest | None = ...,
+        slot: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call", b"call"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call", b"call", "slot", b"slot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeginRequest: _TypeAlias = BeginRequest  # noqa: Y015
+
+@_typing.final
+class BeginResponse(_message.Message):
+    """The call has the slot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUSED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedEndpoint]:
+        """Endpoints of the request that were not taken over."""
+
+    def __init__(
+        self,
+        *,
+        refused: _abc.Iterable[Global___RefusedEndpoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["refused", b"refused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BeginResponse: _TypeAlias = BeginResponse  # noqa: Y015
+
+@_typing.final
+class ReturnRequest(_message.Message):
+    """Slots that the instance will not use; others are passed over."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SLOTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def slots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Their numbers."""
+
+    def __init__(
+        self,
+        *,
+        slots: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["slots", b"slots"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReturnRequest: _TypeAlias = ReturnRequest  # noqa: Y015
+
+@_typing.final
+class ReturnResponse(_message.Message):
+    """They are free."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReturnResponse: _TypeAlias = ReturnResponse  # noqa: Y015
 
 @_typing.final
 class UpdateRequest(_message.Message):
@@ -1073,6 +1266,7 @@ class RelayStatus(_message.Message):
     SLOTS_FREE_FIELD_NUMBER: _builtins.int
     SLOTS_QUARANTINED_FIELD_NUMBER: _builtins.int
     SLOTS_BROKEN_FIELD_NUMBER: _builtins.int
+    SLOTS_GRANTED_FIELD_NUMBER: _builtins.int
     DATAPATH_FIELD_NUMBER: _builtins.int
     HOSTS_FIELD_NUMBER: _builtins.int
     PORT_FIRST_FIELD_NUMBER: _builtins.int
@@ -1089,6 +1283,8 @@ class RelayStatus(_message.Message):
     """Slots that rest after use."""
     slots_broken: _builtins.int
     """Slots taken out because a port of theirs is held by another process."""
+    slots_granted: _builtins.int
+    """Slots granted to instances ahead of calls."""
     datapath: _builtins.str
     """The datapath in use: "ebpf", "native", "python" or "null"."""
     port_first: _builtins.int
@@ -1108,6 +1304,7 @@ class RelayStatus(_message.Message):
         slots_free: _builtins.int = ...,
         slots_quarantined: _builtins.int = ...,
         slots_broken: _builtins.int = ...,
+        slots_granted: _builtins.int = ...,
         datapath: _builtins.str = ...,
         hosts: _abc.Iterable[_builtins.str] | None = ...,
         port_first: _builtins.int = ...,
@@ -1115,7 +1312,7 @@ class RelayStatus(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["datapath", b"datapath", "hosts", b"hosts", "port_first", b"port_first", "port_last", b"port_last", "relay_id", b"relay_id", "slots_broken", b"slots_broken", "slots_free", b"slots_free", "slots_quarantined", b"slots_quarantined", "slots_total", b"slots_total", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["datapath", b"datapath", "hosts", b"hosts", "port_first", b"port_first", "port_last", b"port_last", "relay_id", b"relay_id", "slots_broken", b"slots_broken", "slots_free", b"slots_free", "slots_granted", b"slots_granted", "slots_quarantined", b"slots_quarantined", "slots_total", b"slots_total", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

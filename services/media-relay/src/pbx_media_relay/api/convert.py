@@ -141,6 +141,7 @@ def status_message(status: Status, relay_id: str, datapath: str, hosts: tuple[st
         slots_free=status.slots.free,
         slots_quarantined=status.slots.quarantined,
         slots_broken=status.slots.broken,
+        slots_granted=status.granted,
         datapath=datapath,
         hosts=hosts,
         port_first=status.shard.first,

@@ -12,7 +12,13 @@ from pbx.relay.v1 import relay_pb2_grpc
 from pbx_media_relay import events
 from pbx_media_relay.api import convert
 from pbx_media_relay.civil import CivilTime
-from pbx_media_relay.errors import DatapathRefusedError, DrainingError, NoFreeSlotError, UnknownCallError
+from pbx_media_relay.errors import (
+    DatapathRefusedError,
+    DrainingError,
+    NoFreeSlotError,
+    NotGrantedError,
+    UnknownCallError,
+)
 from pbx_media_relay.identity import Identity
 from pbx_media_relay.recording.recorder import Recorder
 from pbx_media_relay.relay import Relay
@@ -26,6 +32,7 @@ CODES: Final[dict[type[Exception], pb.ErrorCode.ValueType]] = {
     NoFreeSlotError: pb.ERROR_CODE_NO_FREE_SLOT,
     DrainingError: pb.ERROR_CODE_DRAINING,
     UnknownCallError: pb.ERROR_CODE_UNKNOWN_CALL,
+    NotGrantedError: pb.ERROR_CODE_NOT_GRANTED,
     errors.InvalidArgument: pb.ERROR_CODE_INVALID_ARGUMENT,
     DatapathRefusedError: pb.ERROR_CODE_DATAPATH,
 }
@@ -59,6 +66,22 @@ class Operations:
             answer.CopyFrom(whole)
             answer.refused.extend(convert.refused_of(call))
         return answer
+
+    def grant(self, request: pb.GrantRequest, instance_id: str) -> pb.GrantResponse:
+        """Give slots ahead of calls."""
+        slots = self._relay.grant(instance_id, request.count, self.civil.monotonic_ns())
+        return pb.GrantResponse(relay_id=self._identity.relay_id, hosts=self._identity.hosts, slots=slots)
+
+    def begin(self, request: pb.BeginRequest, instance_id: str) -> pb.BeginResponse:
+        """Put a call on a granted slot."""
+        order = convert.order_of(request.call, instance_id)
+        call = self._relay.begin(order, request.slot, self.civil.monotonic_ns())
+        return pb.BeginResponse(refused=convert.refused_of(call))
+
+    def give_back(self, request: pb.ReturnRequest, instance_id: str) -> pb.ReturnResponse:
+        """Take granted slots back."""
+        self._relay.give_back(instance_id, request.slots, self.civil.monotonic_ns())
+        return pb.ReturnResponse()
 
     def update(self, request: pb.UpdateRequest, instance_id: str) -> pb.UpdateResponse:
         """Tell endpoints."""
@@ -114,7 +137,7 @@ class Operations:
 
     def connect(self, hello: pb.Hello) -> None:
         """A stream of an instance stands."""
-        self._relay.leases.connect(hello.instance_id, hello.lease_s)
+        self._relay.connect(hello.instance_id, hello.lease_s, self.civil.monotonic_ns())
 
     def disconnect(self, instance_id: str) -> None:
         """A stream of an instance ended."""
@@ -164,6 +187,14 @@ class _Session:
             case "release":
                 result.release.CopyFrom(operations.release(command.release))
                 return not command.release.quiet
+            case "grant":
+                result.grant.CopyFrom(operations.grant(command.grant, self.instance_id))
+            case "begin":
+                result.begin.CopyFrom(operations.begin(command.begin, self.instance_id))
+                return bool(result.begin.refused)
+            case "give_back":
+                result.give_back.CopyFrom(operations.give_back(command.give_back, self.instance_id))
+                return False
             case "query":
                 result.query.CopyFrom(operations.query(command.query))
             case _:

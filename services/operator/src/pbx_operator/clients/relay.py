@@ -69,7 +69,9 @@ class GrpcRelayControl:
                 oldest = await self._oldest(stub) if is_draining and status.calls else None
         except ServiceError:
             return None
-        return RelayReport(status.calls, status.status.slots_free, status.status.slots_total, is_draining, oldest)
+        # What is granted ahead carries no call yet.
+        free = status.status.slots_free + status.status.slots_granted
+        return RelayReport(status.calls, free, status.status.slots_total, is_draining, oldest)
 
     async def drain(self, address: str, deadline_s: int) -> bool:
         """Drain."""

@@ -53,6 +53,7 @@ class Ending:
 
 
 NO_ANSWER: Final = Ending(Outcome.NO_ANSWER, Origin.TIMER, 480, "Temporarily Unavailable", 19, "no_answer")
+NO_RELAY: Final = Ending(Outcome.FAILED, Origin.LOCAL, 503, "", 34, "no_relay")
 EXPIRED: Final = Ending(Outcome.NO_ANSWER, Origin.TIMER, 487, "Request Terminated", 19, "expired")
 """The time ran out that the caller gave its INVITE (RFC 3261 section 13.3.1)."""
 MEDIA_TIMEOUT: Final = Ending(Outcome.ANSWERED, Origin.MEDIA_TIMEOUT, 200, "OK", 41, "media_timeout")

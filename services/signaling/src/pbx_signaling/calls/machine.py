@@ -23,6 +23,7 @@ from pbx_signaling.calls.ending import (
     LONGEST_CALL,
     MEDIA_TIMEOUT,
     NO_ANSWER,
+    NO_RELAY,
     Ending,
     Origin,
     Outcome,
@@ -459,6 +460,11 @@ class Call:
     def _leg_lost(self, signal: e.LegLost, now: float) -> None:
         self._hang_up(ending_of_loss(signal, answered=True), now, Cause(signal.cause, 102))
 
+    def _media_lost(self, signal: e.MediaLost, now: float) -> None:
+        """Its relay does not have it, and a phone was told of the slot. Once answered, silence ends the call."""
+        if signal.slot == self.media.slot:
+            self._give_up(NO_RELAY, now, Cause("media relay lost", 34))
+
     def _media_silent(self, signal: e.MediaSilent, now: float) -> None:
         self._do(c.Emit(c.Record.MEDIA_TIMEOUT, status=signal.silent_s))
         self._hang_up(MEDIA_TIMEOUT, now, Cause("media timeout", 41))
@@ -601,6 +607,7 @@ TABLE: Final[Mapping[tuple[State, type], Action]] = {
     **{(state, e.LegLost): C._unconfirmed for state in (S.DIALING, S.RINGING)},
     **{(state, e.LegLost): C._leg_lost for state in CONNECTED},
     **{(state, e.Refreshed): C._refreshed for state in CONNECTED},
+    **{(state, e.MediaLost): C._media_lost for state in (S.DIALING, S.RINGING)},
     **{(state, e.MediaSilent): C._media_silent for state in CONNECTED},
     (S.CANCELLING, e.Answered): C._answered_too_late,
     (S.CANCELLING, e.Rejected): C._callee_gone,

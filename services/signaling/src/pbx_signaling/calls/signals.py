@@ -298,6 +298,14 @@ class MediaUnavailable:
 
 
 @dataclass(frozen=True, slots=True)
+class MediaLost:
+    """The relay does not have the call on the slot that it had granted."""
+
+    slot: Slot
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceFailed:
     """The registrar could not be asked."""
 
@@ -366,6 +374,7 @@ Signal = (
     | Found
     | MediaReady
     | MediaUnavailable
+    | MediaLost
     | ServiceFailed
     | LookupFailed
     | MediaSilent

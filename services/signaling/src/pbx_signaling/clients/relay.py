@@ -2,80 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from pbx.relay.v1 import relay_pb2 as pb
-from pbx.relay.v1 import relay_pb2_grpc
 from pbx_runtime import logs
-from pbx_runtime.batch_stream import BatchClient, Codec
 from pbx_runtime.errors import ServiceError
-from pbx_runtime.grpc_channel import open_channel
-from pbx_signaling.calls.signals import MediaReady, MediaSilent, MediaUnavailable, Signal
+from pbx_signaling.calls.signals import MediaLost, MediaReady, MediaUnavailable, Signal
+from pbx_signaling.clients.relay_link import RelayLink, Tally
+from pbx_signaling.clients.relay_messages import endpoint_message, slot_of_answer
+from pbx_signaling.media.ahead import PORTS_PER_SLOT
 from pbx_signaling.media.stream import Slot, StreamEndpoint
-from pbx_sip.message.text import utf8
 
 if TYPE_CHECKING:
-    import grpc.aio
-
     from pbx_runtime.grpc_credentials import GrpcCredentials
 
 TIMEOUT_S: Final = 2.0
 TRIES: Final = 2
 """Relays asked for one call. The second finds what the first had just given away."""
-LEASE_S: Final = 30
-"""How long our calls keep their slots when our stream breaks: longer than a restart, within the promised minute."""
 
 _log = logs.get_logger("relay")
-
-
-class RelayLink:
-    """One relay, its stream and what it last said of itself."""
-
-    def __init__(self, address: str, instance: str, owner: Relays) -> None:
-        self.address = address
-        self.relay_id = ""
-        self.slots_free = 0
-        self.is_ready = False
-        self._owner = owner
-        self._channel: grpc.aio.Channel = open_channel(address, owner.credentials)
-        stub = relay_pb2_grpc.RelayServiceStub(self._channel)
-        codec: Codec[pb.Command, pb.Result] = Codec(
-            make_request=lambda commands: pb.SessionRequest(commands=commands),
-            results_of=lambda response: response.results,
-            hello=lambda: pb.SessionRequest(hello=pb.Hello(instance_id=instance, lease_s=LEASE_S)),
-            on_response=self._heard,
-            on_state=self._changed,
-        )
-        open_stream: Any = stub.Session
-        self.client: BatchClient[pb.Command, pb.Result] = BatchClient(f"relay {address}", open_stream, codec)
-
-    async def close(self) -> None:
-        """Closes the channel."""
-        await self._channel.close(None)
-
-    @property
-    def takes_calls(self) -> bool:
-        """Whether a call may be put there."""
-        return self.client.is_up and self.is_ready and self.slots_free > 0
-
-    def _heard(self, response: pb.SessionResponse) -> None:
-        if response.HasField("status"):
-            status = response.status
-            self.relay_id = status.relay_id
-            self.slots_free = status.slots_free
-            self.is_ready = status.state == pb.RELAY_STATE_READY
-            self._owner.on_hosts(status.hosts)
-            self._owner.changed()
-        for event in response.events:
-            if event.HasField("media_timeout"):
-                self._owner.on_signal(event.call_id, MediaSilent(event.media_timeout.silent_s))
-
-    def _changed(self, up: bool) -> None:
-        if not up:
-            self.is_ready = False
-        self._owner.changed()
 
 
 class Relays:
@@ -89,12 +37,14 @@ class Relays:
         credentials: GrpcCredentials | None = None,
         on_hosts: Callable[[Iterable[str]], None] = lambda hosts: None,
     ) -> None:
+        self.tally = Tally()
         self.links: dict[str, RelayLink] = {}
         """Address to link."""
         self.failures = 0
         self.on_signal = on_signal
         self.credentials = credentials
         self._instance = instance
+        self._loop = asyncio.get_running_loop()
         self._on_ready = on_ready
         self.on_hosts = on_hosts
         """Told of the addresses of each relay: nobody's media may be sent there."""
@@ -116,35 +66,86 @@ class Relays:
         self._on_ready(any(link.takes_calls for link in self.links.values()))
 
     def reserve(self, call_id: str, endpoints: list[StreamEndpoint], answer: Callable[[Signal], None]) -> None:
-        """Takes a slot: of two relays picked at random the one with more free slots, then of another one."""
-        self._try(call_id, endpoints, answer, set())
+        """Takes a slot: one that was granted ahead, else asks two relays for one, one after the other.
+
+        `answer` is never called before this returns.
+        """
+        link = self._pick([link for link in self.links.values() if link.takes_calls and len(link.ahead)])
+        shunned = {
+            endpoint.port // PORTS_PER_SLOT for endpoint in endpoints
+        }  # a phone beside the relay is in none of them
+        slot = link.take(shunned) if link is not None else None
+        if link is None or slot is None:
+            self._try(call_id, endpoints, answer, set())
+            return
+        self._begin(link, call_id, slot, endpoints)
+        self._loop.call_soon(answer, MediaReady(slot))
+
+    def _begin(self, link: RelayLink, call_id: str, slot: Slot, endpoints: list[StreamEndpoint]) -> None:
+        """Tells a relay of the call on its slot: before anything flows it must know, and that is with the answer."""
+
+        def done(result: pb.Result | None, error: ServiceError | None) -> None:
+            if result is not None and result.HasField("begin"):
+                self._refused(call_id, link.relay_id, result.begin.refused)
+                return
+            detail = str(error) if result is None else result.error.detail
+            self.failures += 1
+            self.tally.refused += 1
+            _log.warning("slot refused", call_id=call_id, relay=link.address, reason=detail)
+            if result is None:
+                # Its outcome is unknown: whatever it took is given back.
+                self._let_go(link, call_id)
+            self.on_signal(call_id, MediaLost(slot, detail))
+
+        call = pb.AllocateRequest(call_id=call_id, endpoints=[endpoint_message(e, relatch=True) for e in endpoints])
+        command = pb.Command(begin=pb.BeginRequest(call=call, slot=slot.index))
+        link.client.submit(command, done, timeout_s=TIMEOUT_S, urgent=False)
+
+    def _pick(self, usable: list[RelayLink]) -> RelayLink | None:
+        """Of two picked at random the one with more room: spreads load; not a secret."""
+        if not usable:
+            return None
+        return max(random.sample(usable, min(2, len(usable))), key=lambda link: link.room)
+
+    def _let_go(self, link: RelayLink, call_id: str) -> None:
+        command = pb.Command(release=pb.ReleaseRequest(call_id=call_id, quiet=True))
+        link.client.submit(command, _ignore, timeout_s=TIMEOUT_S, urgent=False)
+
+    async def leave(self, patience_s: float) -> None:
+        """Returns all slots granted ahead, and waits until the last words are heard: this process ends."""
+        links = [link for link in self.links.values() if link.client.is_up]
+        for link in links:
+            link.leave()
+        deadline = self._loop.time() + patience_s
+        # Polled, at the end of the process: results come lazily.
+        while any(link.client.in_flight for link in links) and self._loop.time() < deadline:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
     def _try(
         self, call_id: str, endpoints: list[StreamEndpoint], answer: Callable[[Signal], None], tried: set[str]
     ) -> None:
         usable = [link for link in self.links.values() if link.takes_calls and link.address not in tried]
-        if not usable or len(tried) >= TRIES:
+        link = self._pick(usable)
+        if link is None or len(tried) >= TRIES:
             self.failures += 1
-            answer(MediaUnavailable("no relay takes calls"))
+            self._loop.call_soon(answer, MediaUnavailable("no relay takes calls"))
             return
-        picked = random.sample(usable, min(2, len(usable)))  # spreads load; not a secret
-        link = max(picked, key=lambda candidate: candidate.slots_free)
         tried.add(link.address)
 
         def done(result: pb.Result | None, error: ServiceError | None) -> None:
             if result is not None and result.HasField("allocate"):
                 link.slots_free -= 1
                 self._refused(call_id, link.relay_id, result.allocate.refused)
-                answer(MediaReady(_slot(result.allocate)))
+                answer(MediaReady(slot_of_answer(result.allocate)))
                 return
             detail = str(error) if result is None else result.error.detail
             _log.warning("allocation failed", call_id=call_id, relay=link.address, reason=detail)
             if result is None:
                 # Its outcome is unknown: whatever it took is given back.
-                link.client.submit(pb.Command(release=pb.ReleaseRequest(call_id=call_id)), _ignore)
+                self._let_go(link, call_id)
             self._try(call_id, endpoints, answer, tried)
 
-        request = pb.AllocateRequest(call_id=call_id, endpoints=[_endpoint(e, relatch=True) for e in endpoints])
+        request = pb.AllocateRequest(call_id=call_id, endpoints=[endpoint_message(e, relatch=True) for e in endpoints])
         link.client.submit(pb.Command(allocate=request), done, timeout_s=TIMEOUT_S)
 
     def update(self, call_id: str, slot: Slot, endpoints: list[StreamEndpoint]) -> None:
@@ -162,7 +163,7 @@ class Relays:
             else:
                 self._refused(call_id, slot.relay, result.update.refused)
 
-        request = pb.UpdateRequest(call_id=call_id, endpoints=[_endpoint(e, relatch=True) for e in endpoints])
+        request = pb.UpdateRequest(call_id=call_id, endpoints=[endpoint_message(e, relatch=True) for e in endpoints])
         link.client.submit(pb.Command(update=request), done, timeout_s=TIMEOUT_S)
 
     def _refused(self, call_id: str, relay: str, refused: Iterable[pb.RefusedEndpoint]) -> None:
@@ -175,46 +176,8 @@ class Relays:
         """Gives a slot back; where the word is lost the relay's lease does it. Nobody waits for the answer."""
         link = self._by_id.get(slot.relay)
         if link is not None:
-            command = pb.Command(release=pb.ReleaseRequest(call_id=call_id, quiet=True))
-            link.client.submit(command, _ignore, timeout_s=TIMEOUT_S, urgent=False)
+            self._let_go(link, call_id)
 
 
 def _ignore(result: pb.Result | None, error: ServiceError | None) -> None:
     """The answer does not matter; the relay's lease is behind it."""
-
-
-def _endpoint(endpoint: StreamEndpoint, *, relatch: bool) -> pb.StreamEndpoint:
-    message = pb.StreamEndpoint(
-        side=pb.Side.ValueType(endpoint.side),
-        media=pb.Media.ValueType(endpoint.media),
-        direction=pb.Direction.ValueType(endpoint.direction),
-        rtcp_mux=endpoint.rtcp_mux,
-        signaling_host=utf8(endpoint.signaling_host),
-        relatch=relatch,
-        no_rtcp=not endpoint.rtcp_port,
-        payload_types=[
-            pb.PayloadType(
-                number=codec.number,
-                encoding=utf8(codec.encoding),
-                clock_rate_hz=codec.clock_rate_hz,
-                channels=codec.channels,
-                ptime_ms=codec.ptime_ms,
-            )
-            for codec in endpoint.codecs
-        ],
-    )
-    if endpoint.port:
-        message.rtp.host, message.rtp.port = utf8(endpoint.host), endpoint.port
-        if endpoint.rtcp_port:
-            message.rtcp.host, message.rtcp.port = utf8(endpoint.rtcp_host), endpoint.rtcp_port
-    return message
-
-
-def _slot(response: pb.AllocateResponse) -> Slot:
-    return Slot(
-        relay=response.relay_id,
-        index=response.slot,
-        host4=next((host for host in response.hosts if ":" not in host), ""),
-        host6=next((host for host in response.hosts if ":" in host), ""),
-        ports={(int(p.side), int(p.media)): (p.rtp_port, p.rtcp_port) for p in response.ports},
-    )
