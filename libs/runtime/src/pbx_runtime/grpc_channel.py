@@ -11,7 +11,7 @@ import grpc.aio
 
 from pbx_runtime import errors
 from pbx_runtime.address import UNIX
-from pbx_runtime.grpc_server import MESSAGE_BYTES_MAX, STATUS_OF
+from pbx_runtime.grpc_server import MESSAGE_BYTES_MAX, NO_PROBE, STATUS_OF
 
 if TYPE_CHECKING:
     from pbx_runtime.grpc_credentials import GrpcCredentials
@@ -30,6 +30,7 @@ OPTIONS: list[tuple[str, int]] = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    NO_PROBE,
     # Channels to one address stay apart, so that closing one does not touch another.
     ("grpc.use_local_subchannel_pool", 1),
 ]
