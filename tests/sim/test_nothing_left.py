@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -277,6 +278,19 @@ def relay_full(rig: Rig) -> None:
     assert rig.call().status == 503
 
 
+def relay_lost_while_it_rings(rig: Rig) -> None:
+    rig.bob.plan = Plan(answer_after=None)
+    call = rig.alice.call("1008")
+    rig.network.run(2)
+    ((call_id, slot),) = rig.pbx.relay.slots.items()
+    rig.pbx.signal(call_id, e.MediaLost(replace(slot, index=7), "another one"), rig.network.now)
+    assert call.status < 200
+    rig.pbx.signal(call_id, e.MediaLost(slot, "gone"), rig.network.now)
+    rig.network.run(2)
+    assert call.status == 503
+    assert "CANCEL" in rig.bob.notes.seen
+
+
 def relay_late(rig: Rig) -> None:
     rig.pbx.relay.delay_s = 7.0
     assert rig.call(seconds=20).status == 503
@@ -379,7 +393,15 @@ STORIES = [
     *(wrong_password, no_password, forked_and_answered, forked_and_answered_twice, forked_and_refused, changed_inside),
     *(changed_by_both_at_once, a_change_refused, hung_up_in_the_middle_of_a_change, without_offer, redirected),
     *(redirected_in_a_circle, reliable_progress, reliable_progress_on_one_side, progress_that_nobody_confirms),
-    *(an_answer_that_nobody_confirms, both_phones_vanish, ended_by_order, too_long, relay_full, relay_late),
+    *(
+        an_answer_that_nobody_confirms,
+        both_phones_vanish,
+        ended_by_order,
+        too_long,
+        relay_full,
+        relay_late,
+        relay_lost_while_it_rings,
+    ),
     *(registrar_fails, registrar_silent, events_stall_for_a_moment, events_stall_for_long, given_up_during_a_stall),
     *(a_flow_breaks, registered_and_removed, registered_with_a_wrong_password, messages),
     *(a_message_that_nobody_answers, garbage),
