@@ -27,10 +27,11 @@ from pbx_media_relay.errors import InvalidStreamError, NoFreeSlotError
 from pbx_media_relay.forward import Medium, Side
 from pbx_media_relay.identity import Identity
 from pbx_media_relay.observe import Observer
+from pbx_media_relay.order import Order
 from pbx_media_relay.outbox import Announcer
 from pbx_media_relay.ports import Shard, SlotPool
 from pbx_media_relay.recording.messages import Stored
-from pbx_media_relay.relay import Order, Relay
+from pbx_media_relay.relay import Relay
 from pbx_media_relay.settings import RelaySettings
 from pbx_media_relay.stream import Direction, PayloadType, Stream
 from pbx_runtime import errors

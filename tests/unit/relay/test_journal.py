@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from pbx_media_relay import journal as journal_module
-from pbx_media_relay.api.grpc import Operations, _Session
+from pbx_media_relay.api.grpc import _Session
+from pbx_media_relay.api.operations import Operations
 from pbx_media_relay.civil import CivilTime
 from pbx_media_relay.datapath.null import NullDatapath
 from pbx_media_relay.endpoint import Endpoint
 from pbx_media_relay.forward import Medium, Side
 from pbx_media_relay.identity import Identity
 from pbx_media_relay.journal import FileJournal, Snapshot
+from pbx_media_relay.order import Order
 from pbx_media_relay.ports import Shard, SlotPool
-from pbx_media_relay.relay import Order, Relay
+from pbx_media_relay.relay import Relay
 from pbx_media_relay.stream import Direction, PayloadType, Stream
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from pbx_media_relay.datapath.base import Counters, Datapath
 from pbx_media_relay.endpoint import Endpoint
 from pbx_media_relay.events import RelayEvent, SlotBroken
 from pbx_media_relay.forward import Medium, Side
+from pbx_media_relay.order import Order
 from pbx_media_relay.ports import REST_MAX_NS, Shard, SlotPool
-from pbx_media_relay.relay import Order, Relay
+from pbx_media_relay.relay import Relay
 from pbx_media_relay.stream import Stream
 from support.datapaths import FACTORIES, Unsupported
 

@@ -12,9 +12,10 @@ import pytest
 from pbx_media_relay.datapath.base import Datapath
 from pbx_media_relay.datapath.null import NullDatapath
 from pbx_media_relay.datapath.select import Wanted, select
+from pbx_media_relay.order import Order
 from pbx_media_relay.ports import Shard, SlotPool
 from pbx_media_relay.probe import EchoProbe
-from pbx_media_relay.relay import Order, Relay
+from pbx_media_relay.relay import Relay
 from support.ports import free_block, give_back_block
 
 

@@ -19,8 +19,9 @@ from pbx_media_relay.errors import (
     UnknownCallError,
 )
 from pbx_media_relay.forward import Forward, Medium, Side
+from pbx_media_relay.order import Order
 from pbx_media_relay.ports import Shard, SlotPool
-from pbx_media_relay.relay import Order, Relay
+from pbx_media_relay.relay import Relay
 from pbx_media_relay.session import Rules
 from pbx_media_relay.slots import BIND_TRIES
 from pbx_media_relay.stream import Direction, Stream

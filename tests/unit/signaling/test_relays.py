@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from pbx.relay.v1 import relay_pb2 as pb
-from pbx_media_relay.api.grpc import Operations, RelayServicer
+from pbx_media_relay.api.grpc import RelayServicer
+from pbx_media_relay.api.operations import Operations
 from pbx_media_relay.civil import CivilTime
 from pbx_media_relay.datapath.null import NullDatapath
 from pbx_media_relay.identity import Identity

@@ -9,7 +9,8 @@ from typing import Final
 
 from pbx.relay.v1 import relay_pb2_grpc
 from pbx_media_relay import events
-from pbx_media_relay.api.grpc import Operations, RelayServicer
+from pbx_media_relay.api.grpc import RelayServicer
+from pbx_media_relay.api.operations import Operations
 from pbx_media_relay.civil import CivilTime
 from pbx_media_relay.datapath.select import Selection, Wanted, select
 from pbx_media_relay.identity import Identity

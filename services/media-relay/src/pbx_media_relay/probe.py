@@ -17,7 +17,8 @@ from typing import Final
 from pbx_media_relay.endpoint import Endpoint
 from pbx_media_relay.errors import DatapathRefusedError, DrainingError, NoFreeSlotError
 from pbx_media_relay.forward import PORTS_PER_SLOT, Medium, Side, rtp_port
-from pbx_media_relay.relay import Order, Relay
+from pbx_media_relay.order import Order
+from pbx_media_relay.relay import Relay
 from pbx_media_relay.rtp import Header, build
 from pbx_media_relay.stream import PayloadType, Stream
 

@@ -7,8 +7,6 @@ argument, and `handle_timeout` is called about once a second. Events go to one l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Final
 
 from pbx_media_relay import events, reconcile, session
 from pbx_media_relay.counters import StreamReport, Totals, joined, last_heard_ns
@@ -17,51 +15,19 @@ from pbx_media_relay.endpoint import Endpoint
 from pbx_media_relay.errors import (
     DatapathRefusedError,
     DrainingError,
-    InvalidStreamError,
     NotGrantedError,
     UnknownCallError,
 )
 from pbx_media_relay.forward import PORTS_PER_SLOT, place_of
 from pbx_media_relay.journal import Journal, NoJournal, Snapshot
 from pbx_media_relay.lease import Leases
-from pbx_media_relay.ports import Shard, SlotCounts, SlotPool
+from pbx_media_relay.order import Order, Status, check_call_id
+from pbx_media_relay.ports import Shard, SlotPool
 from pbx_media_relay.session import Call, CallTable, Change, Refusal, Rules, Terms
 from pbx_media_relay.silence import SilenceWatch
 from pbx_media_relay.slots import Slots
-from pbx_media_relay.stream import Latching, Stream
+from pbx_media_relay.stream import Stream
 from pbx_media_relay.tap import NoTap, Tap
-
-CALL_ID_MAX: Final = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What an Allocate asks for."""
-
-    call_id: str
-    instance_id: str
-    streams: tuple[Stream, ...] = ()
-    media_timeout_s: int = 0
-    """0: the relay's default."""
-    latching: Latching = Latching.AUTO
-    refused: tuple[Refusal, ...] = ()
-    """Endpoints that could not be read; of `streams` they are a part, without an address."""
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """The relay as others see it."""
-
-    draining: bool
-    slots: SlotCounts
-    """Granted slots count as taken."""
-    shard: Shard
-    granted: int = 0
-
-
-def _check_call_id(call_id: str) -> None:
-    if not 0 < len(call_id) <= CALL_ID_MAX:
-        raise InvalidStreamError(f"a call id has 1 to {CALL_ID_MAX} characters")
 
 
 class Relay:
@@ -145,7 +111,7 @@ class Relay:
         call = self._calls.get(order.call_id)
         if call is not None and call.slot == slot:
             return self._again(call, order, now_ns)
-        _check_call_id(order.call_id)
+        check_call_id(order.call_id)
         if call is not None or not self.slots.begin(order.instance_id, slot):
             raise NotGrantedError(f"slot {slot} is not granted to {order.instance_id}")
         return self._place(order, slot, now_ns)
@@ -163,7 +129,7 @@ class Relay:
         if call is not None:
             return self._again(call, order, now_ns)
         self._refuse_draining()
-        _check_call_id(order.call_id)
+        check_call_id(order.call_id)
         slot = self.slots.take(now_ns, session.own_slots(order.streams, self._rules))
         return self._place(order, slot, now_ns)
 

@@ -14,8 +14,8 @@ from pbx_media_relay.counters import StreamReport
 from pbx_media_relay.endpoint import Endpoint, canonical_host
 from pbx_media_relay.errors import InvalidStreamError
 from pbx_media_relay.forward import PORTS_PER_SLOT, DropReason, Medium, Side, rtp_port
+from pbx_media_relay.order import Order, Status
 from pbx_media_relay.quality import quality_of
-from pbx_media_relay.relay import Order, Status
 from pbx_media_relay.session import Call, Refusal
 from pbx_media_relay.stream import Direction, Latching, PayloadType, Stream
 
