@@ -188,6 +188,10 @@ bench-counts: setup setup-tools ## Count a call's instructions and context switc
 bench-forged: setup ## Measure what an INVITE with made-up credentials costs, and calls under a flood of them; build/forged.json
 	@PYTHONPATH=tests $(BIN)/python -m load.forged $(ARGS)
 
+.PHONY: bench-replicas
+bench-replicas: setup setup-tools ## Measure several signaling processes at one address, each held to a quarter of a core (root); build/replicas.json
+	@PYTHONPATH=tests $(BIN)/python -m load.replicas $(ARGS)
+
 .PHONY: bench-media
 bench-media: setup ## The same RTP through every datapath, rtpengine and plain forwarding; table and build/bench-media.json
 	@command -v rtpengine >/dev/null && command -v clang >/dev/null || tools/install-debian rtpengine-daemon clang libbpf-dev || true

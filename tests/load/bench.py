@@ -1,7 +1,8 @@
 """`make bench`: what the product and the peers installed here reach under the same load.
 
 Calls are whole (INVITE with SDP and digest, 180, 200, ACK, BYE), registrations too (401 and its answer). The
-server has CPU 0, the load CPU 1, without media. The SIP core alone goes first, the relay's own benchmark last.
+server has CPU 0, the load CPU 1, without media. The SIP core alone goes first, the relay's own benchmark last; before
+it, several signaling processes at one address (`load.replicas`), which have every core.
 Ratios are of this run.
 """
 
@@ -18,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from load import counts, micro_sip, relay_bench, run, servers
+from load import counts, micro_sip, relay_bench, replicas, run, servers
 from load.run import Result
 from load.search import highest_rate
 from load.servers import Server
@@ -156,6 +157,17 @@ def _relay(output: Path) -> Any:
     return json.loads(output.read_text(encoding="utf-8"))
 
 
+def _replicas() -> Any:
+    """Several signaling processes at one address; None where no cgroup can be made."""
+    try:
+        report = replicas.report_of(replicas.parser().parse_args([]))
+    except PermissionError as error:
+        print(f"several signaling processes: not measured, {error}")
+        return None
+    print(replicas.table(report), flush=True)
+    return report
+
+
 def _names(text: str) -> list[str]:
     return [name for part in text.split(",") if (name := part.strip())]
 
@@ -171,6 +183,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--held", type=int, default=1000, help="calls held at once for the memory")
     parser.add_argument("--json", type=Path, default=OUTPUT)
     parser.add_argument("--no-relay", action="store_true", help="leave the relay's benchmark out")
+    parser.add_argument(
+        "--no-replicas", action="store_true", help="leave several signaling processes out"
+    )
     options = parser.parse_args(arguments)
     wanted: dict[str, Callable[[], contextlib.AbstractContextManager[Server]]]
     wanted = {"sip-pbx": servers.ours, **servers.installed()}
@@ -189,6 +204,8 @@ def main(arguments: list[str]) -> int:
     print(table(report))
     for name in servers.missing():
         print(f"not installed, not measured: {name}")
+    if not options.no_replicas:
+        report["replicas"] = _replicas()
     if not options.no_relay:
         report["relay"] = _relay(options.json.with_name("bench-relay.json"))
     options.json.parent.mkdir(parents=True, exist_ok=True)

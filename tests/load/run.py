@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import resource
 import statistics
 import subprocess
@@ -103,15 +104,20 @@ class Called:
         self.sipp.__exit__()
 
 
-def calls(server: Server, rate: float, seconds: float, *, probe_rate: float = 0.0) -> Result:
-    """Whole calls with SDP; some of them timed finely where `probe_rate` is given."""
+def calls(server: Server, rate: float, seconds: float, *, probe_rate: float = 0.0, many_ports: bool = False) -> Result:
+    """Whole calls with SDP; some of them timed finely where `probe_rate` is given.
+
+    `many_ports`: each call from a port of its own, and everything on every core.
+    """
     rate = max(1.0, rate - probe_rate)
     count = max(1, round(rate * seconds))
     _await_slots(server, min(count, math.ceil(rate * SLOT_S)))
     scenario = scenarios.call(server.domain, digest=server.digest)
     tail_s = (scenarios.HOLD_MS[1] + scenarios.RING_MS) / 1000
-    with _load(server, scenario, rate, count) as caller:
-        return _measure(server, "calls", rate, count, caller, tail_s=tail_s, probe_rate=probe_rate)
+    ports = ("-t", "un", "-max_socket", str(MOST_AT_ONCE)) if many_ports else ()
+    with _load(server, scenario, rate, count, *ports, everywhere=many_ports) as caller:
+        cores = (os.cpu_count() or 1) if many_ports else 1
+        return _measure(server, "calls", rate, count, caller, tail_s=tail_s, probe_rate=probe_rate, cores=cores)
 
 
 def held(server: Server, count: int, rate: float) -> Held:
@@ -143,7 +149,9 @@ def _memory(server: Server) -> dict[str, int]:
 
 
 @contextmanager
-def _load(server: Server, scenario: str, rate: float, count: int, *extra: str) -> Iterator[Sipp]:
+def _load(
+    server: Server, scenario: str, rate: float, count: int, *extra: str, everywhere: bool = False
+) -> Iterator[Sipp]:
     accounts = users()[_PROBE_USERS:]
     with tempfile.TemporaryDirectory(prefix="load-") as directory:
         table = Path(directory) / "users.csv"
@@ -154,9 +162,10 @@ def _load(server: Server, scenario: str, rate: float, count: int, *extra: str) -
         table.write_text("\n".join(rows) + "\n", encoding="utf-8")
         options = ["-inf", str(table), "-r", f"{rate:g}", "-l", str(MOST_AT_ONCE), "-recv_timeout", "8000"]
         for pids in server.pids().values():
-            procfs.pin(pids, {SERVER_CPU})
+            procfs.pin(pids, set(range(os.cpu_count() or 1)) if everywhere else {SERVER_CPU})
+        cpu = None if everywhere else LOAD_CPU
         with Sipp(
-            scenario, port=free_port(), target=server.address, calls=count, cpu=LOAD_CPU, trace=False,
+            scenario, port=free_port(), target=server.address, calls=count, cpu=cpu, trace=False,
             extra=[*options, *extra],
         ) as caller_sipp:  # fmt: skip
             yield caller_sipp
@@ -171,6 +180,7 @@ def _measure(
     *,
     tail_s: float,
     probe_rate: float = 0.0,
+    cores: int = 1,
 ) -> Result:
     before, load_before, started = _cpu(server), _load_cpu(), time.monotonic()
     load_s = count / rate
@@ -189,7 +199,7 @@ def _measure(
         cpu_ms={name: seconds * 1000 / done for name, seconds in spent.items()},
         server_share=busy,
         load_share=(_load_cpu() - load_before) / load_s,
-        reason=_verdict(outcome, count, elapsed - load_s - tail_s, busy),
+        reason=_verdict(outcome, count, elapsed - load_s - tail_s, busy / cores),
         fine=fine,
     )
 

@@ -63,11 +63,14 @@ def _raise_descriptor_limit() -> None:
 
 
 @contextlib.contextmanager
-def ours(**environment: str) -> Iterator[Server]:
-    """This product, started for the measurement."""
+def ours(replicas: int = 1, **environment: str) -> Iterator[Server]:
+    """This product, started for the measurement; with several signaling processes it may use every core."""
     _raise_descriptor_limit()
     settings = Settings(
-        users(), relay_range=_RELAY_RANGE, environment=UNLIMITED | {"PBX_LOG_LEVEL": "warning"} | environment
+        users(),
+        relay_range=_RELAY_RANGE,
+        replicas=replicas,
+        environment=UNLIMITED | {"PBX_LOG_LEVEL": "warning"} | environment,
     )
     with Product(settings) as product:
 
