@@ -10,13 +10,14 @@ import pytest
 
 from support import procfs, replicas
 from support.phone import Dialog, Phone
-from support.product import Product, Settings, accounts
+from support.product import DOMAIN, Product, Settings, accounts
 from support.replicas import Wanderer, phone_at, total, wanderer
 from support.waiting import until
 from support.wire import Message, audio_sdp
 
 USERS = 16
 ACCOUNT_CALLS = 3
+TRUNK = "127.0.7.1"
 UNSTEERED = {"PBX_SIP_STEERING": "0", "PBX_ACCOUNT_CALLS": str(ACCOUNT_CALLS)}
 """The kernel looks at the source alone, as where it may not run the program."""
 
@@ -31,7 +32,7 @@ def unsteered(request: pytest.FixtureRequest) -> Iterator[Product]:
 
 @pytest.fixture(scope="module")
 def steered() -> Iterator[Product]:
-    with Product(Settings(accounts(USERS), replicas=2)) as running:
+    with Product(Settings(accounts(USERS), replicas=2, environment={"PBX_SIP_TRUSTED": TRUNK})) as running:
         replicas.know_each_other(running)
         yield running
 
@@ -261,6 +262,19 @@ def test_the_kernel_gives_each_message_to_the_process_that_it_belongs_to(steered
             caller.reply(caller.expect("BYE"), 200, "OK")
             assert callee.expect(200)
     assert misdirected(steered) == before
+    steered.assert_all_released()
+
+
+def test_calls_that_all_come_from_one_port_of_a_trunk_are_shared_out(steered: Product) -> None:
+    server, account = steered.sip, steered.credentials("2008")
+    with Phone(server, account, domain=DOMAIN, host=TRUNK) as trunk, phone_at(steered, "2009", 0) as callee:
+        assert callee.register().status == 200
+        for _ in range(12):
+            dialog, invite, theirs = ring(trunk, callee)
+            callee.reply(invite, 486, "Busy Here", dialog=theirs)
+            callee.expect("ACK")
+            trunk.ack(dialog, trunk.expect(486))
+    assert len({cdr["instance"] for cdr in steered.cdrs_of(12, callee="2009")}) == 2
     steered.assert_all_released()
 
 

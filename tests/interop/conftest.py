@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -34,7 +35,11 @@ def product() -> Iterator[Product]:
         "PBX_SIP_TRUSTED": "127.0.7.0/24",
     }
     settings = Settings(
-        accounts(2 * PAIRS), relay_ports=RELAY_PORTS, environment=environment, arguments=_every_transport()
+        accounts(2 * PAIRS),
+        relay_ports=RELAY_PORTS,
+        replicas=int(os.environ.get("INTEROP_REPLICAS", "1")),
+        environment=environment,
+        arguments=_every_transport(),
     )
     with Product(settings) as running:
         yield running

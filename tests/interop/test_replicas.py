@@ -12,6 +12,7 @@ from support.phone import Phone
 from support.ports import free_port
 from support.product import Product, Settings, accounts
 from support.replicas import know_each_other, phone_at
+from support.two_phones import hold_and_dial, talk
 from support.waiting import until
 from support.wire import audio_sdp
 
@@ -22,7 +23,7 @@ REPLICAS = ("signaling-1", "signaling-2")
 @pytest.fixture(scope="module")
 def replicas() -> Iterator[Product]:
     tls = f"127.0.0.1:{free_port()}"
-    settings = Settings(accounts(8), replicas=2, arguments=("--tls-self-signed", "--sip-tls", tls))
+    settings = Settings(accounts(16), replicas=2, arguments=("--tls-self-signed", "--sip-tls", tls))
     with Product(settings) as running:
         yield running
 
@@ -113,3 +114,23 @@ def test_a_phone_that_closed_its_connection_to_the_other_replica_is_called_at_it
         caller.ack(dialog, caller.expect(480))
         until(lambda: not Pair(replicas, "2006", "2007").contacts("2007"), timeout_s=3, what="the binding gone")
     replicas.assert_all_released()
+
+
+def port_at(product: Product, user: str, index: int) -> int:
+    """A free port from which messages that name no process reach the one of that index."""
+    with phone_at(product, user, index) as phone:
+        return phone.port
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_two_phones_of_different_processes_hear_each_other(replicas: Product, process: int) -> None:
+    know_each_other(replicas)
+    pair = Pair(replicas, str(2008 + 2 * process), str(2009 + 2 * process))
+    talk(pair, (port_at(replicas, pair.caller, process), port_at(replicas, pair.callee, 1 - process)))
+
+
+@pytest.mark.parametrize("transports", [("tcp", "tls"), ("tls", "tcp")], ids="-".join)
+def test_two_phones_over_connections_to_whichever_process(replicas: Product, transports: tuple[str, str]) -> None:
+    know_each_other(replicas)
+    users = ("2012", "2013") if transports[0] == "tcp" else ("2014", "2015")
+    hold_and_dial(Pair(replicas, *users), transports)

@@ -183,9 +183,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--held", type=int, default=1000, help="calls held at once for the memory")
     parser.add_argument("--json", type=Path, default=OUTPUT)
     parser.add_argument("--no-relay", action="store_true", help="leave the relay's benchmark out")
-    parser.add_argument(
-        "--no-replicas", action="store_true", help="leave several signaling processes out"
-    )
+    parser.add_argument("--no-replicas", action="store_true", help="leave several signaling processes out")
     options = parser.parse_args(arguments)
     wanted: dict[str, Callable[[], contextlib.AbstractContextManager[Server]]]
     wanted = {"sip-pbx": servers.ours, **servers.installed()}

@@ -45,6 +45,8 @@ class Line:
     """"tcp" or "tls"; empty: UDP. Debian's baresip 1.0 has no WebSocket."""
     trust: Path | None = None
     """PEM: whose certificate the server must show; None: anybody's."""
+    port: int = 0
+    """Its own SIP port; 0: any."""
     codec: str = "PCMU"
     """As baresip spells it: "PCMU", "PCMA", "opus/48000/2"."""
 
@@ -56,7 +58,7 @@ class Baresip:
         self.line = line
         self._scratch = tempfile.TemporaryDirectory(prefix="baresip-")
         self.directory = Path(self._scratch.name)
-        self.port, self._control_port = free_port(), free_port()
+        self.port, self._control_port = line.port or free_port(), free_port()
         self.events: list[dict[str, Any]] = []
         self._buffer = b""
         self._rtp_ports = free_block(_RTP_PORTS)

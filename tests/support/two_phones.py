@@ -13,13 +13,16 @@ CALLER_HZ, CALLEE_HZ, NEITHER_HZ = 440.0, 1000.0, 700.0
 TALK_S = 3.0
 
 
-def talk(pair: Pair) -> None:
-    """Register, call, talk, hang up. Raises AssertionError at what did not happen."""
+def talk(pair: Pair, ports: tuple[int, int] = (0, 0)) -> None:
+    """Register, call, talk, hang up. Raises AssertionError at what did not happen.
+
+    `ports`: their own, the caller's first; 0: any.
+    """
     product = pair.product
-    with WebhookSink() as sink, Baresip(_line(pair, pair.callee, CALLEE_HZ)) as callee:
+    with WebhookSink() as sink, Baresip(_line(pair, pair.callee, CALLEE_HZ, port=ports[1])) as callee:
         product.post("/v1/webhooks", {"url": sink.url, "types": ["call.ended"]})
         pair.wait_registered(pair.callee)
-        with Baresip(_line(pair, pair.caller, CALLER_HZ)) as caller:
+        with Baresip(_line(pair, pair.caller, CALLER_HZ, port=ports[0])) as caller:
             pair.wait_registered(pair.caller)
             _call(pair, caller, callee)
             _hears(caller, CALLEE_HZ)
@@ -77,11 +80,11 @@ def _call(pair: Pair, caller: Baresip, callee: Baresip) -> None:
     callee.quit()
 
 
-def _line(pair: Pair, user: str, tone_hz: float, transport: str = "") -> Line:
+def _line(pair: Pair, user: str, tone_hz: float, transport: str = "", port: int = 0) -> Line:
     product = pair.product
     trust = product.data / "tls" / "cert.pem" if transport == "tls" else None
     server = product.server(transport or "udp")
-    return Line(server, product.credentials(user), "pbx.local", tone_hz, transport=transport, trust=trust)
+    return Line(server, product.credentials(user), "pbx.local", tone_hz, transport=transport, trust=trust, port=port)
 
 
 def _hears(phone: Baresip, wanted_hz: float) -> None:

@@ -31,6 +31,7 @@ class House:
     switches: dict[str, Switch] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     is_poor: bool = False
+    proxies: tuple[Flow, ...] = ()
     boards: dict[str, Board] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -46,6 +47,7 @@ class House:
                 take=addressing.take,
                 knows=lambda data, flow, name=name: data in self.invites.get(name, ()),  # type: ignore[misc]
                 budget=lambda flow: not self.is_poor,
+                spreads=lambda flow: flow in self.proxies,
                 notes=self.boards.get(name),
             )
 
@@ -146,6 +148,20 @@ def test_who_takes_an_invite_for_one_that_leaves_is_noted() -> None:
     house.switches["abcd02"].is_leaving = False  # as the process that was started in its place
     assert house.come("abcd02", INVITE) == [("abcd00", INVITE, UDP)]
     assert house.come("abcd02", CANCEL) == [("abcd00", CANCEL, UDP)]
+
+
+@pytest.mark.parametrize("house", [House(proxies=(UDP, TCP)), with_boards()], ids=["alone", "noted"])
+def test_calls_of_a_peer_that_speaks_for_many_are_shared_out(house: House) -> None:
+    house.proxies = (UDP, TCP)
+    invites = [INVITE.replace(b"phone", b"%d" % n)[:-2] + b"Call-ID: call-%d\r\n\r\n" % n for n in range(60)]
+    took = [house.come("abcd00", data)[0][0] for data in invites]
+    assert {took.count(name) for name in FAMILY} <= set(range(12, 30)), "evenly"
+    again = [data.replace(b"z9hG4bK", b"z9hG4bKagain") for data in invites]
+    assert [house.come("abcd01", data, TCP)[0][0] for data in again] == took, "with credentials: the same Call-ID"
+    house.switches["abcd02"].is_leaving = True
+    fresh = [data.replace(b"z9hG4bK", b"z9hG4bKfresh") for data in invites]
+    assert "abcd02" not in {house.come("abcd02", data)[0][0] for data in fresh}
+    assert house.come("abcd00", INVITE.replace(b"phone", b"no Call-ID"))[0][0] == "abcd00"
 
 
 def test_an_invite_of_a_process_that_is_gone_is_a_new_one() -> None:

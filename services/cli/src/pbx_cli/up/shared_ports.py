@@ -99,7 +99,8 @@ class SharedPorts:
 
 
 def _bound(listen: Listen, kind: socket.SocketKind) -> socket.socket:
-    family, _, _, _, address = socket.getaddrinfo(listen.host, listen.port, type=kind, flags=socket.AI_PASSIVE)[0]
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET  # a name means IPv4, as in signaling
+    address = socket.getaddrinfo(listen.host, listen.port, family, kind, flags=socket.AI_PASSIVE)[0][4]
     opened = socket.socket(family, kind)
     try:
         opened.setblocking(False)

@@ -6,6 +6,8 @@ The kernel picks a process by the source of a message, and so may pick one that 
     INVITE, and again                    is its branch on the board (`board`)? Else it is taken here, and noted there
     CANCEL                               the same; without a note the others are asked in a row whether they have its
                                          INVITE, and the last one answers 481 (RFC 3261 section 9.2)
+    INVITE of a peer that speaks for     all of them come from one port, to one process: they are shared out by Call-ID
+    many (a proxy, a trunk)
     anything else                        is taken where it came, and by the next process where this one is leaving
 
 Over UDP whoever takes a message answers from the same address, so nothing goes back. What came over a connection goes
@@ -18,6 +20,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
+from zlib import crc32
 
 from pbx_signaling.replicas.frame import Frame, Word
 from pbx_signaling.replicas.peering import Carriage
@@ -30,6 +33,7 @@ LOOKED_AT: Final = 2_048
 """Octets of a message in which its owner's name is looked for; beyond, the router reads it whole."""
 _BRANCH: Final = re.compile(rb"branch=z9hG4bK([a-z0-9]{1,16})\.")
 _VIA: Final = re.compile(rb"\n(?:Via|v)[ \t]*:[^\n]*?;[ \t]*branch[ \t]*=[ \t]*([^\s;,]+)", re.IGNORECASE)
+_CALL_ID: Final = re.compile(rb"\n(?:Call-ID|i)[ \t]*:[ \t]*([^\s]+)", re.IGNORECASE)
 _TO_TAG: Final = re.compile(rb"\n(?:To|TO|to|t)[ \t]*:[^\n]*;[ \t]*tag=([a-z0-9]{1,16})\.")
 
 
@@ -73,6 +77,8 @@ class Switch:
     """Whether the INVITE of a CANCEL is here."""
     budget: Callable[[Flow], bool]
     """Charges the source of a CANCEL about which the others are asked; False: they are not."""
+    spreads: Callable[[Flow], bool] = lambda flow: False
+    """Whether a peer speaks for many."""
     notes: Notes | None = None
     misdirected: int = 0
     """Messages that came here and were another's."""
@@ -87,7 +93,7 @@ class Switch:
             return
         owner = names_owner(data)
         if not owner and data.startswith((b"INVITE ", b"CANCEL ")):
-            owner = self._noted(data)
+            owner = self._noted(data) or self._shared_out(data, flow)
         if owner in others:
             self.misdirected += 1
             self.peering.hand_over(owner, data, flow)
@@ -98,6 +104,16 @@ class Switch:
         """Whose transaction a phone's branch is, as far as that is known."""
         found = _VIA.search(data, 0, LOOKED_AT) if self.notes is not None else None
         return self.notes.owner(found[1]) if self.notes is not None and found is not None else ""
+
+    def _shared_out(self, data: bytes, flow: Flow) -> str:
+        """The process that takes a new call of a peer that speaks for many; empty: this one."""
+        found = _CALL_ID.search(data, 0, LOOKED_AT) if self.spreads(flow) else None
+        if found is None:
+            return ""
+        own = self.peering.instance
+        processes = sorted(self.peering.siblings | (frozenset() if self.is_leaving else {own}))
+        chosen = processes[crc32(found[1]) % len(processes)]
+        return "" if chosen == own else chosen
 
     def _begin(self, data: bytes, flow: Flow) -> None:
         """Takes a message in; that an INVITE is here the others can see."""
