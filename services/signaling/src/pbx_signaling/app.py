@@ -130,7 +130,7 @@ class Signaling:
             take=self.addressing.take,
             knows=self.core.router.awaits_cancel,
             budget=self._may_ask,
-            spreads=self._gate.speaks_for_many,
+            spreads=self.core.challenges.speaks_for_many,
             notes=board,
         )
         self._listeners = Listeners(settings, self.addressing, self.switch.received, self._broken, self._is_registered)
