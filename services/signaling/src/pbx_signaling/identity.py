@@ -17,7 +17,7 @@ class Identity:
 
     def __init__(self, tokens: TokenSource, instance: str, wall_offset_s: Callable[[], float]) -> None:
         self.instance = instance
-        self._tokens = tokens
+        self.tokens = tokens
         self._wall_offset_s = wall_offset_s
         self._sessions = 0
 
@@ -36,12 +36,12 @@ class Identity:
 
     def branch(self) -> str:
         """A fresh branch."""
-        return self._tokens.branch()
+        return self.tokens.branch()
 
     def tag(self) -> str:
         """A fresh tag."""
-        return self._tokens.tag()
+        return self.tokens.tag()
 
     def sip_call_id(self) -> str:
         """A fresh Call-ID."""
-        return self._tokens.call_id()
+        return self.tokens.call_id()

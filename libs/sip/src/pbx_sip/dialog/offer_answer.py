@@ -70,6 +70,11 @@ class Exchange:
         """Something that we do. Raises LocalError where it is not our turn."""
         self._step(act, LocalError(f"{act.name} while {self.turn.name}"))
 
+    def said_by_peer(self) -> None:
+        """A description of the peer's: the answer to our offer, else an offer. One out of turn changes nothing."""
+        act = Act.RECEIVE_ANSWER if self.turn is Turn.WE_OFFERED else Act.RECEIVE_OFFER
+        self.turn = TABLE.get((self.turn, act), self.turn)
+
     def refusal(self, act: Act) -> int:
         """The status with which an offer of the peer would be refused now; 0 where it would not."""
         return REFUSALS.get((self.turn, act), 0)

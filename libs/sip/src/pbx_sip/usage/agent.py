@@ -275,7 +275,7 @@ class Agent:
         )
         if isinstance(owner, InviteUas):
             owner.cancel_received(said.request)
-        elif isinstance(owner, InDialog) and owner.cancel_received(said.invite_key) is not None:
+        elif isinstance(owner, InDialog) and owner.asked(said.invite_key) is not None:
             owner.reply(said.invite_key, 487, self._now)
 
     def _ack_received(self, said: tx.AckReceived) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.dialog.dialog import Dialog
 from pbx_sip.dialog.repetition import Repetition
 from pbx_sip.errors import LocalError
@@ -69,6 +70,7 @@ class FrozenDialog:
     confirmed: bool
     secure: bool
     remote_rseq: int
+    has_target: bool = True
 
     @classmethod
     def of(cls, dialog: Dialog) -> FrozenDialog:
@@ -116,8 +118,13 @@ class FrozenInviteUac:
     """`invite_client.InviteUac`."""
 
     invite: bytes
+    """Once it is answered, as much of it as the dialog of another fork is made of."""
+    key: ClientKey
+    offers: bool
+    """It carried an offer."""
     flow: tuple[int, str, int, str, int]
     state: int
+    was_cancelled: bool
     cancel_headers: tuple[tuple[str, str], ...]
     forks: tuple[tuple[str, FrozenInDialog], ...]
     chosen: str
@@ -143,12 +150,30 @@ class FrozenInviteUas:
 
     key: ServerKey
     invite: bytes
+    """Once it is answered, as much of it as names its dialogs."""
+    offers: bool
+    """It carried an offer."""
     flow: tuple[int, str, int, str, int]
     state: int
     first_rseq: int
     forks: tuple[tuple[str, FrozenFork], ...]
     chosen: str | None
     version: int = VERSION
+
+
+FrozenFlow = tuple[int, str, int, str, int]
+"""Transport, remote host and port, listener, connection."""
+
+
+def freeze_flow(flow: Flow) -> FrozenFlow:
+    """A flow as plain values."""
+    return int(flow.transport), flow.remote.host, flow.remote.port, flow.listener, flow.connection
+
+
+def thaw_flow(frozen: FrozenFlow) -> Flow:
+    """The flow that they say."""
+    transport, host, port, listener, connection = frozen
+    return Flow(Transport(transport), HostPort(host, port), listener, connection)
 
 
 def request_of(data: bytes) -> Request:

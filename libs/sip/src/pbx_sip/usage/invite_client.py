@@ -21,13 +21,15 @@ from pbx_sip.dialog.dialog import Dialog
 from pbx_sip.dialog.offer_answer import Act, Turn
 from pbx_sip.dialog.reliable import Arrival, RAck, arrival
 from pbx_sip.errors import LocalError
+from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Request, Response
 from pbx_sip.message.serialize import serialize
 from pbx_sip.transaction.events import ClientKey, FailureCause
-from pbx_sip.usage.frozen import Clock, FrozenInviteUac, check, request_of
+from pbx_sip.usage.description import has_description
+from pbx_sip.usage.frozen import Clock, FrozenInviteUac, check, freeze_flow, request_of, thaw_flow
 from pbx_sip.usage.origin import Origin
 from pbx_sip.usage.output import Answered, CancelInvite, GaveUp, Output, Pairs, Progressed, Refused, Send
-from pbx_sip.usage.within import InDialog, freeze_flow, has_description, thaw_flow
+from pbx_sip.usage.within import InDialog
 
 FORKS_MAX: Final = 16
 """Early dialogs of one INVITE; a 2xx of one more is still ended. Threat: a network that forks without end."""
@@ -61,19 +63,23 @@ class Signal(enum.IntEnum):
 class InviteUac:
     """One INVITE of ours, with all that comes of it."""
 
-    __slots__ = ("_cancel_headers", "_chosen", "_flow", "_invite", "_lingers_until", "_now", "_origin",
-                 "_output", "forks", "state")  # fmt: skip
+    __slots__ = ("_cancel_headers", "_chosen", "_flow", "_invite", "_lingers_until", "_now", "_offers", "_origin",
+                 "_output", "forks", "key", "state", "was_cancelled")  # fmt: skip
 
     def __init__(self, invite: Request, flow: Flow, origin: Origin) -> None:
         """`invite` has everything but Via and Contact; `start` sends it."""
         self._invite = invite
         self._flow = flow
         self._origin = origin
+        self._offers = has_description(invite)
         self._cancel_headers: Pairs = ()
         self._chosen = ""
         self._lingers_until: float | None = None
         self._now = 0.0
         self._output: list[Output] = []
+        self.was_cancelled = False
+        self.key: ClientKey = ("", "INVITE")
+        """Of its transaction."""
         self.forks: dict[str, InDialog] = {}
         """By the peer's tag. Each has outputs of its own: drain them behind those of this machine."""
         self.state = State.CALLING
@@ -84,13 +90,8 @@ class InviteUac:
 
     @property
     def invite(self) -> Request:
-        """The INVITE as it was sent last."""
+        """The INVITE as it was sent last; once it is answered, as much of it as names its dialogs."""
         return self._invite
-
-    @property
-    def key(self) -> ClientKey:
-        """Of its transaction."""
-        return self._invite.branch, "INVITE"
 
     @property
     def session(self) -> InDialog | None:
@@ -105,6 +106,10 @@ class InviteUac:
         headers.prepend("Via", self._origin.new_via(self._flow))
         if "Contact" not in headers:
             headers.append("Contact", self._origin.contact(self._flow))
+        return self._send()
+
+    def _send(self) -> ClientKey:
+        self.key = (self._invite.branch, "INVITE")
         self._output.append(Send(self._invite, self._flow))
         return self.key
 
@@ -115,18 +120,44 @@ class InviteUac:
         """
         if self._step(Signal.AGAIN, None):
             raise LocalError("nothing was refused")
-        old = self._invite
-        self._invite = invite = Request("INVITE", old.uri, old.headers.copy(), old.body)
-        invite.headers.set("Via", self._origin.new_via(self._flow))
-        invite.headers.set("CSeq", f"{old.cseq_number + 1} INVITE")
+        self.was_cancelled = False
+        headers = self._copy().headers
+        headers.set("CSeq", f"{self._invite.cseq_number + 1} INVITE")
         for name, value in replaced:
-            invite.headers.set(name, value)
-        self._output.append(Send(invite, self._flow))
-        return self.key
+            headers.set(name, value)
+        return self._send()
+
+    def elsewhere(self, flow: Flow, now: float) -> ClientKey:
+        """Sends the same INVITE down another flow, where the one before did not carry it (section 18.1.1).
+
+        `drain` next. Raises LocalError where it is under way, or answered.
+        """
+        if self._step(Signal.AGAIN, None):
+            raise LocalError("it is under way")
+        self._flow = flow
+        self._copy().headers.set("Contact", self._origin.contact(flow))
+        return self._send()
+
+    def _copy(self) -> Request:
+        """The INVITE anew, with a branch of its own: what was sent stays as it was."""
+        old = self._invite
+        self._invite = Request("INVITE", old.uri, old.headers.copy(), old.body)
+        self._invite.headers.set("Via", self._origin.new_via(self._flow))
+        return self._invite
+
+    def move(self, flow: Flow) -> None:
+        """The peer is reached down another flow from now on."""
+        self._flow = flow
+        for within in self.forks.values():
+            within.flow = flow
+
+    def resent(self, key: ClientKey) -> None:
+        """The INVITE goes another way, in another transaction; so would its CANCEL."""
+        self.key = key
 
     def cancel(self, now: float, headers: Pairs = ()) -> None:
         """Cancels the INVITE; its final response comes still, and a 2xx that crosses is ended at once. `drain` next."""
-        self._cancel_headers = headers
+        self._cancel_headers, self.was_cancelled = headers, True
         self._step(Signal.CANCEL, None)
 
     def confirm_progress(self, fork: str, rseq: int, now: float, headers: Pairs = (), body: bytes = b"") -> ClientKey:
@@ -147,7 +178,7 @@ class InviteUac:
     def transaction_failed(self, cause: FailureCause, now: float) -> None:
         """No final response came. `drain` next."""
         if not self._step(Signal.FAILURE, None):
-            self._output.append(GaveUp(None if self._cancel_headers else cause))
+            self._output.append(GaveUp(cause))
 
     def handle_timeout(self, now: float) -> None:
         """Ends the wait for the 2xx of further forks. `drain` next."""
@@ -195,19 +226,22 @@ class InviteUac:
     def _answer(self, response: Response) -> None:
         """The first 2xx."""
         self._confirmed(response)
+        self._settle(response)
+        self._output.append(Answered(response, self._chosen))
+
+    def _settle(self, response: Response) -> None:
+        """One fork is the session; the INVITE is not sent again, and a call may last for hours."""
         self._chosen = response.to_tag
         self._lingers_until = self._now + self._origin.timers.timeout
         self._end_early()
-        self._output.append(Answered(response, self._chosen))
+        self._invite = identity_of(self._invite)
 
     def _answer_cancelled(self, response: Response) -> None:
         """A 2xx that was faster than our CANCEL: it is confirmed, and its dialog ended (section 15)."""
         within = self._confirmed(response)
-        self._chosen = response.to_tag
-        self._lingers_until = self._now + self._origin.timers.timeout
         within.acknowledge(response.cseq_number)
-        within.send("BYE", self._now)
-        self._end_early()
+        within.send("BYE", self._now, self._cancel_headers)
+        self._settle(response)
         self._output.append(GaveUp(None))
 
     def _answer_again(self, response: Response) -> None:
@@ -243,7 +277,7 @@ class InviteUac:
         tag = response.to_tag
         within = self.forks.get(tag)
         if within is None and len(self.forks) < FORKS_MAX:
-            turn = Turn.WE_OFFERED if has_description(self._invite) else Turn.STABLE
+            turn = Turn.WE_OFFERED if self._offers else Turn.STABLE
             dialog = Dialog.as_uac(self._invite, response)
             within = self.forks[tag] = InDialog(dialog, self._flow, self._origin, turn, by_peer=False)
         elif within is not None:
@@ -253,7 +287,7 @@ class InviteUac:
     def _confirmed(self, response: Response) -> InDialog:
         within = self.forks.get(response.to_tag)
         if within is None:
-            turn = Turn.WE_OFFERED if has_description(self._invite) else Turn.STABLE
+            turn = Turn.WE_OFFERED if self._offers else Turn.STABLE
             dialog = Dialog.as_uac(self._invite, response)
             within = self.forks[response.to_tag] = InDialog(dialog, self._flow, self._origin, turn, by_peer=False)
         within.confirm(response)
@@ -265,7 +299,7 @@ class InviteUac:
         """A description in a reliable response: the answer to our offer, else the offer, else said again."""
         if within.turn is Turn.WE_OFFERED:
             within.offered(Act.RECEIVE_ANSWER)
-        elif within.turn is Turn.STABLE and not has_description(self._invite):
+        elif within.turn is Turn.STABLE and not self._offers:
             within.offered(Act.RECEIVE_OFFER)
 
     def _end_early(self) -> None:
@@ -281,6 +315,9 @@ class InviteUac:
         """The machine as a value; call it after `drain`."""
         return FrozenInviteUac(
             invite=serialize(self._invite),
+            key=self.key,
+            offers=self._offers,
+            was_cancelled=self.was_cancelled,
             flow=freeze_flow(self._flow),
             state=self.state,
             cancel_headers=self._cancel_headers,
@@ -294,12 +331,21 @@ class InviteUac:
         """The machine that a value was made of. Raises LocalError for what cannot be read."""
         check(frozen.version)
         self = cls(request_of(frozen.invite), thaw_flow(frozen.flow), origin)
-        self.state = State(frozen.state)
-        self._cancel_headers = frozen.cancel_headers
+        self.state, self.key, self._offers = State(frozen.state), frozen.key, frozen.offers
+        self._cancel_headers, self.was_cancelled = frozen.cancel_headers, frozen.was_cancelled
         self.forks = {tag: InDialog.thaw(within, origin, clock) for tag, within in frozen.forks}
         self._chosen = frozen.chosen
         self._lingers_until = None if frozen.lingers_until is None else clock.local(frozen.lingers_until)
         return self
+
+
+def identity_of(invite: Request) -> Request:
+    """As much of an INVITE as its dialogs are made of (section 12.1)."""
+    items = [item for item in invite.headers.items if item[0] in _IDENTITY]
+    return Request("INVITE", invite.uri, Headers(items))
+
+
+_IDENTITY: Final = frozenset({"From", "To", "Call-ID", "CSeq"})
 
 
 def _rseq_of(response: Response) -> int:

@@ -24,15 +24,19 @@ from pbx_sip.errors import LocalError, RemoteError
 from pbx_sip.message.message import Request, Response, response_to
 from pbx_sip.message.serialize import serialize
 from pbx_sip.transaction.events import ServerKey
+from pbx_sip.usage.description import has_description, made_response
 from pbx_sip.usage.frozen import (
     Clock,
     FrozenFork,
     FrozenInviteUas,
     FrozenRepetition,
     check,
+    freeze_flow,
     request_of,
     response_of,
+    thaw_flow,
 )
+from pbx_sip.usage.invite_client import identity_of
 from pbx_sip.usage.origin import Origin
 from pbx_sip.usage.output import (
     Cancelled,
@@ -44,7 +48,7 @@ from pbx_sip.usage.output import (
     Unconfirmed,
     Waits,
 )
-from pbx_sip.usage.within import InDialog, freeze_flow, has_description, thaw_flow
+from pbx_sip.usage.within import InDialog
 
 FORKS_MAX: Final = 8
 """Early dialogs towards one caller. Threat: a callee's network that forks without end."""
@@ -89,12 +93,14 @@ class Fork:
 class InviteUas:
     """One INVITE of the peer's, with all that we say to it."""
 
-    __slots__ = ("_chosen", "_first_rseq", "_flow", "_invite", "_key", "_origin", "_output", "forks", "state")
+    __slots__ = ("_chosen", "_first_rseq", "_flow", "_invite", "_offers", "_origin", "_output", "forks", "key", "state")
 
     def __init__(self, key: ServerKey, invite: Request, flow: Flow, origin: Origin, first_rseq: int = 1) -> None:
         """`first_rseq`: between 1 and 2^31 - 1, the user's choice at random (RFC 3262 section 3)."""
-        self._key = key
+        self.key = key
+        """Of its transaction."""
         self._invite = invite
+        self._offers = has_description(invite)
         self._flow = flow
         self._origin = origin
         self._first_rseq = first_rseq
@@ -110,13 +116,8 @@ class InviteUas:
 
     @property
     def invite(self) -> Request:
-        """The INVITE as it came."""
+        """The INVITE as it came; once it is answered, as much of it as names its dialogs."""
         return self._invite
-
-    @property
-    def key(self) -> ServerKey:
-        """Of its transaction."""
-        return self._key
 
     @property
     def session(self) -> InDialog | None:
@@ -128,18 +129,40 @@ class InviteUas:
         """Whether reliable progress waits for its PRACK: no 2xx may go before, where it had an offer (RFC 3262)."""
         return any(one.sender.waiting for one in self.forks.values())
 
-    def fork(self, name: str = "") -> InDialog:
-        """The dialog of a fork, made where there is none. Raises LocalError beyond the limit of forks."""
-        return self._fork(name).within
+    def move(self, flow: Flow) -> None:
+        """The peer is reached down another flow from now on."""
+        self._flow = flow
+        for one in self.forks.values():
+            one.within.flow = flow
+
+    def is_waiting(self, fork: str) -> bool:
+        """Whether reliable progress of a fork waits for its PRACK: no offer may go before (RFC 3311 section 5.1)."""
+        one = self.forks.get(fork)
+        return one is not None and one.sender.waiting != 0
+
+    def fork(self, name: str = "", *, last: bool = False) -> InDialog:
+        """The dialog of a fork, made where there is none. Raises LocalError beyond the limit of forks.
+
+        `last`: it is going to be answered, and may be one more.
+        """
+        return self._fork(name, last=last).within
 
     # --- what the user wants
 
     def trying(self) -> None:
         """Stops the peer from repeating its INVITE (section 8.2.6.1). `drain` next."""
-        self._output.append(Respond(self._key, response_to(self._invite, 100)))
+        self._output.append(Respond(self.key, response_to(self._invite, 100)))
 
     def progress(
-        self, status: int, now: float, *, fork: str = "", reliable: bool = False, headers: Pairs = (), body: bytes = b""
+        self,
+        status: int,
+        now: float,
+        *,
+        fork: str = "",
+        reliable: bool = False,
+        reason: str = "",
+        headers: Pairs = (),
+        body: bytes = b"",
     ) -> int:
         """Sends a provisional response above 100; its RSeq where it is reliable, else 0. `drain` next.
 
@@ -148,9 +171,9 @@ class InviteUas:
         if self._step(Signal.PROGRESS):
             return 0
         one = self._fork(fork)
-        response = self._response(status, one.within, headers, body)
+        response = self._response(status, reason, one.within, headers, body)
         if not reliable:
-            self._output.append(Respond(self._key, response))
+            self._output.append(Respond(self.key, response))
             return 0
         if len(one.responses) >= PROGRESS_MAX:
             return 0
@@ -173,12 +196,13 @@ class InviteUas:
                 other.within.end()
                 self._output += other.within.drain()
         within = chosen.within
-        response = self._response(200, within, headers, body)
+        response = self._response(200, "", within, headers, body)
         if within.turn is Turn.THEY_OFFERED:
             within.offered(Act.SEND_ANSWER)
-        elif has_description(response) and not has_description(self._invite):
+        elif not self._offers and within.turn is Turn.STABLE and has_description(response):
             within.offered(Act.SEND_OFFER)
-        within.accept(self._key, response, now)
+        self._invite = identity_of(self._invite)
+        within.accept(self.key, response, now)
         return response
 
     def refuse(self, status: int, now: float, *, reason: str = "", headers: Pairs = (), body: bytes = b"") -> None:
@@ -186,11 +210,10 @@ class InviteUas:
         if self._step(Signal.REFUSE):
             return
         tags = [one.within.dialog.local_tag for one in self.forks.values()]
-        response = response_to(self._invite, status, reason, tags[0] if tags else self._origin.tokens.tag())
-        response.headers.extend(headers)
-        response.body = body
+        tag = tags[0] if tags else self._origin.tokens.tag()
+        response = made_response(self._invite, status, reason, headers, body, tag=tag)
         self._end_forks()
-        self._output.append(Respond(self._key, response))
+        self._output.append(Respond(self.key, response))
 
     # --- what the transaction layer brings
 
@@ -209,9 +232,11 @@ class InviteUas:
         """A PRACK in a fork's dialog: 481 where it confirms nothing, else it is the user's to answer. `drain` next."""
         one = self.forks[fork]
         if one.within.is_in_order(key, request):
-            self._take_prack(fork, one, key, request, now)
+            self.take_prack(fork, key, request, now)
 
-    def _take_prack(self, fork: str, one: Fork, key: ServerKey, request: Request, now: float) -> None:
+    def take_prack(self, fork: str, key: ServerKey, request: Request, now: float) -> None:
+        """A PRACK that is in order in its dialog. `drain` next."""
+        one = self.forks[fork]
         try:
             rack = RAck.parse(request.first("RAck") or "")
         except RemoteError as error:
@@ -241,7 +266,7 @@ class InviteUas:
         for one in self.forks.values():
             due = one.sender.expire(now)
             if due is Due.SEND:
-                self._output.append(Respond(self._key, one.responses[one.sender.waiting]))
+                self._output.append(Respond(self.key, one.responses[one.sender.waiting]))
             elif due is Due.GIVE_UP:
                 self._stop_progress(one)
                 self._output.append(Unconfirmed(Waits.PROGRESS))
@@ -266,28 +291,25 @@ class InviteUas:
         if one is None:
             if len(self.forks) >= FORKS_MAX and not last:
                 raise LocalError(f"more than {FORKS_MAX} forks")
-            turn = Turn.THEY_OFFERED if has_description(self._invite) else Turn.STABLE
+            turn = Turn.THEY_OFFERED if self._offers else Turn.STABLE
             dialog = Dialog.as_uas(self._invite, self._origin.tokens.tag())
             within = InDialog(dialog, self._flow, self._origin, turn, by_peer=True)
             sender = ReliableSender(self._invite.cseq_number, self._first_rseq, self._origin.timers)
             one = self.forks[name] = Fork(within, sender)
         return one
 
-    def _response(self, status: int, within: InDialog, headers: Pairs, body: bytes) -> Response:
-        response = response_to(self._invite, status, "", within.dialog.local_tag)
-        routes = [("Record-Route", value) for value in self._invite.headers.all("Record-Route")]
-        response.headers.extend([*routes, ("Contact", self._origin.contact(self._flow)), *headers])
-        response.body = body
-        return response
+    def _response(self, status: int, reason: str, within: InDialog, headers: Pairs, body: bytes) -> Response:
+        tag, contact = within.dialog.local_tag, self._origin.contact(self._flow)
+        return made_response(self._invite, status, reason, headers, body, tag=tag, contact=contact)
 
     def _send_reliably(self, one: Fork, rseq: int) -> None:
         response = one.responses[rseq]
         if has_description(response):
             if one.within.turn is Turn.THEY_OFFERED:
                 one.within.offered(Act.SEND_ANSWER)
-            elif not has_description(self._invite):
+            elif not self._offers and one.within.turn is Turn.STABLE:
                 one.within.offered(Act.SEND_OFFER)
-        self._output.append(Respond(self._key, response))
+        self._output.append(Respond(self.key, response))
 
     def _stop_progress(self, one: Fork) -> None:
         if one.sender.waiting:
@@ -306,9 +328,10 @@ class InviteUas:
     def freeze(self, clock: Clock) -> FrozenInviteUas:
         """The machine as a value; call it after `drain`."""
         return FrozenInviteUas(
-            key=self._key,
+            key=self.key,
             invite=serialize(self._invite),
             flow=freeze_flow(self._flow),
+            offers=self._offers,
             state=self.state,
             first_rseq=self._first_rseq,
             forks=tuple((name, _freeze_fork(one, clock)) for name, one in self.forks.items()),
@@ -321,7 +344,7 @@ class InviteUas:
         check(frozen.version)
         invite = request_of(frozen.invite)
         self = cls(frozen.key, invite, thaw_flow(frozen.flow), origin, frozen.first_rseq)
-        self.state = State(frozen.state)
+        self.state, self._offers = State(frozen.state), frozen.offers
         self._chosen = frozen.chosen
         for name, kept in frozen.forks:
             repetition = None if kept.repetition is None else kept.repetition.thaw(clock)

@@ -16,6 +16,16 @@ def no_fields(method: str) -> Pairs:
     return ()
 
 
+def down_the_flow(hop: str, flow: Flow) -> Flow:
+    """Requests go where the dialog's messages came from, whatever URI says where."""
+    return flow
+
+
+def five_seconds() -> int:
+    """A Retry-After for a user agent that meets glare rarely."""
+    return 5
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """One user agent: its identifiers, its timers, and how it names itself on a flow."""
@@ -28,6 +38,10 @@ class Origin:
     timers: Timers = DEFAULT
     fields: Callable[[str], Pairs] = no_fields
     """Method to the fields that each request of it carries: Allow, Supported, User-Agent."""
+    route: Callable[[str, Flow], Flow] = down_the_flow
+    """The URI of a dialog's next hop, and its flow, to the flow that a request takes."""
+    retry_after_s: Callable[[], int] = five_seconds
+    """What a peer is told that offers before its last offer was answered: at random, 10 at most (RFC 3261 14.2)."""
 
     def new_via(self, flow: Flow) -> str:
         """A Via value with a fresh branch."""

@@ -18,13 +18,14 @@ from pbx_sip.dialog.offer_answer import glare_wait_s
 from pbx_sip.dialog.session_timer import (
     OPTION,
     Duty,
+    IntervalTooSmall,
     Refresher,
     SessionExpires,
     SessionPolicy,
     SessionTimer,
 )
-from pbx_sip.errors import ParseError
-from pbx_sip.message.message import Message, Request, Response
+from pbx_sip.errors import ParseError, RemoteError
+from pbx_sip.message.message import Message, Request, Response, response_to
 from pbx_sip.usage.frozen import VERSION, Clock, check
 from pbx_sip.usage.output import Output, Pairs, RefreshDue, SessionExpired
 
@@ -56,7 +57,7 @@ class FrozenRefresh:
     wakes: float | None
     policy_interval_s: int
     policy_min_se_s: int
-    allows_update: bool
+    allows_update: bool | None
     owns_call_id: bool
     version: int = VERSION
 
@@ -72,13 +73,18 @@ class Refresh:
         """What the next request of ours asks for; raised by a 422."""
         self.owns_call_id = owns_call_id
         self.timer: SessionTimer | None = None
-        self.allows_update = False
-        """The peer takes UPDATE; what it said last holds."""
+        self.allows_update: bool | None = None
+        """Whether the peer said that it takes UPDATE (RFC 3311 section 4), last; None: it did not say what it takes."""
         self.state = State.OFF
         self._wakes: float | None = None
         self._output: list[Output] = []
 
     # --- what messages say
+
+    def note_allow(self, message: Message) -> None:
+        """Notes whether the peer takes UPDATE, where a message of it says so."""
+        if "Allow" in message.headers:
+            self.allows_update = "update" in message.headers.tokens("Allow")
 
     def wish(self) -> Pairs:
         """Header fields of an INVITE or UPDATE of ours: what we ask for (sections 7.1 and 7.4)."""
@@ -95,12 +101,12 @@ class Refresh:
 
         Raises IntervalTooSmall (422) and ParseError (400), to be answered instead.
         """
+        self.note_allow(request)
         knows = request.first("Session-Expires") is not None or OPTION in request.headers.tokens("Supported")
         if not self.policy.interval_s or not knows:
             self._keep(None, now)
             return ()
         timer, expires = self.policy.as_uas(request, now)
-        self._note_allow(request)
         self._keep(timer, now)
         if expires is None:
             return ()
@@ -109,11 +115,19 @@ class Refresh:
 
     def granted(self, response: Response, now: float) -> None:
         """Takes over what a 2xx of the peer to our INVITE or UPDATE agrees to (section 7.2)."""
-        self._note_allow(response)
+        self.note_allow(response)
         try:
             self._keep(self.policy.as_uac(response, now), now)
         except ParseError:
             self._keep(None, now)
+
+    def raised(self, response: Response) -> bool:
+        """Takes over the interval that a 422 wants (section 7.3); False where it gives no reason for another try."""
+        policy = self.policy.raised(response)
+        if policy is None:
+            return False
+        self.policy = policy
+        return True
 
     def refused(self, response: Response, now: float, chance: float) -> bool:
         """A refusal of our refresh (section 10, RFC 3261 section 14.1); False: the dialog is gone, end it.
@@ -123,9 +137,10 @@ class Refresh:
         status = response.status
         if status in (408, 481):
             return False
-        after = RETRY_S
+        after = max(RETRY_S, float(_seconds_of(response.first("Retry-After"))))
         if status == 422:
-            self.policy, after = self.policy.raised(response) or self.policy, SOON_S
+            self.raised(response)
+            after = SOON_S
         elif status in (405, 501) and self.allows_update:
             self.allows_update, after = False, SOON_S
         elif status == 491:
@@ -178,10 +193,6 @@ class Refresh:
             self.state = State.KEEPING
             self._wakes = min(now + after_s, self.timer.ends_at)
 
-    def _note_allow(self, message: Message) -> None:
-        if "Allow" in message.headers:
-            self.allows_update = "update" in message.headers.tokens("Allow")
-
     # --- as a value
 
     def freeze(self, clock: Clock) -> FrozenRefresh:
@@ -211,3 +222,24 @@ class Refresh:
             self.timer = SessionTimer(frozen.interval_s, Refresher(frozen.refresher), clock.local(frozen.refreshed))
         self._wakes = None if frozen.wakes is None else clock.local(frozen.wakes)
         return self
+
+
+def refusal(request: Request, policy: SessionPolicy) -> Response | None:
+    """422 to an INVITE or UPDATE whose interval is too small, 400 to one that cannot be read (section 9); else None."""
+    if not policy.interval_s or request.first("Session-Expires") is None:
+        return None
+    try:
+        policy.as_uas(request, 0.0)
+    except IntervalTooSmall as error:
+        response = response_to(request, error.status_hint)
+        response.headers.append("Min-SE", str(error.min_se_s))
+        return response
+    except RemoteError as error:
+        return response_to(request, error.status_hint)
+    return None
+
+
+def _seconds_of(value: str | None) -> int:
+    """The delta-seconds at the head of a Retry-After value; 0 where there is none."""
+    digits = (value or "").partition(";")[0].partition("(")[0].strip()
+    return int(digits) if digits.isdecimal() and len(digits) <= 9 else 0

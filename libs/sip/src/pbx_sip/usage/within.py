@@ -15,14 +15,16 @@ import enum
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from pbx_sip.address import Flow, HostPort, Transport
+from pbx_sip.address import Flow
 from pbx_sip.dialog.dialog import Dialog, Verdict
 from pbx_sip.dialog.offer_answer import Act, Exchange, Turn
 from pbx_sip.dialog.repetition import Due, Repetition
 from pbx_sip.errors import LocalError
-from pbx_sip.message.message import Message, Request, Response, response_to
+from pbx_sip.message.message import Request, Response, response_to
 from pbx_sip.message.serialize import serialize
 from pbx_sip.transaction.events import ClientKey, FailureCause, ServerKey
+from pbx_sip.usage.acks import Acks
+from pbx_sip.usage.description import has_description, made_response
 from pbx_sip.usage.frozen import (
     Clock,
     FrozenAnswer,
@@ -30,8 +32,10 @@ from pbx_sip.usage.frozen import (
     FrozenInDialog,
     FrozenRepetition,
     check,
+    freeze_flow,
     request_of,
     response_of,
+    thaw_flow,
 )
 from pbx_sip.usage.origin import Origin
 from pbx_sip.usage.output import (
@@ -51,10 +55,10 @@ from pbx_sip.usage.output import (
 
 ASKED_MAX: Final = 16
 """Requests of the peer that wait for the user at once. Threat: a peer that floods its own dialog; RFC 3261 has one."""
-ACKS_MAX: Final = 4
-"""ACKs kept for 2xx that come again. A 2xx comes again for 64*T1 at most; four re-INVITEs in that time are many."""
 TARGETS: Final = frozenset({"INVITE", "UPDATE"})
 """Methods whose requests and 2xx carry our Contact."""
+OFFERS: Final = frozenset({"INVITE", "UPDATE", "PRACK"})
+"""Methods whose requests may carry an offer."""
 
 
 class State(enum.IntEnum):
@@ -77,16 +81,11 @@ class Kind(enum.IntEnum):
 _KINDS: Final = {"INVITE": Kind.INVITE, "UPDATE": Kind.UPDATE, "BYE": Kind.BYE}
 
 
-def has_description(message: Message) -> bool:
-    """Whether a message carries a session description, alone or as a part."""
-    return bool(message.body) and message.content_type in ("application/sdp", "multipart/mixed", "")
-
-
 class InDialog:
     """One dialog of ours, from its first response to its end."""
 
-    __slots__ = ("_acks", "_answer", "_asked", "_origin", "_output", "_sent", "_turn", "_unacknowledged", "by_peer",
-                 "dialog", "flow", "state")  # fmt: skip
+    __slots__ = ("_acks", "_answer", "_asked", "_origin", "_output", "_sent", "_turn", "by_peer", "dialog", "flow",
+                 "state")  # fmt: skip
 
     def __init__(self, dialog: Dialog, flow: Flow, origin: Origin, turn: Turn = Turn.STABLE, *, by_peer: bool) -> None:
         """`turn`: whose it is after the INVITE that makes the dialog; `by_peer`: that INVITE is the peer's."""
@@ -99,8 +98,7 @@ class InDialog:
         self._turn = Exchange(turn)
         self._asked: dict[ServerKey, Request] = {}
         self._sent: dict[ClientKey, Request] = {}
-        self._acks: dict[int, Request] = {}
-        self._unacknowledged: set[int] = set()
+        self._acks = Acks()
         self._answer: tuple[ServerKey, Response, Repetition] | None = None
         self._output: list[Output] = []
 
@@ -116,12 +114,11 @@ class InDialog:
     @property
     def is_modifying(self) -> bool:
         """Whether a change of the session is under way, by either side, or an answer unconfirmed."""
-        waiting = (*self._sent.values(), *self._asked.values())
         return (
             self._turn.turn is not Turn.STABLE
             or self._answer is not None
-            or bool(self._unacknowledged)
-            or any(request.method == "INVITE" for request in waiting)
+            or bool(self._acks.owed)
+            or any(request.method == "INVITE" for request in (*self._sent.values(), *self._asked.values()))
         )
 
     @property
@@ -151,31 +148,35 @@ class InDialog:
         RECEIVED[self.state, _KINDS.get(request.method, Kind.OTHER)](self, key, request)
 
     def _take(self, key: ServerKey, request: Request) -> None:
-        if request.method in ("PRACK", "UPDATE") and has_description(request):
-            self._turn.receive(Act.RECEIVE_ANSWER if self._turn.turn is Turn.WE_OFFERED else Act.RECEIVE_OFFER)
+        if request.method in OFFERS and has_description(request):
+            self._turn.said_by_peer()
         self._asked[key] = request
         self._output.append(Asked(key, request))
 
     def _take_update(self, key: ServerKey, request: Request) -> None:
-        status = self._turn.refusal(Act.RECEIVE_OFFER) if has_description(request) else 0
-        if status:
+        """RFC 3311 section 5.2: 500 before the peer's last offer has its answer, 491 where ours has none."""
+        offers = has_description(request)
+        if offers and self._turn.turn is Turn.STABLE and self._changes(self._asked):
+            self._refuse(key, request, 500)
+        elif offers and (status := self._turn.refusal(Act.RECEIVE_OFFER)):
             self._refuse(key, request, status)
         else:
             self._take(key, request)
 
     def _take_invite(self, key: ServerKey, request: Request) -> None:
         """Section 14.2: 500 to a second INVITE before the first has its answer, 491 where one of ours is under way."""
-        ours = any(sent.method == "INVITE" for sent in self._sent.values()) or self._unacknowledged
-        if any(asked.method in TARGETS for asked in self._asked.values()):
+        if self._changes(self._asked):
             self._refuse(key, request, 500)
-        elif ours or self._answer is not None or self._turn.turn is not Turn.STABLE:
+        elif self._changes(self._sent) or self._acks.owed or self._answer is not None or self.turn is not Turn.STABLE:
             self._refuse(key, request, 491)
         else:
-            if has_description(request):
-                self._turn.receive(Act.RECEIVE_OFFER)
             self._output.append(Respond(key, response_to(request, 100)))
-            self._asked[key] = request
-            self._output.append(Asked(key, request))
+            self._take(key, request)
+
+    @staticmethod
+    def _changes(requests: Mapping[Any, Request]) -> bool:
+        """Whether one of these may change the session: an UPDATE without a description does not."""
+        return any(each.method == "INVITE" or (each.method == "UPDATE" and each.body) for each in requests.values())
 
     def _glare(self, key: ServerKey, request: Request) -> None:
         """An INVITE inside an early dialog: that of its maker waits for its answer (section 14.2)."""
@@ -190,7 +191,7 @@ class InDialog:
     def _refuse(self, key: ServerKey, request: Request, status: int) -> None:
         response = response_to(request, status)
         if status == 500:
-            response.headers.append("Retry-After", "5")
+            response.headers.append("Retry-After", str(self._origin.retry_after_s()))
         self._output.append(Respond(key, response))
 
     def acknowledged(self, request: Request) -> None:
@@ -200,12 +201,12 @@ class InDialog:
             return
         self._answer = None
         if self._turn.turn is Turn.WE_OFFERED:
-            self._turn.receive(Act.RECEIVE_ANSWER if has_description(request) else Act.REFUSED)
+            self._turn.turn = Turn.STABLE
         self._output.append(Acknowledged(request))
 
-    def cancel_received(self, invite_key: ServerKey) -> Request | None:
-        """A CANCEL for a re-INVITE of the peer's: that re-INVITE where it waits, to be refused with 487."""
-        return self._asked.get(invite_key)
+    def asked(self, key: ServerKey) -> Request | None:
+        """A request of the peer's that waits for our answer; a re-INVITE that was cancelled gets 487 (section 9.2)."""
+        return self._asked.get(key)
 
     def response_received(self, key: ClientKey, response: Response, now: float) -> None:
         """A response to a request of ours inside this dialog. `drain` next."""
@@ -220,7 +221,7 @@ class InDialog:
         if response.status < 300 and request.method in TARGETS:
             self.dialog.refresh_target(response)
         if request.method == "INVITE" and 200 <= response.status < 300:
-            self._unacknowledged.add(request.cseq_number)
+            self._acks.owe(request.cseq_number)
             if self.state is State.ENDED:
                 self.acknowledge(request.cseq_number)
                 return
@@ -229,14 +230,14 @@ class InDialog:
 
     def _settle_turn(self, request: Request, response: Response) -> None:
         """What a final response to a request that may carry an offer means for the turn."""
-        if request.method not in ("INVITE", "UPDATE", "PRACK"):
+        if request.method not in OFFERS:
             return
         described, turn = has_description(response), self._turn.turn
         if response.status >= 300 or (turn is Turn.WE_OFFERED and not described):
             if has_description(request) or request.method == "INVITE":
                 self._turn.turn = Turn.STABLE
         elif described:
-            self._turn.receive(Act.RECEIVE_ANSWER if turn is Turn.WE_OFFERED else Act.RECEIVE_OFFER)
+            self._turn.said_by_peer()
 
     def transaction_failed(self, key: ClientKey, cause: FailureCause, now: float) -> None:
         """A request of ours got no final response. `drain` next."""
@@ -258,38 +259,63 @@ class InDialog:
         if self.state is State.ENDED:
             raise LocalError("the dialog has ended")
         if method == "BYE":
-            for cseq in sorted(self._unacknowledged):
+            for cseq in self._acks.owed:
                 self.acknowledge(cseq)
-        request = self.dialog.request(method, self._origin.new_via(self.flow))
+        flow = self._origin.route(self.dialog.next_hop(), self.flow)
+        request = self.dialog.request(method, self._origin.new_via(flow))
         if method in TARGETS:
-            request.headers.append("Contact", self._origin.contact(self.flow))
+            request.headers.append("Contact", self._origin.contact(flow))
         request.headers.extend((*self._origin.fields(method), *headers))
         request.body = body
-        if has_description(request):
+        return self._send(request, flow)
+
+    def again(self, request: Request, now: float, replaced: Pairs) -> ClientKey:
+        """Sends a request that was refused once more, with header fields set anew (RFC 4028 section 7.3, say).
+
+        `drain` next. Raises LocalError as `send` does.
+        """
+        old = request.headers
+        flow = self._origin.route(self.dialog.next_hop(), self.flow)
+        repeated = self.dialog.request(request.method, self._origin.new_via(flow))
+        taken = {name for name, _ in repeated.headers.items} | {"Content-Length"}
+        repeated.headers.extend([item for item in old.items if item[0] not in taken])
+        for name, value in replaced:
+            repeated.headers.set(name, value)
+        repeated.body = request.body
+        return self._send(repeated, flow)
+
+    def _send(self, request: Request, flow: Flow) -> ClientKey:
+        method = request.method
+        if request.body and has_description(request):
             self._turn.send(Act.SEND_ANSWER if self._turn.turn is Turn.THEY_OFFERED else Act.SEND_OFFER)
         key = (request.branch, method)
         if method == "BYE":
             self.end()
         else:
             self._sent[key] = request
-        self._output.append(Send(request, self.flow))
+        self._output.append(Send(request, flow))
         return key
+
+    def resent(self, old: ClientKey, new: ClientKey) -> None:
+        """A request of ours goes another way, in another transaction."""
+        request = self._sent.pop(old, None)
+        if request is not None:
+            self._sent[new] = request
 
     def cancel(self, key: ClientKey, headers: Pairs = ()) -> None:
         """Cancels a re-INVITE of ours; its final response comes still. `drain` next."""
         if key in self._sent:
             self._output.append(CancelInvite(key, headers))
 
-    def reply(self, key: ServerKey, status: int, now: float, headers: Pairs = (), body: bytes = b"") -> Response | None:
+    def reply(
+        self, key: ServerKey, status: int, now: float, headers: Pairs = (), body: bytes = b"", *, reason: str = ""
+    ) -> Response | None:
         """Answers a request of the peer's; None where it does not wait (any more). `drain` next."""
         request = self._asked.get(key)
         if request is None:
             return None
-        response = response_to(request, status)
-        if request.method in TARGETS and 100 < status < 300:
-            response.headers.append("Contact", self._origin.contact(self.flow))
-        response.headers.extend(headers)
-        response.body = body
+        contact = self._origin.contact(self.flow) if request.method in TARGETS and 100 < status < 300 else ""
+        response = made_response(request, status, reason, headers, body, contact=contact)
         if status >= 200:
             del self._asked[key]
             self._answered(request, response)
@@ -302,15 +328,16 @@ class InDialog:
     def _answered(self, request: Request, response: Response) -> None:
         if response.status < 300:
             self.dialog.refresh_target(request)
-        described, turn = has_description(response), self._turn.turn
+        if request.method not in OFFERS:
+            return
+        turn = self._turn.turn
         if response.status >= 300:
             if turn is Turn.THEY_OFFERED and has_description(request):
                 self._turn.turn = Turn.STABLE
-        elif request.method in ("INVITE", "UPDATE", "PRACK"):
-            if turn is Turn.THEY_OFFERED:  # answered here, or not at all
-                self._turn.turn = Turn.STABLE
-            elif described and turn is Turn.STABLE and request.method == "INVITE" and not has_description(request):
-                self._turn.send(Act.SEND_OFFER)
+        elif turn is Turn.THEY_OFFERED:  # answered here, or not at all
+            self._turn.turn = Turn.STABLE
+        elif request.method == "INVITE" and has_description(response) and not has_description(request):
+            self._turn.turn = Turn.WE_OFFERED
 
     def accept(self, key: ServerKey, response: Response, now: float) -> None:
         """Sends a 2xx to an INVITE, again and again until its ACK (section 13.3.1.4). `drain` next."""
@@ -330,37 +357,40 @@ class InDialog:
     def confirm(self, response: Response) -> None:
         """The 2xx to our INVITE that makes or confirms this dialog (section 13.2.2.4), also where it was given up."""
         self.dialog.confirm(response)
-        self._unacknowledged.add(response.cseq_number)
+        self._acks.owe(response.cseq_number)
         self.state = State.CONFIRMED
 
     def acknowledge(self, cseq: int, headers: Pairs = (), body: bytes = b"") -> None:
         """Sends the ACK for the 2xx to our INVITE of that CSeq number; again by itself as that comes. `drain` next."""
-        if cseq not in self._unacknowledged:
+        if cseq not in self._acks.owed:
             return
-        self._unacknowledged.discard(cseq)
-        ack = self.dialog.ack(cseq, self._origin.new_via(self.flow))
+        flow = self._origin.route(self.dialog.next_hop(), self.flow)
+        ack = self.dialog.ack(cseq, self._origin.new_via(flow))
         ack.headers.extend(headers)
         ack.body = body
         if self._turn.turn is Turn.THEY_OFFERED:
             self._turn.turn = Turn.STABLE
-        self._acks[cseq] = ack
-        while len(self._acks) > ACKS_MAX:
-            del self._acks[next(iter(self._acks))]
-        self._output.append(SendAck(ack, self.flow))
+        self._acks.sent(cseq, ack)
+        self._output.append(SendAck(ack, flow))
 
     def _acknowledge_again(self, cseq: int) -> None:
-        ack = self._acks.get(cseq)
+        ack = self._acks.kept(cseq)
         if ack is not None:
-            self._output.append(SendAck(ack, self.flow))
+            self._output.append(SendAck(ack, self._origin.route(self.dialog.next_hop(), self.flow)))
+
+    def refuse_asked(self) -> None:
+        """Answers with 487 whatever the peer waits for: there is nobody left to ask (section 15.1.2). `drain` next."""
+        for key, request in list(self._asked.items()):
+            if request.method != "BYE":
+                del self._asked[key]
+                self._output.append(Respond(key, response_to(request, 487)))
 
     def end(self) -> None:
         """The dialog is over: what the peer waits for gets 487, nothing is repeated. `drain` next."""
         if self.state is State.ENDED:
             return
         self.state = State.ENDED
-        for key, request in self._asked.items():
-            self._output.append(Respond(key, response_to(request, 487)))
-        self._asked.clear()
+        self.refuse_asked()
         self._answer = None
         self._turn.turn = Turn.STABLE
 
@@ -385,6 +415,8 @@ class InDialog:
 
     def drain(self) -> list[Output]:
         """What came of the calls before, in order."""
+        if not self._output:
+            return []
         output, self._output = self._output, []
         return output
 
@@ -403,8 +435,8 @@ class InDialog:
             turn=self._turn.turn,
             asked=tuple((key, serialize(request)) for key, request in self._asked.items()),
             sent=tuple((key, serialize(request)) for key, request in self._sent.items()),
-            acks=tuple((cseq, serialize(ack)) for cseq, ack in self._acks.items()),
-            unacknowledged=tuple(sorted(self._unacknowledged)),
+            acks=self._acks.freeze(),
+            unacknowledged=self._acks.owed,
             answer=answer,
             by_peer=self.by_peer,
         )
@@ -417,8 +449,7 @@ class InDialog:
         self.state = State(frozen.state)
         self._asked = {key: request_of(data) for key, data in frozen.asked}
         self._sent = {key: request_of(data) for key, data in frozen.sent}
-        self._acks = {cseq: request_of(data) for cseq, data in frozen.acks}
-        self._unacknowledged = set(frozen.unacknowledged)
+        self._acks = Acks(frozen.unacknowledged, frozen.acks)
         if frozen.answer is not None:
             kept = frozen.answer
             self._answer = (kept.key, response_of(kept.response), kept.repetition.thaw(clock))
@@ -438,14 +469,3 @@ RECEIVED: Final[Mapping[tuple[State, Kind], Handler]] = {
     (State.CONFIRMED, Kind.OTHER): InDialog._take,
 }
 """What a request of the peer that is in order does, by the state of the dialog; after its end nothing is in order."""
-
-
-def freeze_flow(flow: Flow) -> tuple[int, str, int, str, int]:
-    """A flow as plain values."""
-    return int(flow.transport), flow.remote.host, flow.remote.port, flow.listener, flow.connection
-
-
-def thaw_flow(frozen: tuple[int, str, int, str, int]) -> Flow:
-    """The flow that they say."""
-    transport, host, port, listener, connection = frozen
-    return Flow(Transport(transport), HostPort(host, port), listener, connection)

@@ -72,7 +72,10 @@ class Border:
 
     def put(self, message: Message, carried: Carried, flow: Flow) -> None:
         """Writes what came from the other leg into a message to the peer at the end of a flow."""
-        if not carried:
-            return
-        is_trusted = self.trusts(flow)
-        message.headers.extend(item for item in carried if is_trusted or item[0] not in IDENTITY)
+        message.headers.extend(self.crossing(carried, flow))
+
+    def crossing(self, carried: Carried, flow: Flow) -> Carried:
+        """What of the other leg's header fields the peer at the end of a flow gets."""
+        if not carried or self.trusts(flow):
+            return carried
+        return tuple([item for item in carried if item[0] not in IDENTITY])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random  # noqa: TID251  # spreads retries; nothing is decided by it
 from functools import lru_cache
 from ipaddress import ip_address
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from pbx_signaling.calls.signals import Target
+    from pbx_sip.usage.output import Pairs
 
 ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, PRACK, INFO, MESSAGE, REGISTER"
 SUPPORTED: Final = "100rel, timer"
@@ -27,17 +27,17 @@ EXTENSIONS: Final = frozenset({"100rel", "timer"})
 OF_REGISTER: Final = EXTENSIONS | {"path", "outbound"}
 """Those that one of a REGISTER may name."""
 PRODUCT: Final = "sip-pbx"
+_AGENT: Final = (("User-Agent", PRODUCT),)
+_TARGETING: Final = (("Allow", ALLOW), ("Supported", SUPPORTED), *_AGENT)
 INVITATION_MAX_S: Final = 3_600
 """Beyond, an Expires says nothing: nobody rings so long, and a timer of years is only kept."""
 FLOW_TIMER_S: Final = 120
 """How often a phone is to send something over its connection (RFC 5626 section 4.4.1: its own recommendation)."""
 
-_exchanges = itertools.count(1)
 
-
-def exchange_number() -> int:
-    """A number for a request that one side makes of the other; unique in this process."""
-    return next(_exchanges)
+def fields_of(method: str) -> Pairs:
+    """What each request of ours inside a dialog says of us."""
+    return _TARGETING if method in ("INVITE", "UPDATE") else _AGENT
 
 
 def retry_after_s() -> int:

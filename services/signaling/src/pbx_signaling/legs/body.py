@@ -15,6 +15,7 @@ from pbx_sip.message.multipart import is_multipart, parts_of
 
 if TYPE_CHECKING:
     from pbx_sip.message.message import Message
+    from pbx_sip.usage.output import Pairs
 
 SDP: Final = "application/sdp"
 UNKNOWN: Final = "application/octet-stream"
@@ -70,6 +71,15 @@ def _content_of_parts(content_type: str, data: bytes, disposition: str) -> Conte
         else:
             return unclear
     return Content(content_type, data, disposition, span)
+
+
+def fields(content: Content | None) -> Pairs:
+    """The header fields of a body."""
+    if content is None:
+        return ()
+    if not content.disposition:
+        return (("Content-Type", content.type),)
+    return ("Content-Type", content.type), ("Content-Disposition", content.disposition)
 
 
 def put_content(message: Message, content: Content | None) -> None:

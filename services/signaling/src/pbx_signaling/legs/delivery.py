@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pbx_signaling.calls import commands as c
 from pbx_signaling.calls.signals import CALLER
@@ -12,7 +12,6 @@ from pbx_signaling.legs.leg import Leg
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pbx_signaling.users.entry import Entry
 
 TO_CALLER: Final[Mapping[type, Callable[..., None]]] = {
     c.Ring: InboundLeg.ring,
@@ -31,7 +30,14 @@ TO_LEG: Final[Mapping[type, Callable[..., None]]] = {
 DELIVERED: Final = (*TO_CALLER, *TO_LEG)
 
 
-def deliver(entry: Entry, command: Any) -> None:
+class HasLegs(Protocol):
+    """A live call, as far as it matters here."""
+
+    def leg(self, number: int) -> Any:
+        """A leg by its number; None where there is none."""
+
+
+def deliver(entry: HasLegs, command: Any) -> None:
     """Hands a command to its leg, where there is one."""
     kind = type(command)
     leg: Any = entry.leg(CALLER) if kind in TO_CALLER else entry.leg(command.leg)

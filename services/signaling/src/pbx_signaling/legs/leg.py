@@ -1,13 +1,13 @@
 """One side of a call: a SIP dialog on one hand, call-control events on the other.
 
-`Leg` holds what both sides do alike once there is a dialog: requests inside the dialog in both directions, the
-positive answer to an INVITE repeated until its ACK (RFC 3261 section 13.3.1.4), BYE. `InboundLeg` and `OutboundLeg`
-add how a dialog comes about. A leg decides nothing about the call.
+`Leg` translates what both sides do alike once there is a dialog, by composition: `InDialog` has the requests inside the
+dialog in both directions, `Refresh` its session timer. `InboundLeg` and `OutboundLeg` add the INVITE that makes it. A
+leg decides nothing about the call, and no rule of SIP: those are the usages'.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 from weakref import ref
 
 from pbx_signaling.border import reason, wire
@@ -21,21 +21,30 @@ from pbx_signaling.calls.signals import (
     Content,
     HungUp,
     LegLost,
+    Refreshed,
     Replied,
     Withdrawn,
 )
-from pbx_signaling.legs import body, refreshing, repeating, session
-from pbx_signaling.legs.sent import Purpose, Repeated, Sent, Timer
-from pbx_sip.dialog.dialog import REFRESHING, Dialog, Verdict
+from pbx_signaling.legs import body
+from pbx_signaling.legs.exchange import Question, Waiting
+from pbx_sip.dialog.dialog import REFRESHING
+from pbx_sip.dialog.offer_answer import Turn
 from pbx_sip.message.message import Request, Response, response_to
+from pbx_sip.transaction.events import ClientKey, FailureCause, ServerKey
+from pbx_sip.usage import output as out
+from pbx_sip.usage.refresh import Refresh
+from pbx_sip.usage.refresh import refusal as refusal_of_interval
+from pbx_sip.usage.within import InDialog
+from pbx_sip.usage.within import State as Stage
 
 if TYPE_CHECKING:
-    from pbx_signaling.bucket import Bucket
+    from collections.abc import Callable, Iterable, Mapping
+
     from pbx_signaling.calls.commands import Confirm, Pass, Reply, Withdraw
-    from pbx_signaling.legs.port import Key, SipPort
-    from pbx_signaling.users.entry import Entry
+    from pbx_signaling.legs.port import SipPort
     from pbx_sip.address import Flow
-    from pbx_sip.message.message import Message
+    from pbx_sip.dialog.dialog import Dialog
+    from pbx_sip.usage.output import Pairs
 
 METHODS: Final = {
     Ask.MODIFY: "INVITE",
@@ -45,100 +54,113 @@ METHODS: Final = {
     Ask.MESSAGE: "MESSAGE",
 }
 ASKS: Final = {method: ask for ask, method in METHODS.items()}
+ALARM: Final = 0
+"""The one deadline of a leg: the next of those of its usages."""
+LEGS_MAX: Final = 256
+"""Exchanges are numbered by their leg in steps of this: no two legs of a call give one number."""
 
 
 class Leg:
-    """What the two kinds of legs share. `exchange` numbers are minted by the leg that was asked."""
+    """What the two kinds of legs share."""
 
     __slots__ = (
-        "_entry",
-        "accepted",
-        "allows_update",
-        "answer",
+        "_alarm",
+        "_alarm_at",
+        "_call",
+        "_exchanges",
+        "answering",
         "asked",
         "budget",
         "call_id",
         "confirming",
-        "dialog",
+        "described",
         "final_status",
         "first_hop",
         "flow",
         "local_tags",
-        "modifying",
         "number",
+        "refresh",
         "remote_user_agent",
         "secure",
-        "sent_session",
-        "session",
-        "settled",
+        "sent",
         "sip",
         "terminated",
         "waiting_bye",
+        "within",
     )
 
-    def __init__(self, sip: SipPort, entry: Entry, number: int, flow: Flow, call_id: str) -> None:
+    def __init__(self, sip: SipPort, entry: Any, number: int, flow: Flow, call_id: str) -> None:
         self.sip = sip
-        self._entry = ref(entry)
+        self._call = ref(entry)
         self.number = number
         """0: the caller's; from 1 on those of the callee's phones."""
         self.flow = flow
         self.call_id = call_id
         self.first_hop = ""
         """The URI that led, or leads, to the peer before there is a dialog."""
-        self.budget: Bucket | None = None
-        """Of its dialog's requests, once there was one."""
+        self.budget: Any = None
+        """Of its dialog's requests, once there was one; the router's."""
         self.secure = False
         """Made by a SIPS URI: so is our Contact (RFC 3261 section 12.1.1)."""
-        self.dialog: Dialog | None = None
-        self.asked: dict[int, tuple[Key, Request]] = {}
-        """Exchanges that the peer asked for, with the request that waits for its answer."""
-        self.confirming: dict[int, tuple[Dialog, int, Request | None]] = {}
-        """CSeq of an INVITE of ours that was accepted: its dialog, its exchange, and its ACK once there is one."""
-        self.accepted: set[int] = set()
-        """Those of them whose 2xx came."""
-        self.answer: Repeated | None = None
-        self.session: session.Session | None = None
-        """The session timer, where one was agreed on."""
-        self.allows_update: bool | None = None
-        """Whether the peer said that it takes UPDATE (RFC 3311 section 4); None: it said nothing of what it takes."""
-        self.settled: set[str] = set()
-        """Early branches in which the INVITE's offer was answered reliably: the next offer may come."""
-        self.sent_session: Content | None = None
+        self.within: InDialog | None = None
+        """The dialog that was answered."""
+        self.refresh = Refresh(sip.sessions, owns_call_id=number != CALLER)
+        """The session timer, agreed with this peer alone; of a callee's leg, the Call-ID is ours."""
+        self.asked: dict[int, Waiting] = {}
+        """By exchange: requests of the peer that wait for the other side's answer."""
+        self.answering: dict[int, int] = {}
+        """By CSeq of a re-INVITE of the peer's that was accepted, its exchange: the ACK is to come."""
+        self.sent: dict[ClientKey, Question] = {}
+        """Requests that were sent for the other side, or to refresh the session."""
+        self.confirming: dict[int, int] = {}
+        """By exchange: CSeq of a re-INVITE of ours whose 2xx waits for the other side's confirmation."""
+        self.described: Content | None = None
         """The session description that the peer got last: a re-INVITE that refreshes repeats it."""
         self.local_tags: list[str] = []
         self.remote_user_agent = ""
         self.final_status = 0
         self.terminated = False
-        self.waiting_bye: tuple[Key, Request] | None = None
-        self.modifying: tuple[int, Key] = (0, None)
-        """The exchange of our last re-INVITE, and its transaction: what a CANCEL of the other side's means."""
+        self.waiting_bye: ServerKey | None = None
+        self._exchanges = 0
+        self._alarm: object = None
+        self._alarm_at: float | None = None
 
     def __repr__(self) -> str:
         """For logs."""
         return f"<{type(self).__name__} {self.call_id} {self.flow} {self.dialog or 'no dialog'}>"
 
     @property
-    def entry(self) -> Entry | None:
+    def entry(self) -> Any:
         """The call that this leg belongs to; None once it has ended and all of its steps were carried out."""
-        return self._entry()
+        return self._call()
+
+    @property
+    def dialog(self) -> Dialog | None:
+        """The dialog that was answered."""
+        return None if self.within is None else self.within.dialog
 
     @property
     def local_tag(self) -> str:
         """Our tag in the dialog that counts: the confirmed one, else the first."""
-        if self.dialog is not None:
-            return self.dialog.local_tag
+        if self.within is not None:
+            return self.within.dialog.local_tag
         return self.local_tags[0] if self.local_tags else ""
 
     @property
     def remote_tag(self) -> str:
         """The peer's tag; empty before it is known."""
-        return self.dialog.remote_tag if self.dialog is not None else ""
+        return self.within.dialog.remote_tag if self.within is not None else ""
 
     @property
     def strict_flow(self) -> bool:
         """Whether the peer is reached down its flow alone, whatever it says; each target refresh may change that."""
-        hop = self.dialog.next_hop() if self.dialog is not None else self.first_hop
+        hop = self.within.dialog.next_hop() if self.within is not None else self.first_hop
         return not self.sip.names_hop(hop, self.flow)
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether the call has no use for this leg any more: nothing is sent again, nothing passed on."""
+        return self.terminated
 
     # --- requests from the peer
 
@@ -157,400 +179,449 @@ class Leg:
             return
         if flow.connection and not self.flow.connection:
             if wire.names_connection(request):
-                self.flow = flow
+                self._move(flow)
         elif self.flow.connection or request.method in REFRESHING or self.strict_flow:
-            self.flow = flow
+            self._move(flow)
 
-    def received(self, key: Key, request: Request, flow: Flow) -> None:
+    def _move(self, flow: Flow) -> None:
+        self.flow = flow
+        if self.within is not None:
+            self.within.flow = flow
+
+    def received(self, key: ServerKey, request: Request, flow: Flow) -> None:
         """A request inside one of this leg's dialogs."""
-        dialog = self._dialog_of(request)
-        if dialog is None or (self.terminated and request.method != "BYE"):
+        within = self._dialog_of(request)
+        if within is None or (self.terminated and request.method != "BYE"):
             self.sip.respond(key, response_to(request, 481))
             return
-        verdict = dialog.receive(request)
-        if verdict is Verdict.OUT_OF_ORDER:
-            self.sip.respond(key, response_to(request, 500))
-            return
-        self._heard(flow, request)
-        self.learn_methods(request)
+        if within.is_in_order(key, request):
+            self._heard(flow, request)
+            self.refresh.note_allow(request)
+            misfit = self._misfit(request)
+            if misfit is not None:
+                self.sip.respond(key, misfit)
+            elif request.method == "PRACK":
+                self._take_prack(within, key, request)
+            else:
+                within.take(key, request)
+        self._settle()
+
+    def _misfit(self, request: Request) -> Response | None:
+        """The answer to a request that goes no further; None: it does."""
+        method = request.method
         misfit = wire.bad_extension(request)
-        if misfit is None and self.is_given_up and request.method != "BYE":  # a CANCEL of ours is on its way
-            misfit = response_to(request, 487)
-        if misfit is not None:
-            self.sip.respond(key, misfit)
-        elif request.method == "BYE":
-            self._bye(key, request)
-        else:
-            self._requested(key, request, dialog)
-
-    def _requested(self, key: Key, request: Request, dialog: Dialog) -> None:
-        """A request that is in order, and does not end the call."""
-        if request.method == "OPTIONS":
+        if misfit is not None or method == "BYE":
+            return misfit
+        if self.is_given_up:  # a CANCEL of ours is on its way
+            return response_to(request, 487)
+        if method == "OPTIONS":
             # Deliberately not passed on: it asks whether this dialog is alive, and we are its other end.
-            self.sip.respond(key, wire.options_answer(request))
-            return
-        ask = ASKS.get(request.method)
-        if ask is None:
-            self.sip.respond(key, wire.not_allowed(request))
-            return
-        refusal = self._refusal(ask, request)
-        if refusal is not None:
-            self.sip.respond(key, refusal)
-            return
-        if ask is Ask.UPDATE and not request.body:
-            refreshing.by_peer(self, key, request, dialog)
-            return
-        exchange = wire.exchange_number()
-        self.asked[exchange] = (key, request)
-        if ask is Ask.MODIFY:
-            self.sip.own(key, self)
-            self.sip.respond(key, response_to(request, 100))
-        self._ask(exchange, ask, request, dialog)
-
-    def _ask(self, exchange: int, ask: Ask, request: Request, dialog: Dialog) -> None:
-        content = body.content_of(request)
-        package = request.first("Info-Package") or ""
-        fork, confirms, headers = (
-            self._fork_of(dialog),
-            self._confirms(request),
-            self.sip.border.taken(request, self.flow),
-        )
-        self.tell(Asked(self.number, exchange, ask, content, fork, package, confirms, headers))
-
-    def _refusal(self, ask: Ask, request: Request) -> Response | None:
-        """Glare and other reasons to refuse at once (RFC 3261 section 14.2, RFC 3311 section 5.2)."""
-        if ask not in (Ask.MODIFY, Ask.UPDATE):
-            return None
-        refusal = body.refusal(request) or session.refusal(request, self.sip.sessions)
-        if refusal is not None or (ask is Ask.UPDATE and not request.body):
-            return refusal
-        unanswered = ask is Ask.MODIFY and self.dialog is None
-        waits = any(waiting.method in ("INVITE", "UPDATE") and waiting.body for _, waiting in self.asked.values())
-        if waits or (unanswered and self.number == CALLER):
-            response = response_to(request, 500)
-            response.headers.append("Retry-After", str(wire.retry_after_s()))
-            return response
-        unconfirmed = self.answer is not None and self.answer.exchange == 0 and ask is Ask.MODIFY
-        if unanswered or unconfirmed or self.confirming_offer:
-            return response_to(request, 491)
+            return wire.options_answer(request)
+        if method not in ASKS:
+            return wire.not_allowed(request)
+        if method in ("INVITE", "UPDATE"):
+            return body.refusal(request) or refusal_of_interval(request, self.sip.sessions)
         return None
 
-    @property
-    def confirming_offer(self) -> bool:
-        """Whether an INVITE of ours is under way towards the peer."""
-        return any(ack is None for _, _, ack in self.confirming.values())
+    def _take_prack(self, within: InDialog, key: ServerKey, request: Request) -> None:
+        """Nothing that we send to a callee is a reliable provisional response."""
+        self.sip.respond(key, response_to(request, 481))
 
-    def _bye(self, key: Key, request: Request) -> None:
-        self.refuse_asked()
-        if self.is_given_up:
-            self.sip.respond(key, response_to(request, 200))
+    def _said_asked(self, within: InDialog, said: out.Asked) -> None:
+        """A request of the peer that its dialog takes."""
+        key, request = said.key, said.request
+        if request.method == "BYE":
+            self._bye(within, key, request)
             return
-        self.waiting_bye = (key, request)
+        ask = ASKS[request.method]
+        if ask is Ask.UPDATE and not request.body:
+            # It refreshes session and target of this leg alone.
+            within.reply(key, 200, self.sip.now, (("Allow", wire.ALLOW), *self._granted(within, request)))
+            return
+        confirms = 0
+        if ask is Ask.CONFIRM_PROGRESS:
+            confirms = self._confirmed_progress(within, request)
+            if not confirms:
+                within.reply(key, 200, self.sip.now)
+                return
+        self._exchanges += 1
+        exchange, fork = self._exchanges * LEGS_MAX + self.number, self._fork_of(within)
+        self.asked[exchange] = Waiting(key, fork)
+        package, content = request.first("Info-Package") or "", body.content_of(request)
+        headers = self.sip.border.taken(request, self.flow)
+        self.tell(Asked(self.number, exchange, ask, content, fork, package, confirms, headers))
+
+    def _granted(self, within: InDialog, request: Request) -> Pairs:
+        """What our 2xx says of the session timer; an early dialog has none."""
+        return self.refresh.grant(request, self.sip.now) if within is self.within else ()
+
+    def _bye(self, within: InDialog, key: ServerKey, request: Request) -> None:
+        self._refuse_asked()
+        if self.is_given_up:
+            within.reply(key, 200, self.sip.now)
+            return
+        self.waiting_bye = key
         self.end()
         self.tell(HungUp(self.number, reason.cause_of(request)))
 
     def ended(self) -> None:
         """The call's last event is being written: its sender may be told that the BYE was taken."""
-        if self.waiting_bye is not None:
-            key, request = self.waiting_bye
-            self.waiting_bye = None
-            self.sip.respond(key, response_to(request, 200))
+        key, self.waiting_bye = self.waiting_bye, None
+        if key is not None:
+            for within in self._dialogs():
+                within.reply(key, 200, self.sip.now)
+            self._settle()
 
     def acknowledged(self, request: Request) -> None:
         """An ACK to a 2xx of ours."""
-        answer = self.answer
-        if answer is None or request.cseq_number != answer.cseq:
-            return
-        repeating.stop(self)
-        content = body.content_of(request)
-        self._confirmed(answer.exchange, content)
+        if self.within is not None:
+            self.within.acknowledged(request)
+            self._settle()
 
-    def _confirmed(self, exchange: int, content: Content | None) -> None:
-        self.tell(Confirmed(self.number, exchange, content))
+    def _said_acknowledged(self, within: InDialog, said: out.Acknowledged) -> None:
+        exchange = self.answering.pop(said.request.cseq_number, 0)
+        if exchange:
+            self.tell(Confirmed(self.number, exchange, body.content_of(said.request)))
 
-    def cancelled(self, key: Key, cause: Cause) -> None:
+    def cancelled(self, key: ServerKey, request: Request) -> None:
         """A CANCEL for an INVITE of the peer's came; the transaction layer has answered it."""
-        for exchange, (waiting, _) in self.asked.items():
-            if waiting == key:
-                self.tell(Withdrawn(self.number, exchange, cause))
+        for exchange, waiting in self.asked.items():
+            if waiting.key == key:
+                self.tell(Withdrawn(self.number, exchange, reason.cause_of(request)))
                 return
 
     # --- what the call wants
 
     def pass_(self, command: Pass) -> None:
         """Sends the peer what the other side asked."""
-        dialog = self._dialog_for(command.fork)
-        if dialog is None or self.terminated:
+        within = self._dialog_for(command.fork)
+        if within is None or self.terminated or within.state is Stage.ENDED:
             self.tell(Replied(self.number, command.exchange, 481, "", None))
             return
-        ask = self._way_of(command)
-        if ask is None:  # its own offer has no answer yet (RFC 3311 section 5.2)
-            self.tell(Replied(self.number, command.exchange, 500, "", None, retry_after_s=wire.retry_after_s()))
-            return
-        if ask is Ask.MODIFY and self.confirming_offer:  # a refresh of ours (RFC 3261 section 14.1)
+        method, content = METHODS[command.ask], command.content
+        describes = content is not None and content.is_sdp
+        if method == "UPDATE" and content is not None and self.refresh.allows_update is False:
+            # In a call such a peer gets a re-INVITE, which says the same (RFC 3311 section 5.1).
+            method = "INVITE" if within is self.within else ""
+        offers = method == "UPDATE" and describes
+        if not method or (offers and not self._may_offer(within)):
+            retry_after_s = wire.retry_after_s()
+            self.tell(Replied(self.number, command.exchange, 500, "", None, retry_after_s=retry_after_s))
+        elif (method == "INVITE" and within.is_modifying) or (offers and within.turn is not Turn.STABLE):
             self.tell(Replied(self.number, command.exchange, 491, "", None))
-            return
-        request = self.request(dialog, METHODS[ask])
-        if not self._decorate(request, command):
-            self.tell(Replied(self.number, command.exchange, 481, "", None))
-            return
-        cseq = dialog.local_cseq
-        if ask is Ask.MODIFY:
-            self.confirming[cseq] = (dialog, command.exchange, None)
-        sent = Sent(self, Purpose.ASK, dialog, command.exchange, ask, cseq, command)
-        key = self.sip.send(request, self.flow_of(dialog), sent)
-        if ask is Ask.MODIFY:
-            self.modifying = command.exchange, key
+        else:
+            self._ask(within, method, command)
+        self._settle()
 
-    def _way_of(self, command: Pass) -> Ask | None:
-        """By which request the peer can be asked; None: not now.
+    def _may_offer(self, within: InDialog) -> bool:
+        """Whether the offer before was answered for sure (RFC 3311 section 5.1)."""
+        return within is self.within or within.turn is Turn.STABLE
 
-        An UPDATE does not go to a peer whose Allow leaves it out, and to none before its own offer was answered for
-        sure; in a call such a peer gets a re-INVITE, which says the same (RFC 3311 section 5.1).
-        """
-        if command.ask is not Ask.UPDATE or command.content is None:
-            return command.ask
-        refused = self.allows_update is False
-        if self.dialog is None and (refused or command.fork not in self.settled):
-            return None
-        return Ask.MODIFY if refused else Ask.UPDATE
+    def _ask(self, within: InDialog, method: str, command: Pass) -> None:
+        content = command.content
+        if method == "PRACK" and content is not None and content.is_sdp and within.turn is Turn.WE_OFFERED:
+            content = None  # out of turn: progress is confirmed all the same
+        headers = self._asking(method, command)
+        headers += self.sip.border.crossing(command.headers, self.flow)
+        headers += body.fields(content)
+        key = within.send(method, self.sip.now, headers, b"" if content is None else content.data)
+        self.sent[key] = Question(command.exchange, stands_for=METHODS[command.ask])
 
-    def learn_methods(self, message: Message) -> None:
-        """Notes whether the peer takes UPDATE, where it says so."""
-        if "Allow" in message.headers:
-            self.allows_update = "UPDATE" in ",".join(message.headers.all("Allow")).upper()
+    def _asking(self, method: str, command: Pass) -> Pairs:
+        """The header fields that a method needs."""
+        if method in ("INVITE", "UPDATE"):
+            return self._wish()
+        return (("Info-Package", command.package),) if command.package else ()
+
+    def _wish(self) -> Pairs:
+        return self.refresh.wish() if self.refresh.timer is not None else ()
 
     def withdraw(self, command: Withdraw) -> None:
         """Cancels a re-INVITE that the peer has not answered; its final response ends the exchange (487, mostly)."""
-        exchange, key = self.modifying
-        if exchange == command.exchange:
-            self.modifying = 0, None
-            self.sip.cancel(key, reason.values(command.cause))
-
-    def _decorate(self, request: Request, command: Pass) -> bool:
-        """Adds what the method needs; False where it cannot be said on this leg."""
-        headers = request.headers
-        if command.package:
-            headers.append("Info-Package", command.package)
-        self.sip.border.put(request, command.headers, self.flow)
-        body.put_content(request, command.content)
-        return True
+        for key, question in self.sent.items():
+            if question.exchange == command.exchange and key[1] == "INVITE" and self.within is not None:
+                question.withdrawn = True
+                self.within.cancel(key, reasons(command.cause))
+                break
+        self._settle()
 
     def reply(self, command: Reply) -> None:
         """Answers what the peer asked."""
-        waiting = self.asked.get(command.exchange)
-        if waiting is None:
+        waiting, status = self.asked.get(command.exchange), command.status
+        within = None if waiting is None else self._dialog_for(waiting.fork)
+        if waiting is None or within is None:
             return
-        key, request = waiting
-        if command.status >= 200:
-            del self.asked[command.exchange]
-        response = response_to(request, command.status, command.reason)
-        if request.method in ("INVITE", "UPDATE") and command.status < 300:
-            response.headers.append("Contact", self.sip.contact(self.flow, self.secure))
-            response.headers.append("Allow", wire.ALLOW)
-        if command.status == 405:
-            response.headers.append("Allow", wire.allow_without(request.method))
+        method = waiting.key[1]
+        changes = method in ("INVITE", "UPDATE") and status < 300
+        request = within.asked(waiting.key)
+        headers: Pairs = (("Allow", wire.ALLOW),) if changes else ()
+        if status == 405:
+            headers = (("Allow", wire.allow_without(method)),)
         if command.retry_after_s:
-            response.headers.append("Retry-After", str(command.retry_after_s))
-        self.sip.border.put(response, command.headers, self.flow)
-        self._put_content(response, command.content)
-        if request.method in ("INVITE", "UPDATE") and 200 <= command.status < 300:
-            refreshing.grant(self, request, response)
-        self.sip.respond(key, response)
-        if not 200 <= command.status < 300:
-            return
-        dialog = self._dialog_of(request)
-        if dialog is not None:
-            dialog.refresh_target(request)
-        if request.method == "INVITE":
-            repeating.begin(self, response, key, request.cseq_number, command.exchange)
+            headers += (("Retry-After", str(command.retry_after_s)),)
+        headers += self.sip.border.crossing(command.headers, self.flow)
+        headers += self._body_fields(command.content)
+        if status >= 200:
+            del self.asked[command.exchange]
+            if changes and request is not None:
+                headers += self._granted(within, request)
+        data = b"" if command.content is None else command.content.data
+        response = within.reply(waiting.key, status, self.sip.now, headers, data, reason=command.reason)
+        if response is not None and method == "INVITE" and 200 <= status < 300:
+            self.answering[response.cseq_number] = command.exchange
+        self._settle()
 
     def confirm(self, command: Confirm) -> None:
         """Sends the ACK that an accepted re-INVITE waits for."""
-        for cseq, (dialog, exchange, ack) in self.confirming.items():
-            if exchange == command.exchange and ack is None:
-                self.send_ack(dialog, cseq, exchange, command.content)
-                return
+        cseq = self.confirming.pop(command.exchange, 0)
+        if cseq and self.within is not None:
+            data = b"" if command.content is None else command.content.data
+            self.within.acknowledge(cseq, self._body_fields(command.content), data)
+            self._settle()
 
     def hang_up(self, cause: Cause) -> None:
         """Ends the dialog with a BYE, answering first whatever the peer waits for."""
         if self.terminated:
             return
-        self.refuse_asked()
-        for cseq, (dialog, exchange, ack) in list(self.confirming.items()):
-            if ack is None and cseq in self.accepted:
-                self.send_ack(dialog, cseq, exchange, None)
-        dialog_now = self.dialog
+        self._refuse_asked()
+        within = self.within
+        if within is not None and within.state is not Stage.ENDED:
+            within.send("BYE", self.sip.now, reasons(cause))
         self.end()
-        if dialog_now is not None:
-            self.send_bye(dialog_now, cause)
-
-    def send_bye(self, dialog: Dialog, cause: Cause) -> None:
-        """Ends a dialog of this leg."""
-        request = self.request(dialog, "BYE")
-        reason.put(request, cause)
-        self.sip.send(request, self.flow_of(dialog), Sent(self, Purpose.BYE, dialog))
 
     # --- responses of the peer
 
-    def responded(self, sent: Sent, response: Response) -> None:
-        """A response to a request of this leg inside the dialog."""
-        if sent.purpose is Purpose.BYE:
+    def responded(self, key: ClientKey, response: Response) -> None:
+        """A response to a request of this leg inside a dialog."""
+        for within in self._dialogs():
+            within.response_received(key, response, self.sip.now)
+        self._settle()
+
+    def failed(self, key: ClientKey | ServerKey, cause: FailureCause) -> None:
+        """No response came to a request of this leg, or it could not be sent."""
+        for within in self._dialogs():
+            within.transaction_failed((key[0], key[1]), cause, self.sip.now)
+        self._settle()
+
+    def resent(self, old: ClientKey, new: ClientKey) -> None:
+        """A request was sent again over another transport, in another transaction."""
+        question = self.sent.pop(old, None)
+        if question is not None:
+            self.sent[new] = question
+        for within in self._dialogs():
+            within.resent(old, new)
+
+    def _said_replied(self, within: InDialog, said: out.Replied) -> None:
+        question, request, response = self.sent.get(said.key), said.request, said.response
+        if question is None or self.terminated:
             return
-        if sent.purpose is Purpose.REFRESH:
-            refreshing.responded(self, sent, response)
+        status, method = response.status, request.method
+        if status >= 200:
+            del self.sent[said.key]
+        if method in ("INVITE", "UPDATE") and 200 <= status < 300:
+            self._take_effect(within, question, request, response)
+        if question.refreshes:
+            self._refreshed(response)
+        elif status == 422 and not question.withdrawn and self.refresh.timer and self.refresh.raised(response):
+            self.sent[within.again(request, self.sip.now, self.refresh.wish())] = question
+        elif status in (408, 481) and method in ("INVITE", "UPDATE") and self.within is not None:
+            # It ends the dialog (RFC 3261 section 12.2.1.2, RFC 5057).
+            self.tell(Replied(self.number, question.exchange, status, response.reason, None))
+            self.tell(LegLost(self.number, "dialog_gone"))
+        else:
+            retry = wire.seconds(response.first("Retry-After"))
+            content = body.content_of(response)
+            headers = (*self.sip.border.taken(response, self.flow), *refusal.explanation_of(response))
+            self.tell(Replied(self.number, question.exchange, status, response.reason, content, retry, headers))
+
+    def _take_effect(self, within: InDialog, question: Question, request: Request, response: Response) -> None:
+        """What a positive response to an offer makes true; a refused offer is not said again."""
+        self.refresh.granted(response, self.sip.now)
+        content = body.content_of(request)
+        if content is not None and content.is_sdp:
+            self.described = Content(body.SDP, content.sdp)
+        if request.method != "INVITE":
             return
-        if sent.ask is Ask.MODIFY and response.status >= 200 and not self._settle_modify(sent, response):
-            return
+        if question.refreshes or question.stands_for == "UPDATE":
+            within.acknowledge(request.cseq_number)  # the other side knows of no INVITE
+        else:
+            self.confirming[question.exchange] = request.cseq_number
+
+    def _said_unanswered(self, within: InDialog, said: out.Unanswered) -> None:
+        question = self.sent.pop(said.key, None)
+        transport = said.cause is FailureCause.TRANSPORT
         if self.terminated:
             return
-        if response.status == 100:
-            return
-        if (
-            response.status in (408, 481)
-            and sent.ask is not Ask.CONFIRM_PROGRESS
-            and self._is_dialog_lost(sent, response)
-        ):
-            return
-        if response.status == 422 and refreshing.asked_again(self, sent, response):
-            return
-        if response.status < 300:
-            self._take_effect(sent, response)
-        retry = wire.seconds(response.first("Retry-After"))
-        content = body.content_of(response)
-        headers = (*self.sip.border.taken(response, self.flow), *refusal.explanation_of(response))
-        self.tell(Replied(self.number, sent.exchange, response.status, response.reason, content, retry, headers))
-        if sent.ask is Ask.MODIFY and sent.command is not None and sent.command.ask is Ask.UPDATE:
-            self._confirm_alone(sent)
-
-    def _confirm_alone(self, sent: Sent) -> None:
-        """The ACK for a re-INVITE that stands for an UPDATE: the other side knows of none."""
-        waiting = self.confirming.get(sent.cseq)
-        if sent.cseq in self.accepted and waiting is not None and waiting[2] is None:
-            self.send_ack(waiting[0], sent.cseq, waiting[1], None)
-
-    def _take_effect(self, sent: Sent, response: Response) -> None:
-        """What a positive response to a request inside the dialog makes true; a refused offer is not said again."""
-        if sent.ask in (Ask.MODIFY, Ask.UPDATE) and sent.dialog is not None:
-            sent.dialog.refresh_target(response)
-            if response.status >= 200:
-                refreshing.granted(self, response)
-        content = sent.command.content if sent.command is not None else None
-        if response.status >= 200 and content is not None and content.is_sdp:
-            self.sent_session = Content(body.SDP, content.sdp)
-
-    def _is_dialog_lost(self, sent: Sent, response: Response) -> bool:
-        """481 or 408 to a request inside the dialog ends it (RFC 3261 section 12.2.1.2, RFC 5057)."""
-        if sent.ask not in (Ask.MODIFY, Ask.UPDATE) or self.dialog is None:
-            return False
-        self.tell(Replied(self.number, sent.exchange, response.status, response.reason, None))
-        self.tell(LegLost(self.number, "dialog_gone"))
-        return True
-
-    def _settle_modify(self, sent: Sent, response: Response) -> bool:
-        """Final response to a re-INVITE; False where it was a repetition that is dealt with."""
-        waiting = self.confirming.get(sent.cseq)
-        if response.status >= 300:
-            self.confirming.pop(sent.cseq, None)
-            return True
-        repeated = sent.cseq in self.accepted
-        self.accepted.add(sent.cseq)
-        if waiting is not None and waiting[2] is not None:
-            self.sip.send_ack(waiting[2], self.flow_of(waiting[0]))
-            return False
-        if self.terminated and waiting is not None:
-            self.send_ack(waiting[0], sent.cseq, waiting[1], None)
-        return not (self.terminated or repeated)
-
-    def resent(self, sent: Sent, key: Key) -> None:
-        """A request was sent again over another transport, in another transaction."""
-        if sent.exchange == self.modifying[0]:
-            self.modifying = sent.exchange, key
-
-    @property
-    def is_given_up(self) -> bool:
-        """Whether the call has no use for this leg any more: nothing is sent again, nothing passed on."""
-        return self.terminated
-
-    def failed(self, sent: Sent, transport: bool) -> None:
-        """No response came, or the request could not be sent."""
-        if sent.purpose is Purpose.BYE or self.terminated:
-            return
-        self.confirming.pop(sent.cseq, None)
-        if sent.purpose is Purpose.ASK:
-            self.tell(Replied(self.number, sent.exchange, 503 if transport else 408, "", None))
-        if self.dialog is not None and sent.ask is not Ask.CONFIRM_PROGRESS:
+        if question is not None and not question.refreshes:
+            self.tell(Replied(self.number, question.exchange, 503 if transport else 408, "", None))
+        if self.within is not None and said.request.method != "PRACK":
             self.tell(LegLost(self.number, "transport" if transport else "no_response"))
 
-    def expired(self, what: int) -> None:
-        """A deadline of this leg passed."""
-        if what == Timer.SESSION:
-            refreshing.due(self)
-        elif what == Timer.REPEAT_ANSWER:
-            repeating.due(self)
+    # --- the session timer
 
-    # --- tools
+    def _said_refresh_due(self, _: object, said: out.RefreshDue) -> None:
+        """Sends our refresh; where the session is just being changed, later."""
+        within, method = self.within, said.method
+        if within is None:
+            return
+        if self.asked or within.is_modifying:
+            self.refresh.busy(self.sip.now)
+            return
+        content = self.described if method == "INVITE" else None
+        headers = (*self._wish(), *body.fields(content))
+        key = within.send(method, self.sip.now, headers, b"" if content is None else content.data)
+        self.sent[key] = Question(0)
 
-    def refuse_asked(self) -> None:
+    def _refreshed(self, response: Response) -> None:
+        """An answer to our refresh."""
+        status = response.status
+        if status < 200 or self.refresh.timer is None:
+            return
+        if status < 300:
+            content = body.content_of(response)
+            if content is not None:
+                self.tell(Refreshed(self.number, content))
+        elif not self.refresh.refused(response, self.sip.now, wire.chance()):
+            self.tell(LegLost(self.number, "dialog_gone"))
+
+    def _said_expired(self, _: object, said: out.SessionExpired) -> None:
+        self.tell(LegLost(self.number, "session_expired"))
+
+    def _said_unconfirmed(self, _: object, said: out.Unconfirmed) -> None:
+        self.tell(LegLost(self.number, "no_ack" if said.waits is out.Waits.ANSWER else "no_prack"))
+
+    # --- the end
+
+    def _refuse_asked(self) -> None:
         """Answers whatever the peer still waits for: there is nobody left to ask (RFC 3261 section 15.1.2)."""
-        asked, self.asked = self.asked, {}
-        for key, request in asked.values():
-            self.sip.respond(key, response_to(request, 487))
+        self.asked.clear()
+        for within in self._dialogs():
+            within.refuse_asked()
 
     def end(self) -> None:
         """The dialog is over for the call; what was sent may still finish."""
-        self.refuse_asked()
+        self._refuse_asked()
         self.terminated = True
-        repeating.stop(self)
-        refreshing.keep(self, None)
+        for within in self._dialogs():
+            if within.state is not Stage.ENDED:
+                within.end()
+        self.refresh.stop()
+        self._settle()
         for tag in self.local_tags:
             self.sip.forget(tag)
 
-    def tell(self, signal: object) -> None:
-        self.sip.tell(self, signal)  # type: ignore[arg-type]  # narrowed by the callers
+    # --- usages
 
-    def request(self, dialog: Dialog, method: str) -> Request:
-        flow = self.flow_of(dialog)
-        request = dialog.request(method, self.sip.via(flow))
-        if method in ("INVITE", "UPDATE"):
-            request.headers.append("Contact", self.sip.contact(flow, self.secure))
-            request.headers.append("Allow", wire.ALLOW)
-            request.headers.append("Supported", wire.SUPPORTED)
-            if self.session is not None:
-                self.session.ask(request.headers)
-        request.headers.append("User-Agent", wire.PRODUCT)
-        return request
+    def expired(self, what: int) -> None:
+        """The leg's deadline passed."""
+        self._alarm = self._alarm_at = None
+        now = self.sip.now
+        for usage in self._timed():
+            due = usage.next_timeout
+            if due is not None and due <= now:
+                usage.handle_timeout(now)
+        self._settle()
 
-    def _put_content(self, message: Message, content: Content | None) -> None:
+    def _settle(self) -> None:
+        """Carries out what the usages say, and wakes up for their next deadline."""
+        moved = True
+        while moved:
+            moved = False
+            for usage in self._usages():
+                while outputs := usage.drain():
+                    moved = True
+                    for said in outputs:
+                        self.SAID[type(said)](self, usage, said)
+        at: float | None = None
+        for usage in self._timed():
+            due = usage.next_timeout
+            if due is not None and (at is None or due < at):
+                at = due
+        if at != self._alarm_at:
+            if self._alarm is not None:
+                self.sip.unschedule(self._alarm)
+            self._alarm_at = at
+            self._alarm = None if at is None else self.sip.schedule(self, at, ALARM)
+
+    def tell(self, signal: Any) -> None:
+        """Hands an event to the call."""
+        self.sip.tell(self, signal)
+
+    def _said_send(self, _: object, said: out.Send) -> None:
+        request = said.request
+        old = (request.branch, request.method)
+        key = self.sip.send(request, said.flow, self, self._patience_s(request))
+        if key != old:
+            self.resent(old, key)
+
+    def _patience_s(self, request: Request) -> float:
+        return 0.0
+
+    def _said_respond(self, _: object, said: out.Respond) -> None:
+        self.sip.respond(said.key, said.response)
+
+    def _said_ack(self, _: object, said: out.SendAck) -> None:
+        self.sip.send_ack(said.request, said.flow)
+
+    def _said_cancel(self, _: object, said: out.CancelInvite) -> None:
+        self.sip.cancel(said.key, said.headers)
+
+    def _body_fields(self, content: Content | None) -> Pairs:
+        """The header fields of a body that the peer gets, whose session description is noted."""
         if content is not None and content.is_sdp:
-            self.sent_session = Content(body.SDP, content.sdp)
-        body.put_content(message, content)
+            self.described = Content(body.SDP, content.sdp)
+        return body.fields(content)
 
-    def send_ack(self, dialog: Dialog, cseq: int, exchange: int, content: Content | None) -> None:
-        flow = self.flow_of(dialog)
-        ack = dialog.ack(cseq, self.sip.via(flow))
-        self._put_content(ack, content)
-        self.confirming[cseq] = (dialog, exchange, ack)
-        for old in [number for number in self.confirming if number < cseq]:
-            del self.confirming[old]
-        self.sip.send_ack(ack, flow)
+    # --- of the kind of leg
 
-    def flow_of(self, dialog: Dialog) -> Flow:
-        """Where requests of a dialog go: its next hop where that is followed, else down the flow."""
-        return self.sip.route(dialog.next_hop(), self.flow)
+    SAID: ClassVar[Mapping[type, Callable[[Any, Any, Any], None]]] = {}
+    """What becomes of an output of a usage."""
 
-    def _dialog_of(self, request: Request) -> Dialog | None:
+    def _usages(self) -> Iterable[Any]:
+        """All that may have something to say, in order."""
+        raise NotImplementedError
+
+    def _timed(self) -> Iterable[Any]:
+        """Those that have deadlines."""
+        raise NotImplementedError
+
+    def _dialogs(self) -> Iterable[InDialog]:
+        """The dialog that was answered, and before that the early ones."""
+        raise NotImplementedError
+
+    def _dialog_of(self, request: Request) -> InDialog | None:
         """The dialog that a request belongs to."""
-        return self.dialog
+        raise NotImplementedError
 
-    def _dialog_for(self, fork: str) -> Dialog | None:
+    def _dialog_for(self, fork: str) -> InDialog | None:
         """The dialog of a branch of the call."""
-        return self.dialog
+        raise NotImplementedError
 
-    def _fork_of(self, dialog: Dialog) -> str:
+    def _fork_of(self, within: InDialog) -> str:
         """The branch of the call to which a dialog belongs."""
-        return ""
+        raise NotImplementedError
 
-    def _confirms(self, request: Request) -> int:
-        """Which reliable progress a PRACK confirms; 0 for other requests."""
+    def _confirmed_progress(self, within: InDialog, request: Request) -> int:
+        """Which reliable progress of the other side a PRACK confirms; 0: none, it is answered here."""
         return 0
+
+
+def reasons(cause: Cause) -> Pairs:
+    """The Reason headers for a cause."""
+    return tuple(("Reason", value) for value in reason.values(cause))
+
+
+SAID: Final[Mapping[type, Callable[[Any, Any, Any], None]]] = {
+    out.Send: Leg._said_send,
+    out.Respond: Leg._said_respond,
+    out.SendAck: Leg._said_ack,
+    out.CancelInvite: Leg._said_cancel,
+    out.Asked: Leg._said_asked,
+    out.Replied: Leg._said_replied,
+    out.Unanswered: Leg._said_unanswered,
+    out.Acknowledged: Leg._said_acknowledged,
+    out.Unconfirmed: Leg._said_unconfirmed,
+    out.RefreshDue: Leg._said_refresh_due,
+    out.SessionExpired: Leg._said_expired,
+}
+"""What becomes of an output of the usages that both kinds of legs have."""

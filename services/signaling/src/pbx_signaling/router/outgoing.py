@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pbx_sip.message.message import Request, Response
     from pbx_sip.transaction.events import ClientKey, ServerKey
     from pbx_sip.transaction.layer import TransactionLayer
+    from pbx_sip.usage.output import Pairs
 
 
 class Outgoing:
@@ -52,9 +53,9 @@ class Outgoing:
         """Takes a request's transaction: its CANCEL and its failure come to the owner."""
         self.layer.own(key, owner)
 
-    def cancel(self, key: ClientKey, reasons: list[str]) -> None:
-        """Cancels an INVITE that was sent, with these Reason headers."""
-        self.layer.cancel(key, self.now, [("Reason", value) for value in reasons])
+    def cancel(self, key: ClientKey, headers: Pairs) -> None:
+        """Cancels an INVITE that was sent, with header fields for its CANCEL."""
+        self.layer.cancel(key, self.now, list(headers))
 
     def respond(self, key: ServerKey, response: Response, owner: Owner | None = None) -> None:
         """Answers a request; the answer belongs to the call of the owner."""
@@ -65,6 +66,10 @@ class Outgoing:
     def via(self, flow: Flow) -> str:
         """A Via value with a fresh branch."""
         return self.addressing.via(flow, self.identity.branch())
+
+    def via_of(self, flow: Flow, branch: str) -> str:
+        """A Via value with that branch."""
+        return self.addressing.via(flow, branch)
 
     def contact(self, flow: Flow, secure: bool) -> str:
         """Our Contact value for a dialog over that flow; with a SIPS URI where it is `secure`."""

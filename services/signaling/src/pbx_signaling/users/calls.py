@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pbx_signaling.border import wire
-from pbx_signaling.border.reason import cause_of
 from pbx_signaling.bucket import Bucket
 from pbx_signaling.calls import commands as c
 from pbx_signaling.calls.machine import Call
 from pbx_signaling.calls.signals import Authenticated, Deadline, Expired, Found, Limited, Ordered, Signal
-from pbx_signaling.legs import body, session
+from pbx_signaling.legs import body
 from pbx_signaling.legs.callee import OutboundLeg
 from pbx_signaling.legs.caller import InboundLeg
 from pbx_signaling.legs.delivery import DELIVERED, deliver
@@ -28,7 +27,7 @@ from pbx_signaling.users.refusals import RETRY_AFTER_S, unavailable, unpassable
 from pbx_signaling.users.step import Ask
 from pbx_signaling.users.user import User
 from pbx_sip.message.message import response_to
-from pbx_sip.transaction.events import FailureCause
+from pbx_sip.usage.refresh import refusal as refusal_of_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     from pbx_signaling.users.user import DialogOwner, Load, Owner, Sending
     from pbx_sip.address import Flow, HostPort
     from pbx_sip.message.message import Request, Response
-    from pbx_sip.transaction.events import ClientKey, Key, ServerKey
+    from pbx_sip.transaction.events import ClientKey, FailureCause, Key, ServerKey
 
 TAKES_SDP: Final = frozenset({"application/sdp", "application/*", "*/*"})
 """Accept values of a caller that an answer of ours fits."""
@@ -103,7 +102,9 @@ class Calls(User):
         self._config = need.config
         self._sip = need.sip
         self._steps = need.steps
-        self._around = Surroundings(need.sip, need.dialogs, need.border, need.config, self, self, need.unreachable)
+        self._around = Surroundings(
+            need.sip, need.dialogs, need.border, need.config, self, self, need.unreachable, need.identity.tokens
+        )
         self._rate = Bucket(need.config.calls_per_s, 0.0)
         """Call attempts of all sources together."""
         self._refusals: dict[str, Bucket] = {}
@@ -126,7 +127,7 @@ class Calls(User):
 
     def misfit(self, request: Request, load: Load) -> Response | None:
         """What refuses a body or a session timer that we cannot carry; 503 beyond the rate of unproved calls."""
-        refusal = _bad_content(request) or session.refusal(request, self._config.sessions)
+        refusal = _bad_content(request) or refusal_of_interval(request, self._config.sessions)
         if refusal is None and not self._config.authenticate and not self._takes_call(load.now):
             self._need.counters.calls_refused += 1
             return unavailable(request)
@@ -171,27 +172,23 @@ class Calls(User):
     def response(self, owner: Owner, response: Response) -> None:
         """An answer to a request of a leg."""
         assert isinstance(owner, OfLeg)
-        assert owner.sent is not None
-        owner.leg.responded(owner.sent, response)
+        owner.leg.responded(owner.key, response)
 
     def failed(self, owner: Owner, key: Key, cause: FailureCause) -> None:
         """No answer came to a request of a leg, or it could not be sent; or the INVITE of a caller failed."""
         assert isinstance(owner, OfLeg)
-        if owner.sent is not None:
-            owner.leg.failed(owner.sent, cause is FailureCause.TRANSPORT)
-        elif isinstance(owner.leg, InboundLeg) and key[1] == "INVITE":
-            owner.leg.aborted()
+        owner.leg.failed(key, cause)
 
     def resent(self, owner: Sending, key: ClientKey) -> None:
         """A request of a leg went another way."""
         assert isinstance(owner, OfLeg)
-        assert owner.sent is not None
-        owner.leg.resent(owner.sent, key)
+        old, owner.key = owner.key, key
+        owner.leg.resent(old, key)
 
     def cancelled(self, owner: Owner, key: ServerKey, request: Request) -> None:
         """A CANCEL came for an INVITE of a leg's peer."""
         assert isinstance(owner, OfLeg)
-        owner.leg.cancelled(key, cause_of(request))
+        owner.leg.cancelled(key, request)
 
     def acknowledged(self, owner: DialogOwner, request: Request) -> None:
         """An ACK for a 2xx came."""
@@ -295,7 +292,7 @@ class Calls(User):
         caller = self._need.border.presented(
             attempt.claim, call.caller, flow, call.caller_name, proved=proved, own_name=attempt.display_name
         )
-        leg.dial(command, caller, attempt.max_forwards, entry.caller.wants_reliable)
+        leg.dial(command, caller, attempt.max_forwards, entry.caller.takes_reliable)
 
     def _emit(self, entry: Entry, command: c.Emit) -> None:
         if command.record is c.Record.ENDED:

@@ -5,8 +5,12 @@ Implements `legs.port.SipPort`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
+
+from pbx_signaling.border import wire
+from pbx_sip.usage.origin import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,13 +19,14 @@ if TYPE_CHECKING:
     from pbx_signaling.calls.signals import Signal, Target
     from pbx_signaling.config import CoreConfig
     from pbx_signaling.legs.leg import Leg
-    from pbx_signaling.legs.sent import Sent
     from pbx_signaling.users.sip import Dialogs, Sip
     from pbx_signaling.users.user import User
     from pbx_sip.address import Flow
     from pbx_sip.dialog.session_timer import SessionPolicy
     from pbx_sip.message.message import Request, Response
-    from pbx_sip.transaction.timers import Timers
+    from pbx_sip.tokens import TokenSource
+    from pbx_sip.transaction.events import ClientKey
+    from pbx_sip.usage.output import Pairs
 
 
 @dataclass(slots=True, eq=False)
@@ -31,8 +36,8 @@ class OfLeg:
     user: User
     call_id: str
     leg: Leg
-    sent: Sent | None = None
-    """Of a request that the leg sent."""
+    key: ClientKey = ("", "")
+    """Of the transaction of a request that the leg sent."""
 
     @property
     def strict_flow(self) -> bool:
@@ -70,6 +75,25 @@ class Surroundings:
     user: User
     unreachable: Callable[[str, Flow], None]
     """Removes a binding whose connection is gone, and in whose place no other could be made."""
+    tokens: TokenSource
+    origins: tuple[Origin, Origin] = field(init=False)
+    """How legs write themselves into messages, and how those of dialogs that a SIPS URI made."""
+
+    def __post_init__(self) -> None:
+        """Makes what all legs share."""
+        object.__setattr__(self, "origins", (self._origin(secure=False), self._origin(secure=True)))
+
+    def _origin(self, *, secure: bool) -> Origin:
+        sip = self.sip
+        return Origin(
+            tokens=self.tokens,
+            via=sip.via_of,
+            contact=partial(sip.contact, secure=secure),
+            timers=self.config.timers,
+            fields=wire.fields_of,
+            route=sip.route,
+            retry_after_s=wire.retry_after_s,
+        )
 
 
 class LegPort:
@@ -90,11 +114,6 @@ class LegPort:
         return self._sip.now
 
     @property
-    def timers(self) -> Timers:
-        """T1 and its derivatives."""
-        return self._around.config.timers
-
-    @property
     def sessions(self) -> SessionPolicy:
         """What legs ask for as session timers, and agree to."""
         return self._around.config.sessions
@@ -106,9 +125,11 @@ class LegPort:
 
     # --- messages
 
-    def send(self, request: Request, flow: Flow, sent: Sent) -> Any:
+    def send(self, request: Request, flow: Flow, leg: Leg, patience_s: float = 0.0) -> ClientKey:
         """Sends a request in a transaction of its own."""
-        return self._sip.send(request, flow, OfLeg(self.user, self.call_id, sent.leg, sent), sent.patience_s)
+        owner = OfLeg(self.user, self.call_id, leg)
+        owner.key = self._sip.send(request, flow, owner, patience_s)
+        return owner.key
 
     def send_ack(self, request: Request, flow: Flow) -> None:
         """Sends an ACK for a 2xx."""
@@ -118,9 +139,9 @@ class LegPort:
         """Tells `leg` of the CANCEL of an INVITE."""
         self._sip.own(key, OfLeg(self.user, self.call_id, leg))
 
-    def cancel(self, key: Any, reasons: list[str]) -> None:
+    def cancel(self, key: ClientKey, headers: Pairs) -> None:
         """Cancels an INVITE that was sent."""
-        self._sip.cancel(key, reasons)
+        self._sip.cancel(key, headers)
 
     def respond(self, key: Any, response: Response) -> None:
         """Answers a request."""
@@ -128,17 +149,9 @@ class LegPort:
 
     # --- addresses and identifiers
 
-    def via(self, flow: Flow) -> str:
-        """A Via value with a fresh branch."""
-        return self._sip.via(flow)
-
-    def contact(self, flow: Flow, secure: bool) -> str:
-        """Our Contact value."""
-        return self._sip.contact(flow, secure)
-
-    def route(self, uri: str, default: Flow) -> Flow:
-        """The flow to a next hop."""
-        return self._sip.route(uri, default)
+    def origin(self, *, secure: bool) -> Origin:
+        """How a leg writes itself into messages."""
+        return self._around.origins[secure]
 
     def names_hop(self, uri: str, flow: Flow) -> bool:
         """Whether a URI of the peer at the end of a flow says where to send."""
@@ -155,14 +168,6 @@ class LegPort:
     def unreachable(self, aor: str, flow: Flow) -> None:
         """Removes a binding whose connection is gone."""
         self._around.unreachable(aor, flow)
-
-    def tag(self) -> str:
-        """A fresh tag."""
-        return self._sip.tag()
-
-    def sip_call_id(self) -> str:
-        """A fresh Call-ID."""
-        return self._sip.sip_call_id()
 
     # --- the leg's own
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from pbx_sip.address import Flow
     from pbx_sip.message.message import Request, Response
     from pbx_sip.transaction.events import ClientKey, ServerKey
+    from pbx_sip.usage.output import Pairs
 
 
 class Sip(Protocol):
@@ -30,14 +31,17 @@ class Sip(Protocol):
     def own(self, key: ServerKey, owner: Owner) -> None:
         """Takes a request's transaction: its CANCEL and its failure come to the owner."""
 
-    def cancel(self, key: ClientKey, reasons: list[str]) -> None:
-        """Cancels an INVITE that was sent, with these Reason headers."""
+    def cancel(self, key: ClientKey, headers: Pairs) -> None:
+        """Cancels an INVITE that was sent, with header fields for its CANCEL."""
 
     def respond(self, key: ServerKey, response: Response, owner: Owner | None = None) -> None:
         """Answers a request; the answer belongs to the call of the owner."""
 
     def via(self, flow: Flow) -> str:
         """A Via value with a fresh branch."""
+
+    def via_of(self, flow: Flow, branch: str) -> str:
+        """A Via value with that branch."""
 
     def contact(self, flow: Flow, secure: bool) -> str:
         """Our Contact value for a dialog over that flow."""
