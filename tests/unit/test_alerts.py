@@ -89,6 +89,8 @@ def slow(name: str, bound: str, below: str) -> Fault:
     return Fault(series(A, 40) | series(OTHER, 60), series(A, 60) | series(OTHER, 60))
 
 
+REGISTRARS = {f"pbx_registrar_registrations{{{labels}}}": flat(3) for labels in (A, OTHER)}
+
 FAULTS: dict[str, Fault] = {
     "PbxDown": Fault(
         {f"up{{{A}}}": "1x60 0x30", f"pbx_ready{{{A}}}": "1x60 _x30", 'up{namespace="x", pod="else"}': flat(0)},
@@ -111,7 +113,16 @@ FAULTS: dict[str, Fault] = {
     "PbxOperatorLeaderless": of("pbx_operator_leader", flat(0), flat(1)),
     "PbxOperatorFailing": of("pbx_operator_failures_total", grows(60), grows(1), 'what="patch"'),
     "PbxSignalingDown": Fault(
-        {f"pbx_signaling_calls_active{{{A}}}": "1x30 _x60"}, {f"pbx_signaling_calls_active{{{A}}}": flat(0)}
+        {
+            f"pbx_signaling_calls_active{{{A}}}": "1x30 _x60",
+            **REGISTRARS,
+            f"pbx_signaling_calls_active{{{OTHER}}}": flat(0),
+        },
+        {
+            f"pbx_signaling_calls_active{{{A}}}": flat(0),
+            **REGISTRARS,
+            f"pbx_signaling_calls_active{{{OTHER}}}": flat(0),
+        },
     ),
     "PbxCallsRefused": calls("failed", 0.5, 0.01),
     "PbxFewAnswered": calls("answered", 0.1, 0.6),
@@ -215,6 +226,11 @@ def test_an_alert_fires_on_its_fault_and_is_silent_otherwise(alert: str, tmp_pat
     fault = FAULTS[alert]
     assert run_promtool(tmp_path, fault.bad, alert, fires=True) == ""
     assert run_promtool(tmp_path, fault.well, alert, fires=False) == ""
+
+
+@needs_promtool
+def test_an_installation_of_which_nothing_is_scraped_is_told_of(tmp_path: Path) -> None:
+    assert run_promtool(tmp_path, {f"up{{{A}}}": "1x90"}, "PbxSignalingDown", fires=True) == ""
 
 
 def test_every_alert_has_a_fault_a_severity_and_a_runbook() -> None:
