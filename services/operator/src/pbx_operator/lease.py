@@ -88,6 +88,7 @@ class Elector:
     async def give_up(self) -> None:
         """Let another one take over at once, because this process ends. It does not take the lease again."""
         held, self._held_until = self.is_leader, float("-inf")  # nothing is written from here on
+        self._observer.leader.set(0)  # the next one may say so before this process is gone
         async with self._turn:  # a renewal under way would take the lease back, or make ours a conflict
             self._has_ended = True
             held, self._held_until = held or self.is_leader, float("-inf")
