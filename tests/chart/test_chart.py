@@ -383,6 +383,18 @@ def test_the_operator_may_do_what_it_does_and_no_more(template: Template) -> Non
     assert not any(verb == "*" for _, verb in granted)
 
 
+def test_pods_under_maintenance_hold_their_volumes_and_open_nothing(template: Template) -> None:
+    objects = {(body["kind"], body["metadata"]["name"]): body for body in template("--set", "maintenance=true")}
+    for name in ("pbx-registrar", "pbx-events"):
+        body = objects["Deployment", name]
+        (container,) = body["spec"]["template"]["spec"]["containers"]
+        assert "signal.pause()" in container["command"][-1]
+        assert not {"startupProbe", "livenessProbe", "readinessProbe"} & container.keys()
+        assert {"name": "data", "mountPath": "/data"} in container["volumeMounts"]
+        assert {"PBX_DATA", "PBX_REDIS_URL"} <= {entry["name"] for entry in container["env"]}
+    assert objects["StatefulSet", "pbx-signaling"]["spec"]["replicas"] == 0
+
+
 def test_people_are_masked_in_every_log_unless_a_value_says_otherwise(template: Template) -> None:
     for value, relays in (("mask", []), ("show", [{"name": "PBX_LOG_PII", "value": "show"}])):
         objects = template("--set", f"logPii={value}")

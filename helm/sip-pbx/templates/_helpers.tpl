@@ -223,3 +223,8 @@ checksum/secrets: {{ include "pbx.secretsDigest" . }}
 {{- $s := index . 0 }}{{- $port := index . 1 | int -}}
 0.0.0.0:{{ $port }}{{ if $s.ipv6 }},[::]:{{ $port }}{{ end }}
 {{- end }}
+
+{{/* A pod that holds its volume and does nothing: databases are restored meanwhile. */}}
+{{- define "pbx.maintenance" -}}
+command: [python, -c, "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit()); signal.pause()"]
+{{- end }}
