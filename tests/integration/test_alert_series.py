@@ -1,7 +1,7 @@
 """Series recorded from the running product with a fault made: the alerts on it fire, all others are silent, and all are
 before it and after it.
 
-Beside the installation with the fault ("a") another one ("b") is played that is well: the same product, recorded before.
+Beside the installation with the fault ("a") another one ("b") is played that is well: the same product, before it.
 What needs a cluster (the operator, volumes, restarts as Kubernetes counts them) is in tests/unit/test_alerts.py, over
 series written by hand and over the operator's own metrics with a fake cluster.
 """

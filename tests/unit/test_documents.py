@@ -15,6 +15,7 @@ import typer.main
 
 from pbx_cli.app import app
 from pbx_runtime.settings import ServiceSettings, variable_of
+from support import documents
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
@@ -72,6 +73,52 @@ def test_every_command_exists_with_its_options(page: Path) -> None:
             known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
             wrong += [f"{code}: {option}" for option in options if option not in known | {"--help"}]
     assert not wrong
+
+
+ELSEWHERE = {
+    "sip-pbx": "tests/integration/test_documented_commands.py",
+    "curl": "tests/integration/test_documented_commands.py",
+    "openssl": "tests/integration/test_documented_commands.py",
+    "kubectl": "tests/chart/test_documented_commands.py",
+    "helm": "tests/chart/test_documented_commands.py",
+    "make": "below",
+}
+"""Where commands are run, by their program. Those of docs/one-machine.md are run together, the page as one script."""
+NOT_RUN = {
+    "python -m pbx_operator.advertise": "run by signaling's init container: tests/unit/operator/test_advertise.py",
+    "sysctl net.ipv4.ip_local_reserved_ports=30000-39999": "changes the machine",
+    "ss -ulpn": "shows the node's sockets",
+    "sleep 180": "waits",
+    "tcpdump -ni any udp portrange 20000-29999": "captures on a relay's node",
+    "rm -r /sys/fs/bpf/sip-pbx/v1/<relay id>-*": "takes pins of the kernel away: tests/integration/test_relay_ebpf.py",
+}
+"""Commands that no test runs, with the reason."""
+NEEDS_KIND = ("kind", "k3d", "for")
+"""Programs of a page that needs Docker."""
+
+
+def test_every_command_is_run_by_a_test_or_is_named_here_with_the_reason() -> None:
+    found = [each for page in documents.PAGES for each in documents.commands(page)]
+    left = [
+        each
+        for each in found
+        if each.program not in ELSEWHERE
+        and each.text not in NOT_RUN
+        and each.page != "docs/one-machine.md"
+        and not (each.page == "docs/quickstart-kind.md" and each.program in NEEDS_KIND)
+    ]
+    assert [str(each) for each in left] == []
+    assert NOT_RUN.keys() <= {each.text for each in found}, "no page has these any more"
+    assert len(found) > 100, "the pages have commands, and they are found"
+
+
+@pytest.mark.parametrize("command", documents.all_commands("make"), ids=str)
+def test_every_target_of_make_exists(command: documents.Command) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    target, *variables = [word for word in command.words[1:] if not word.startswith("-")]
+    assert re.search(rf"^{re.escape(target)}:", makefile, re.MULTILINE), f"{command}: no such target"
+    for variable in variables:
+        assert f"$({variable.partition('=')[0]})" in makefile, f"{command}: the Makefile reads no such variable"
 
 
 def settings() -> set[str]:

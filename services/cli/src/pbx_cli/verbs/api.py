@@ -54,6 +54,11 @@ class Api:
         """The JSON of a DELETE, None where there is none. Raises CliError."""
         return self._request("DELETE", path, query=query)
 
+    def whole(self, path: str) -> list[dict[str, Any]]:
+        """The items of a list that has no pages. Raises CliError."""
+        items: list[dict[str, Any]] = self.get(path)["items"]
+        return items
+
     def items(self, path: str, query: Query | None = None, *, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """All items of a list, page after page, at most `limit`."""
         page_size = PAGE_MAX if limit is None else min(limit, PAGE_MAX)

@@ -66,7 +66,7 @@ def add(
 def list_(http: HttpOption = "", data: DataOption = DEFAULT_DATA, json: JsonOption = False) -> None:
     """All webhooks."""
     with Api(Places(http, data).api) as api:
-        show(api.items("/v1/webhooks"), _COLUMNS, as_json=json, empty="no webhooks")
+        show(api.whole("/v1/webhooks"), _COLUMNS, as_json=json, empty="no webhooks")
 
 
 @app.command("show")
