@@ -9,6 +9,7 @@ from typing import Final
 
 import catalogue
 import metrics
+import settings
 
 from pbx_events.api.errors import CODES
 
@@ -41,9 +42,15 @@ def metric_reference() -> str:
     return metrics.page(MADE.format(source="the metrics in services and libs/runtime"))
 
 
+def setting_reference() -> str:
+    """docs/settings.md."""
+    return settings.page(MADE.format(source="the settings of the services"))
+
+
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "docs/errors.md": errors,
     "docs/metrics.md": metric_reference,
+    "docs/settings.md": setting_reference,
     "docs/event-catalogue.md": event_catalogue,
     "services/events/src/pbx_events/api/event_schemas.json": catalogue.schemas,
 }

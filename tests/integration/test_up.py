@@ -221,6 +221,31 @@ def answers(url: str) -> bool:
     return True
 
 
+def is_free(port: int) -> bool:
+    with socket.socket() as server:
+        try:
+            server.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def test_metrics_are_where_they_were_wanted_and_a_taken_port_is_told(tmp_path: Path) -> None:
+    first = next(port for port in iter(free_port, 0) if all(map(is_free, range(port, port + 4))))
+    with Product(Settings(accounts(0), replicas=2, arguments=("--metrics", f"127.0.0.1:{first}"))) as product:
+        found = {process.name: process.addresses.get("http") for process in product.processes}
+        row = {name: found[name] for name in ("registrar", "media-relay", "signaling-1", "signaling-2")}
+        assert list(row.values()) == [f"http://127.0.0.1:{first + index}" for index in range(4)]
+        for url in row.values():
+            assert b"pbx_ready 1.0" in fetch(f"{url}/metrics")
+        taken = [SIP_PBX, "up", "--sip", f"127.0.0.1:{free_port()}", "--http", f"127.0.0.1:{free_port()}"]
+        taken += ["--data", str(tmp_path / "other"), "--metrics", f"127.0.0.1:{first}"]
+        refused = subprocess.run(taken, capture_output=True, text=True, timeout=60, check=False)
+        assert refused.returncode != 0
+        assert "--metrics" in refused.stderr, refused.stderr
+        assert "Traceback" not in refused.stderr
+
+
 def test_sigterm_during_the_start_leaves_nothing(tmp_path: Path) -> None:
     sip, http = free_port(), free_port()
     argv = [SIP_PBX, "up", "--sip", f"127.0.0.1:{sip}", "--http", f"127.0.0.1:{http}", "--data", str(tmp_path)]

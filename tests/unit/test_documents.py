@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -146,6 +147,17 @@ def test_every_setting_is_told_of_and_none_that_does_not_exist() -> None:
     ) + (ROOT / "Makefile").read_text(encoding="utf-8")
     unknown = {name for name in named - known if name.removesuffix("_FILE") not in known and name not in sources}
     assert not unknown, "names that nothing reads"
+
+
+def test_every_setting_says_what_it_is() -> None:
+    sys.path.insert(0, str(ROOT / "tools"))
+    try:
+        reference = import_module("settings")
+    finally:
+        sys.path.pop(0)
+    assert reference.untold() == []
+    text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert {name for name in settings() if f"| `{name}` |" not in text} == set()
 
 
 def test_the_unit_starts_the_program_with_options_that_it_has() -> None:

@@ -112,7 +112,9 @@ class ServiceSettings(BaseSettings):
     http_listen: Listen = Listen("127.0.0.1", 0)
     """Where /metrics, /healthz and /readyz (and an API, where there is one) are served."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is logged: this and what is worse."""
     log_format: Literal["json", "console"] = "json"
+    """JSON lines, or text for people."""
     log_pii: Literal["mask", "show"] = "mask"
     """Whether numbers and addresses of people are masked in logs."""
     shutdown_s: float = Field(default=20, gt=0, le=86400)

@@ -78,6 +78,14 @@ def up(  # the face that DESIGN.md fixes: one parameter an option
     tls_cert: Annotated[Path | None, typer.Option(help="PEM: certificate; read again when it changes.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM: its key.")] = None,
     tls_self_signed: Annotated[bool, typer.Option(help="Make a certificate under --data, for a first try.")] = False,
+    metrics: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where metrics are served: the registrar's here, the relay's and signaling's on the next ports; "
+            "default: free ports, told by --json.",
+        ),
+    ] = "",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object once all is ready.")] = False,
 ) -> None:
     """Start everything on this machine; Ctrl-C or SIGTERM ends it in order."""
@@ -116,6 +124,7 @@ def up(  # the face that DESIGN.md fixes: one parameter an option
         accounts_file=accounts_file,
         in_argv=in_argv,
         domain=parse.parse_domain(domain),
+        metrics=parse.parse_listen("--metrics", metrics) if metrics else None,
         replicas=replicas,
         as_json=json,
     )

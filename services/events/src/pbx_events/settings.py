@@ -21,6 +21,7 @@ class EventsSettings(ServiceSettings):
     http_listen: Listen = Listen("127.0.0.1", 8080)
     grpc_listen: Place = Listen("127.0.0.1", 9104)
     registrar_address: str = "127.0.0.1:9101"
+    """Where the registrar serves gRPC: host:port, or unix:///path."""
     signaling_addresses: CommaList = ()
     """gRPC addresses of signaling instances; empty: found by their leases in Redis."""
     api_token: str = Field(default="", repr=False)

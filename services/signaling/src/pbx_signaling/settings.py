@@ -85,9 +85,11 @@ class SignalingSettings(ServiceSettings):
     authenticate: bool = True
     """Whether INVITE and REGISTER need a digest."""
     registrar_address: str = "127.0.0.1:9101"
+    """Where the registrar serves gRPC: host:port, or unix:///path."""
     relays: CommaList = ()
     """gRPC addresses of relays; empty: found by their leases."""
     calls_max: int = Field(default=20_000, gt=0)
+    """Live calls of one instance; beyond: 503."""
     account_calls: int = Field(default=10, ge=0)
     """Calls that an account without a limit of its own makes at once; 0: no limit. Beyond: 486."""
     account_calls_per_s: float = Field(default=30.0, ge=0)
@@ -126,6 +128,7 @@ class SignalingSettings(ServiceSettings):
     """Networks of services that phones must not reach through us: their addresses are refused in session descriptions,
     but for those of a phone that is there itself."""
     transactions_max: int = Field(default=200_000, gt=0)
+    """SIP transactions of one instance at once; requests beyond are dropped."""
     sip_keepalive_s: float = Field(default=30.0, ge=0, le=600)
     """How often a phone on UDP behind a NAT is sent an OPTIONS, so that it stays reachable; 0: never."""
     sip_keepalive_all: bool = False
@@ -133,11 +136,13 @@ class SignalingSettings(ServiceSettings):
     sip_redirects: int = Field(default=5, ge=0, le=20)
     """Times that a call follows a callee's 3xx to another user of our domain; 0: never."""
     no_answer_s: float = Field(default=120.0, gt=0)
+    """Seconds that a callee may ring."""
     session_expires_s: int = Field(default=1800, ge=0, le=86_400)
     """Session timer asked of each phone (RFC 4028); 0: none. Below `session_min_se_s` it means that."""
     session_min_se_s: int = Field(default=90, ge=90, le=86_400)
     """The shortest session timer that a phone may ask for; beyond, 422."""
     longest_call_s: float = Field(default=14_400.0, gt=0)
+    """Seconds after which an answered call is ended."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -11,7 +11,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pbx_cli.errors import CliError
+from pbx_cli.errors import EXIT_USAGE, CliError
 from pbx_cli.up import report
 from pbx_cli.up.accounts import put_accounts
 from pbx_cli.up.accounts_file import warn_if_readable
@@ -25,6 +25,7 @@ from pbx_cli.up.redis_program import find_redis, socket_in
 from pbx_cli.up.shared_ports import SharedPorts
 from pbx_cli.up.supervisor import Supervisor
 from pbx_runtime import logs
+from pbx_runtime.address import PORT_MAX, Listen
 from pbx_runtime.settings import ServiceSettings, SettingsError
 
 STALE_S = 4.0
@@ -96,11 +97,8 @@ class _Up:
         first, last = options.relay_ports
         free = FreePorts(_Avoid(range(first, last + 1), taken))
         (self._data.path / "redis").mkdir(exist_ok=True, mode=0o700)
-        ports = Ports(
-            registrar_http=free.take(),
-            relay_http=free.take(),
-            signaling_http=tuple(free.take() for _ in range(options.replicas)),
-        )
+        registrar, relay, *signaling = self._metrics_listens(free, taken)
+        ports = Ports(registrar_http=registrar, relay_http=relay, signaling_http=tuple(signaling))
         machine = Machine(
             advertise=self._advertise,
             ports=ports,
@@ -116,6 +114,20 @@ class _Up:
         )
         self._registrar = str(machine.grpc("registrar"))
         return make_plan(options, machine)
+
+    def _metrics_listens(self, free: FreePorts, taken: set[int]) -> list[Listen]:
+        """Of registrar, relay and each signaling process: in a row from `--metrics` on, or wherever is room."""
+        count, first = 2 + self._options.replicas, self._options.metrics
+        if first is None:
+            return [free.take() for _ in range(count)]
+        if first.port + count - 1 > PORT_MAX:
+            raise CliError(f"--metrics: {count} ports from {first.port} on go beyond {PORT_MAX}", EXIT_USAGE)
+        row = [Listen(first.host, first.port + index) for index in range(count)]
+        for listen in row:
+            if listen.port in taken:
+                raise CliError(f"--metrics: port {listen.port} is another server's of ours; choose another", EXIT_USAGE)
+            check_free(listen, "metrics", "--metrics", udp=False)
+        return row
 
     def _drop_stale(self, plan: ProcessPlan, away_s: float) -> None:
         """Whoever sent what waits for a process that was away for long has given up, or sends it again."""

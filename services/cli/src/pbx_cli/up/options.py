@@ -45,6 +45,8 @@ class UpOptions:
     """Where some of them were read from."""
     in_argv: bool = False
     """Whether some of their passwords stood in the command line."""
+    metrics: Listen | None = None
+    """Where the registrar shows its metrics; the relay and signaling on the ports behind. None: on free ports."""
     more: MorePorts = field(default_factory=MorePorts)
     """SIP over TLS, WebSocket, IPv6."""
 
