@@ -68,7 +68,7 @@ class Relays:
     def reserve(self, call_id: str, endpoints: list[StreamEndpoint], answer: Callable[[Signal], None]) -> None:
         """Takes a slot: one that was granted ahead, else asks two relays for one, one after the other.
 
-        `answer` is never called before this returns.
+        What is granted is answered at once: the call's first event and the callee's invitation are one write then.
         """
         link = self._pick([link for link in self.links.values() if link.takes_calls and len(link.ahead)])
         shunned = {
@@ -79,7 +79,7 @@ class Relays:
             self._try(call_id, endpoints, answer, set())
             return
         self._begin(link, call_id, slot, endpoints)
-        self._loop.call_soon(answer, MediaReady(slot))
+        answer(MediaReady(slot))
 
     def _begin(self, link: RelayLink, call_id: str, slot: Slot, endpoints: list[StreamEndpoint]) -> None:
         """Tells a relay of the call on its slot: before anything flows it must know, and that is with the answer."""
@@ -128,7 +128,7 @@ class Relays:
         link = self._pick(usable)
         if link is None or len(tried) >= TRIES:
             self.failures += 1
-            self._loop.call_soon(answer, MediaUnavailable("no relay takes calls"))
+            answer(MediaUnavailable("no relay takes calls"))
             return
         tried.add(link.address)
 
