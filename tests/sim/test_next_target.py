@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pbx_signaling.calls import signals as e
+from pbx_signaling.calls.hunt import HuntPolicy, Ringing
+from pbx_signaling.calls.state import CallPolicy
 from pbx_sip.message.message import Request
 from support.bench_core import ALICE, BOB, Bench, sdp
 from support.ladder import answer, from_bob, invite, reply, within
@@ -14,8 +16,8 @@ BOBS_SDP = SDP.replace("1004@192.0.2.10", "1008@192.0.2.20")
 
 
 def twice() -> Bench:
-    """Bob has two bindings."""
-    bench = Bench()
+    """Bob has two bindings, of which the second one rings after the first."""
+    bench = Bench(limits={"calls": CallPolicy(hunt=HuntPolicy(Ringing.SERIAL))})
     assert bench.found is not None
     (target,) = bench.found.targets
     bench.found = e.Found(True, [target, target])
@@ -75,7 +77,7 @@ def test_an_attempt_that_nothing_ends_is_forgotten_after_the_cancel():
     bench.take(ALICE)
     bench.request(BOB, "INVITE")
     (entry,) = bench.calls.values()
-    entry.callee = None  # as a defect would: nobody is left to say that the callee is gone
+    entry.callees.clear()  # as a defect would: nobody is left to say that the callee is gone
     bench.advance(121)
     assert len(bench.calls) == 1, "no answer, and the callee's last word is waited for"
     bench.advance(41)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pbx_signaling.calls.hunt import HuntPolicy
 from pbx_signaling.calls.state import CallPolicy
 from pbx_sip.address import HostPort
 from support.b2bua_node import B2buaNode
@@ -19,7 +20,7 @@ class Rig:
 
     def __init__(self, *plans: Plan, redirects: int = 5) -> None:
         self.network = Network(always())
-        self.pbx = B2buaNode(PBX, policy=CallPolicy(no_answer_s=30.0, redirects=redirects))
+        self.pbx = B2buaNode(PBX, policy=CallPolicy(no_answer_s=30.0, hunt=HuntPolicy(redirects=redirects)))
         self.phones = [
             Ua(str(1000 + number), HostPort(f"192.0.2.{10 + number}", 5060), PBX) for number in range(len(plans) + 1)
         ]

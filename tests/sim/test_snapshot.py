@@ -13,12 +13,13 @@ import pytest
 from pbx_signaling.calls import commands as c
 from pbx_signaling.calls import signals as e
 from pbx_signaling.calls.machine import Call
-from pbx_signaling.calls.snapshot import encode, restore_call
 from pbx_signaling.calls.state import CallPolicy
+from pbx_signaling.media.branches import CallMedia
 from pbx_signaling.media.session import MediaSession
 from pbx_signaling.media.stream import Slot
 from pbx_signaling.users.attempt import Attempt
 from pbx_signaling.users.entry import Entry
+from pbx_signaling.users.snapshot import encode, restore_call
 from pbx_sip.address import HostPort
 from support.bench_core import sdp
 
@@ -41,7 +42,14 @@ SCRIPT: list[e.Signal] = [
 
 def fresh() -> Call:
     call = Call(
-        "01CALL", "1008", "1008@pbx.local", "1004@pbx.local", 10.0, 1_700_000_000_000, MediaSession(7), CallPolicy()
+        "01CALL",
+        "1008",
+        "1008@pbx.local",
+        "1004@pbx.local",
+        10.0,
+        1_700_000_000_000,
+        CallMedia(MediaSession(7)),
+        CallPolicy(),
     )
     call.content = e.Content(SDP, sdp("192.0.2.10"))
     call.start(True, 10.0)
@@ -89,7 +97,7 @@ def test_text_that_is_no_utf_8_is_stored_readable():
 
 def test_it_says_the_same_in_every_process():
     """Another instance goes on with the call: what it compares must not depend on its own salt of `hash`."""
-    program = "import test_snapshot as t; call = t.fresh(); t.play(call, -1); print(call.media.versions)"
+    program = "import test_snapshot as t; call = t.fresh(); t.play(call, -1); print(call.media.legs[1].versions)"
     told = {
         subprocess.run(
             [sys.executable, "-c", program],

@@ -7,6 +7,7 @@ from pbx_signaling.calls import signals as e
 from pbx_signaling.calls.ending import Outcome
 from pbx_signaling.calls.machine import Call
 from pbx_signaling.calls.state import CallPolicy, State
+from pbx_signaling.media.branches import CallMedia
 from pbx_signaling.media.session import MediaSession
 
 TARGET = e.Target("sip:1008@192.0.2.20:5060", "1008@pbx.local", (), 1, "192.0.2.20", 5060, "udp4", 0, "s1")
@@ -14,7 +15,7 @@ WHO, WHERE = e.Authenticated("1004", "Alice"), e.Found(True, [TARGET])
 
 
 def begun() -> Call:
-    call = Call("01C", "1008", "1008@pbx.local", "1004@pbx.local", 0.0, 0, MediaSession(7), CallPolicy())
+    call = Call("01C", "1008", "1008@pbx.local", "1004@pbx.local", 0.0, 0, CallMedia(MediaSession(7)), CallPolicy())
     call.start(True, 0.0)
     return call
 
@@ -51,7 +52,7 @@ def test_a_caller_who_is_refused_learns_nothing_of_the_callee() -> None:
         assert [command.status for command in commands if isinstance(command, c.Reject)] == [403]
         assert call.ending is not None
         assert call.ending.outcome is Outcome.FORBIDDEN
-        assert not call.targets
+        assert not call.hunt.branches
 
 
 def test_an_answer_for_a_caller_who_was_refused_is_too_late() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pbx_signaling.border.explanation import explanation_of
 from pbx_signaling.calls import refusal
 from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Response
@@ -52,11 +53,11 @@ def test_nothing_crosses_that_needs_a_header_field_it_has_not(needs: int) -> Non
 
 def test_a_415_that_says_what_is_accepted_crosses_whole() -> None:
     items = [("Accept", "text/plain"), ("Accept-Language", "de"), ("Accept-Encoding", "x" * 600), ("Allow", "INVITE")]
-    explanation = refusal.explanation_of(Response(415, "X", Headers(items)))
+    explanation = explanation_of(Response(415, "X", Headers(items)))
     assert explanation == (("Accept", "text/plain"), ("Accept-Language", "de"))
     assert refusal.outside(415, explanation) == 415
     assert refusal.inside(415, is_offer=False, explanation=explanation) == 415
-    assert refusal.explanation_of(Response(488, "X", Headers(items))) == ()
+    assert explanation_of(Response(488, "X", Headers(items))) == ()
 
 
 @pytest.mark.parametrize(

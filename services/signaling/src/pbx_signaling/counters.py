@@ -13,6 +13,8 @@ class Counters:
     messages_rejected: int = 0
     requests: dict[str, int] = field(default_factory=dict)
     calls: int = 0
+    branches: int = 0
+    """Phones invited."""
     calls_refused: int = 0
     """Refused before they were a call: limits, overload, drain."""
     attempts_uncounted: int = 0

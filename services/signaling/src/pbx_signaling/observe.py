@@ -53,10 +53,11 @@ class Observer:
                 "call dialing",
                 call_id=call.call_id,
                 relay=call.media.slot.relay if call.media.slot else None,
-                **_sip_call_ids(entry),
+                **_sip_call_ids(entry, emit.leg),
             )
         elif emit.record is Record.RINGING:
-            self._ringing.observe(emit.at - call.started)
+            if emit.leg == call.hunt.rang:  # the first phone: that is when the caller hears it
+                self._ringing.observe(emit.at - call.started)
         elif emit.record is Record.ANSWERED:
             self._answer.observe(emit.at - call.started)
         elif emit.record is Record.ENDED and call.ending is not None:
@@ -75,9 +76,13 @@ class Observer:
             )
 
 
-def _sip_call_ids(entry: Entry) -> dict[str, str]:
-    """The Call-ID of each leg: by these a call is found in the logs of phones, proxies and captures."""
-    legs = {"caller_sip_call_id": entry.caller, "callee_sip_call_id": entry.callee}
+def _sip_call_ids(entry: Entry, callee: int = 0) -> dict[str, str]:
+    """The Call-ID of each leg: by these a call is found in the logs of phones, proxies and captures.
+
+    `callee`: the leg of one phone; else that which stands for the callee.
+    """
+    leg = entry.leg(callee) if callee else entry.callee
+    legs = {"caller_sip_call_id": entry.caller, "callee_sip_call_id": leg}
     return {name: leg.call_id for name, leg in legs.items() if leg is not None}
 
 
@@ -125,6 +130,8 @@ class CoreCollector(Collector):
         for state, count in by_state.items():
             states.add_metric([state.name.lower()], count)
         yield states
+        ringing = sum(entry.call.hunt.invited for entry in core.calls.table.values())
+        yield GaugeMetricFamily("pbx_signaling_branches_active", "Phones that are invited and may answer", ringing)
         yield GaugeMetricFamily("pbx_signaling_legs_active", "Dialogs that requests find", len(core.dialogs))
         yield GaugeMetricFamily("pbx_signaling_transactions", "Transactions, lingering ones too", core.layer.active)
         yield GaugeMetricFamily("pbx_signaling_journal_backlog", "Batches waiting for Redis", self._journal.backlog)
@@ -148,6 +155,7 @@ class CoreCollector(Collector):
         yield slots
         for name, text, value in (
             ("calls", "Call attempts that passed admission", counters.calls),
+            ("branches", "Phones invited: several for a call that rings on several", counters.branches),
             ("calls_refused", "INVITEs refused by limit, drain or a dead Redis", counters.calls_refused),
             ("attempts_uncounted", "Attempts with wrong credentials without a CDR", counters.attempts_uncounted),
             ("requests_limited", "Requests refused with 503: too many of one source", counters.requests_limited),

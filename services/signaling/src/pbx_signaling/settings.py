@@ -14,6 +14,7 @@ from pbx_runtime.media_address import Barred
 from pbx_runtime.settings import CommaList, ServiceSettings
 from pbx_signaling.border.headers import HeaderPolicy
 from pbx_signaling.border.trust import Trust
+from pbx_signaling.calls.hunt import HuntPolicy, Ringing
 from pbx_signaling.calls.state import CallPolicy
 from pbx_signaling.config import CoreConfig, QuotaPolicy
 from pbx_signaling.domains import ALIASES_MAX
@@ -135,8 +136,15 @@ class SignalingSettings(ServiceSettings):
     """Whether phones on UDP that are not behind a NAT are asked, too, so that it is known whether they are there."""
     sip_redirects: int = Field(default=5, ge=0, le=20)
     """Times that a call follows a callee's 3xx to another user of our domain; 0: never."""
+    ringing: Ringing = Ringing.PARALLEL
+    """How several phones of a user are found: `parallel`: those of equal preference (q) ring together, less preferred
+    ones after them; `serial`: one after the other."""
+    call_branches: int = Field(default=10, ge=1, le=50)
+    """Phones that are invited at the same time for one call; others wait until one of them is out."""
+    branch_s: float = Field(default=20.0, gt=0)
+    """Seconds that a phone rings while less preferred ones wait."""
     no_answer_s: float = Field(default=120.0, gt=0)
-    """Seconds that a callee may ring."""
+    """Seconds of ringing in all."""
     session_expires_s: int = Field(default=1800, ge=0, le=86_400)
     """Session timer asked of each phone (RFC 4028); 0: none. Below `session_min_se_s` it means that."""
     session_min_se_s: int = Field(default=90, ge=90, le=86_400)
@@ -262,7 +270,8 @@ def core_config(settings: SignalingSettings) -> CoreConfig:
         calls=CallPolicy(
             no_answer_s=settings.no_answer_s,
             longest_s=settings.longest_call_s,
-            redirects=settings.sip_redirects,
+            branch_s=settings.branch_s,
+            hunt=HuntPolicy(settings.ringing, settings.call_branches, settings.sip_redirects),
             barred=settings.barred(),
         ),
         sessions=SessionPolicy(settings.session_expires_s, settings.session_min_se_s),

@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from pbx.media.v1 import media_pb2 as pbx_dot_media_dot_v1_dot_media__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apbx/events/v1/events.proto\x12\rpbx.events.v1\x1a\x18pbx/media/v1/media.proto\"\xf3\n\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12\x0f\n\x07\x63\x61ll_id\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\r\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x13\n\x0btraceparent\x18\x06 \x01(\t\x12\x12\n\nelapsed_ms\x18\x07 \x01(\x03\x12\x36\n\x0e\x63\x61ll_initiated\x18\x10 \x01(\x0b\x32\x1c.pbx.events.v1.CallInitiatedH\x00\x12\x32\n\x0c\x63\x61ll_ringing\x18\x11 \x01(\x0b\x32\x1a.pbx.events.v1.CallRingingH\x00\x12\x39\n\x10\x63\x61ll_early_media\x18\x12 \x01(\x0b\x32\x1d.pbx.events.v1.CallEarlyMediaH\x00\x12\x34\n\rcall_answered\x18\x13 \x01(\x0b\x32\x1b.pbx.events.v1.CallAnsweredH\x00\x12,\n\tcall_held\x18\x14 \x01(\x0b\x32\x17.pbx.events.v1.CallHeldH\x00\x12\x32\n\x0c\x63\x61ll_resumed\x18\x15 \x01(\x0b\x32\x1a.pbx.events.v1.CallResumedH\x00\x12.\n\ncall_ended\x18\x16 \x01(\x0b\x32\x18.pbx.events.v1.CallEndedH\x00\x12=\n\x12\x63\x61ll_media_timeout\x18\x17 \x01(\x0b\x32\x1f.pbx.events.v1.CallMediaTimeoutH\x00\x12?\n\x13\x63\x61ll_media_migrated\x18\x18 \x01(\x0b\x32 .pbx.events.v1.CallMediaMigratedH\x00\x12\x32\n\x0c\x63\x61ll_dialing\x18\x19 \x01(\x0b\x32\x1a.pbx.events.v1.CallDialingH\x00\x12\x32\n\x0c\x63\x61ll_adopted\x18\x1a \x01(\x0b\x32\x1a.pbx.events.v1.CallAdoptedH\x00\x12,\n\tcall_dtmf\x18\x1b \x01(\x0b\x32\x17.pbx.events.v1.CallDtmfH\x00\x12:\n\x10recording_stored\x18\x1c \x01(\x0b\x32\x1e.pbx.events.v1.RecordingStoredH\x00\x12\x31\n\x0emedia_reported\x18\x1d \x01(\x0b\x32\x17.pbx.media.v1.CallMediaH\x00\x12\x32\n\x0cmessage_sent\x18\x1e \x01(\x0b\x32\x1a.pbx.events.v1.MessageSentH\x00\x12<\n\x11message_delivered\x18\x1f \x01(\x0b\x32\x1f.pbx.events.v1.MessageDeliveredH\x00\x12\x36\n\x0emessage_failed\x18  \x01(\x0b\x32\x1c.pbx.events.v1.MessageFailedH\x00\x12>\n\x12registration_added\x18( \x01(\x0b\x32 .pbx.events.v1.RegistrationAddedH\x00\x12\x42\n\x14registration_removed\x18) \x01(\x0b\x32\".pbx.events.v1.RegistrationRemovedH\x00\x12\x42\n\x14registration_expired\x18* \x01(\x0b\x32\".pbx.events.v1.RegistrationExpiredH\x00\x12\x41\n\x14security_auth_failed\x18\x32 \x01(\x0b\x32!.pbx.events.v1.SecurityAuthFailedH\x00\x12?\n\x13relay_state_changed\x18< \x01(\x0b\x32 .pbx.events.v1.RelayStateChangedH\x00\x42\t\n\x07payload\"\xa9\x01\n\x07LegInfo\x12\x13\n\x0bsip_call_id\x18\x01 \x01(\t\x12\x11\n\tlocal_tag\x18\x02 \x01(\t\x12\x12\n\nremote_tag\x18\x03 \x01(\t\x12\x11\n\ttransport\x18\x04 \x01(\t\x12\x16\n\x0eremote_address\x18\x05 \x01(\t\x12\x12\n\nuser_agent\x18\x06 \x01(\t\x12\r\n\x05\x63odec\x18\x07 \x01(\t\x12\x14\n\x0c\x66inal_status\x18\x08 \x01(\r\"z\n\rCallInitiated\x12\x0e\n\x06\x63\x61ller\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x61ller_name\x18\x02 \x01(\t\x12\x0f\n\x07\x64ialled\x18\x03 \x01(\t\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\x12#\n\x03leg\x18\x05 \x01(\x0b\x32\x16.pbx.events.v1.LegInfo\"x\n\x0b\x43\x61llDialing\x12\x0e\n\x06\x63\x61llee\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12#\n\x03leg\x18\x03 \x01(\x0b\x32\x16.pbx.events.v1.LegInfo\x12\x10\n\x08relay_id\x18\x04 \x01(\t\x12\x12\n\nrelay_port\x18\x05 \x01(\r\"\x1d\n\x0b\x43\x61llRinging\x12\x0e\n\x06status\x18\x01 \x01(\r\" \n\x0e\x43\x61llEarlyMedia\x12\x0e\n\x06status\x18\x01 \x01(\r\"y\n\x0c\x43\x61llAnswered\x12*\n\ncallee_leg\x18\x01 \x01(\x0b\x32\x16.pbx.events.v1.LegInfo\x12*\n\ncaller_leg\x18\x02 \x01(\x0b\x32\x16.pbx.events.v1.LegInfo\x12\x11\n\tconnected\x18\x03 \x01(\t\"/\n\x08\x43\x61llHeld\x12#\n\x02\x62y\x18\x01 \x01(\x0e\x32\x17.pbx.events.v1.CallSide\"2\n\x0b\x43\x61llResumed\x12#\n\x02\x62y\x18\x01 \x01(\x0e\x32\x17.pbx.events.v1.CallSide\"\x93\x03\n\tCallEnded\x12\'\n\x07outcome\x18\x01 \x01(\x0e\x32\x16.pbx.events.v1.Outcome\x12%\n\x06origin\x18\x02 \x01(\x0e\x32\x15.pbx.events.v1.Origin\x12#\n\x02\x62y\x18\x03 \x01(\x0e\x32\x17.pbx.events.v1.CallSide\x12\x12\n\nsip_status\x18\x04 \x01(\r\x12\x12\n\nsip_reason\x18\x05 \x01(\t\x12\x12\n\nq850_cause\x18\x06 \x01(\r\x12\r\n\x05\x63\x61use\x18\x07 \x01(\t\x12*\n\ncaller_leg\x18\x08 \x01(\x0b\x32\x16.pbx.events.v1.LegInfo\x12*\n\ncallee_leg\x18\t \x01(\x0b\x32\x16.pbx.events.v1.LegInfo\x12-\n\x05media\x18\n \x03(\x0b\x32\x1e.pbx.events.v1.MediaStatistics\x12\x18\n\x0b\x64uration_ms\x18\x0b \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rhangup_reason\x18\x0c \x01(\tB\x0e\n\x0c_duration_ms\"\xf8\x02\n\x0fMediaStatistics\x12%\n\x04side\x18\x01 \x01(\x0e\x32\x17.pbx.events.v1.CallSide\x12\r\n\x05media\x18\x02 \x01(\t\x12\x0f\n\x07packets\x18\x03 \x01(\x04\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x19\n\x0cpackets_lost\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x16\n\tjitter_ms\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x03mos\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12\x13\n\x06rtt_ms\x18\x08 \x01(\x01H\x03\x88\x01\x01\x12\x1e\n\x11packets_reordered\x18\t \x01(\x04H\x04\x88\x01\x01\x12\x1e\n\x11packets_duplicate\x18\n \x01(\x04H\x05\x88\x01\x01\x12\x17\n\x0fpackets_dropped\x18\x0b \x01(\x04\x42\x0f\n\r_packets_lostB\x0c\n\n_jitter_msB\x06\n\x04_mosB\t\n\x07_rtt_msB\x14\n\x12_packets_reorderedB\x14\n\x12_packets_duplicate\"$\n\x10\x43\x61llMediaTimeout\x12\x10\n\x08silent_s\x18\x01 \x01(\r\"?\n\x11\x43\x61llMediaMigrated\x12\x15\n\rfrom_relay_id\x18\x01 \x01(\t\x12\x13\n\x0bto_relay_id\x18\x02 \x01(\t\"?\n\x0b\x43\x61llAdopted\x12\x18\n\x10\x66rom_instance_id\x18\x01 \x01(\t\x12\x16\n\x0eto_instance_id\x18\x02 \x01(\t\"U\n\x08\x43\x61llDtmf\x12%\n\x04side\x18\x01 \x01(\x0e\x32\x17.pbx.events.v1.CallSide\x12\r\n\x05\x64igit\x18\x02 \x01(\t\x12\x13\n\x0b\x64uration_ms\x18\x03 \x01(\r\"U\n\x0fRecordingStored\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x13\n\x0b\x64uration_ms\x18\x02 \x01(\x03\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\x10\n\x08relay_id\x18\x04 \x01(\t\"i\n\x0bMessageSent\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0e\n\x06sender\x18\x02 \x01(\t\x12\x11\n\trecipient\x18\x03 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x04 \x01(\t\x12\r\n\x05\x62ytes\x18\x05 \x01(\r\"\x8a\x01\n\x10MessageDelivered\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0e\n\x06sender\x18\x02 \x01(\t\x12\x11\n\trecipient\x18\x03 \x01(\t\x12\x12\n\nsip_status\x18\x04 \x01(\r\x12\x16\n\x0e\x62indings_tried\x18\x05 \x01(\r\x12\x13\n\x0b\x64uration_ms\x18\x06 \x01(\r\"\x96\x01\n\rMessageFailed\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0e\n\x06sender\x18\x02 \x01(\t\x12\x11\n\trecipient\x18\x03 \x01(\t\x12\x12\n\nsip_status\x18\x04 \x01(\r\x12\r\n\x05\x63\x61use\x18\x05 \x01(\t\x12\x16\n\x0e\x62indings_tried\x18\x06 \x01(\r\x12\x13\n\x0b\x64uration_ms\x18\x07 \x01(\r\"h\n\x11RegistrationAdded\x12\x0b\n\x03\x61or\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontact\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x12\n\nuser_agent\x18\x04 \x01(\t\x12\x11\n\texpires_s\x18\x05 \x01(\r\"3\n\x13RegistrationRemoved\x12\x0b\n\x03\x61or\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontact\x18\x02 \x01(\t\"3\n\x13RegistrationExpired\x12\x0b\n\x03\x61or\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontact\x18\x02 \x01(\t\"V\n\x12SecurityAuthFailed\x12\x13\n\x0bsource_host\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x0e\n\x06method\x18\x04 \x01(\t\"C\n\x11RelayStateChanged\x12\x10\n\x08relay_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\r\n\x05\x63\x61lls\x18\x03 \x01(\r*Q\n\x08\x43\x61llSide\x12\x19\n\x15\x43\x41LL_SIDE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41LL_SIDE_CALLER\x10\x01\x12\x14\n\x10\x43\x41LL_SIDE_CALLEE\x10\x02*\xab\x01\n\x06Origin\x12\x16\n\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x11\n\rORIGIN_REMOTE\x10\x01\x12\x10\n\x0cORIGIN_TIMER\x10\x02\x12\x10\n\x0cORIGIN_ADMIN\x10\x03\x12\x18\n\x14ORIGIN_MEDIA_TIMEOUT\x10\x04\x12\x14\n\x10ORIGIN_NODE_LOST\x10\x05\x12\x10\n\x0cORIGIN_DRAIN\x10\x06\x12\x10\n\x0cORIGIN_LOCAL\x10\x07*\xd2\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_ANSWERED\x10\x01\x12\x15\n\x11OUTCOME_CANCELLED\x10\x02\x12\x10\n\x0cOUTCOME_BUSY\x10\x03\x12\x14\n\x10OUTCOME_REJECTED\x10\x04\x12\x15\n\x11OUTCOME_NO_ANSWER\x10\x05\x12\x17\n\x13OUTCOME_UNREACHABLE\x10\x06\x12\x15\n\x11OUTCOME_FORBIDDEN\x10\x07\x12\x12\n\x0eOUTCOME_FAILED\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apbx/events/v1/events.proto\x12\rpbx.events.v1\x1a\x18pbx/media/v1/media.proto\"\xf3\n\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05\x61t_ms\x18\x02 \x01(\x03\x12\x0f\n\x07\x63\x61ll_id\x18\x03 \x01(\t\x12\x10\n\x08sequence\x18\x04 \x01(\r\x12\x0e\n\x06source\x18\x05 \x01(\t\x12\x13\n\x0btraceparent\x18\x06 \x01(\t\x12\x12\n\nelapsed_ms\x18\x07 \x01(\x03\x12\x36\n\x0e\x63\x61ll_initiated\x18\x10 \x01(\x0b\x32\x1c.pbx.events.v1.CallInitiatedH\x00\x12\x32\n\x0c\x63\x61ll_ringing\x18\x11 \x01(\x0b\x32\x1a.pbx.events.v1.CallRingingH\x00\x12\x39\n\x10\x63\x61ll_early_media\x18\x12 \x01(\x0b\x32\x1d.pbx.events.v1.CallEarlyMediaH\x00\x12\x34\n\rcall_answered\x18\x13 \x01(\x0b\x32\x1b.pbx.events.v1.CallAnsweredH\x00\x12,\n\tcall_held\x18\x14 \x01(\x0b\x32\x17.pbx.events.v1.CallHeldH\x00\x12\x32\n\x0c\x63\x61ll_resumed\x18\x15 \x01(\x0b\x32\x1a.pbx.events.v1.CallResumedH\x00\x12.\n\ncall_ended\x18\x16 \x01(\x0b\x32\x18.pbx.events.v1.CallEndedH\x00\x12=\n\x12\x63\x61ll_media_timeout\x18\x17 \x01(\x0b\x32\x1f.pbx.events.v1.CallMediaTimeoutH\x00\x12?\n\x13\x63\x61ll_media_migrated\x18\x18 \x01(\x0b\x32 .pbx.events.v1.CallMediaMigratedH\x00\x12\x32\n\x0c\x63\x61ll_dialing\x18\x19 \x01(\x0b\x32\x1a.pbx.events.v1.CallDialingH\x00\x12\x32\n\x0c\x63\x61ll_adopted\x18\x1a \x01(\x0b\x32\x1a.pbx.events.v1.CallAdoptedH\x00\x12,\n\tcall_dtmf\x18\x1b \x01(\x0b\x32\x17.pbx.events.v1.CallDtmfH\x00\x12:\n\x10recording_stored\x18\x1c \x01(\x0b\x32\x1e.pbx.events.v1.RecordingStoredH\x00\x12\x31\n\x0emedia_reported\x18\x1d \x01(\x0b\x32\x17.pbx.media.v1.CallMediaH\x00\x12\x32\n\x0cmessage_sent\x18\x1e \x01(\x0b\x32\x1a.pbx.events.v1.MessageSentH\x00\x12<\n\x11message_delivered\x18\x1f \x01(\x0b\x32\x1f.pbx.events.v1.MessageDeliveredH\x00\x12\x36\n\x0emessage_failed\x18  \x01(\x0b\x32\x1c.pbx.events.v1.MessageFailedH\x00\x12>\n\x12registration_added\x18( \x01(\x0b\x32 .pbx.events.v1.RegistrationAddedH\x00\x12\x42\n\x14registration_removed\x18) \x01(\x0b\x32\".pbx.events.v1.RegistrationRemovedH\x00\x12\x42\n\x14registration_expired\x18* \x01(\x0b\x32\".pbx.events.v1.RegistrationExpiredH\x00\x12\x41\n\x14security_auth_failed\x18\x32 \x01(\x0b\x32!.pbx.events.v1.SecurityAuthFailedH\x00\x12?\n\x13relay_state_changed\x18< \x01(\x0b\x32 .pbx.events.v1.RelayStateChangedH\x00\x42\t\n\x07payload\"\xa9\x01\n\x07LegInfo\x12\x13\n\x0bsip_call_id\x18\x01 \x01(\t\x12\x11\n\tlocal_tag\x18\x02 \x01(\t\x12\x12\n\nremote_tag\x18\x03 \x01(\t\x12\x11\n\ttransport\x18\x04 \x01(\t\x12\x16\n\x0eremote_address\x18\x05 \x01(\t\x12\x12\n\nuser_agent\x18\x06 \x01(\t\x12\r\n\x05\x63odec\x18\x07 \x01(\t\x12\x14\n\x0c\x66inal_status\x18\x08 \x01(\r\"z\n\rCallInitiated\x12\x0e\n\x06\x63\x61ller\x18\x01 \x01(\t\x12\x13\n\x0b\x63\x61ller_name\x18\x02 \x01(\t\x12\x0f\n\x07\x64ialled\x18\x03 \x01(\t\x12\x0e\n\x06\x64omain\x18\x04 \x01(\t\x12#\n\x03leg\x18\x05 \x01(\x0b\x32\x16.pbx.events.v1.LegInfo\"x\n\x0b\x43\x61llDialing\x12\x0e\n\x06\x63\x61llee\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12#\n\x03leg\x18\x03 \x01(\x0b\x32\x16.pbx.events.v1.LegInfo\x12\x10\n\x08relay_id\x18\x04 \x01(\t\x12\x12\n\nrelay_port\x18\x05 \x01(\r\"-\n\x0b\x43\x61llRinging\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0e\n\x06target\x18\x02 \x01(\t\"0\n\x0e\x43\x61llEarlyMedia\x12\x0e\n\x06status\x18\x01 \x01(\r\x12\x0e\n\x06target\x18\x02 \x01(\t\"\x89\x01\n\x0c\x43\x61llAnswered\x12*\n\ncallee_leg\x18\x01 \x01(\x0b\x32\x16.pbx.events.v1.LegInfo\x12*\n\ncaller_leg\x18\x02 \x01(\x0b\x32\x16.pbx.events.v1.LegInfo\x12\x11\n\tconnected\x18\x03 \x01(\t\x12\x0e\n\x06target\x18\x04 \x01(\t\"/\n\x08\x43\x61llHeld\x12#\n\x02\x62y\x18\x01 \x01(\x0e\x32\x17.pbx.events.v1.CallSide\"2\n\x0b\x43\x61llResumed\x12#\n\x02\x62y\x18\x01 \x01(\x0e\x32\x17.pbx.events.v1.CallSide\"\x93\x03\n\tCallEnded\x12\'\n\x07outcome\x18\x01 \x01(\x0e\x32\x16.pbx.events.v1.Outcome\x12%\n\x06origin\x18\x02 \x01(\x0e\x32\x15.pbx.events.v1.Origin\x12#\n\x02\x62y\x18\x03 \x01(\x0e\x32\x17.pbx.events.v1.CallSide\x12\x12\n\nsip_status\x18\x04 \x01(\r\x12\x12\n\nsip_reason\x18\x05 \x01(\t\x12\x12\n\nq850_cause\x18\x06 \x01(\r\x12\r\n\x05\x63\x61use\x18\x07 \x01(\t\x12*\n\ncaller_leg\x18\x08 \x01(\x0b\x32\x16.pbx.events.v1.LegInfo\x12*\n\ncallee_leg\x18\t \x01(\x0b\x32\x16.pbx.events.v1.LegInfo\x12-\n\x05media\x18\n \x03(\x0b\x32\x1e.pbx.events.v1.MediaStatistics\x12\x18\n\x0b\x64uration_ms\x18\x0b \x01(\x03H\x00\x88\x01\x01\x12\x15\n\rhangup_reason\x18\x0c \x01(\tB\x0e\n\x0c_duration_ms\"\xf8\x02\n\x0fMediaStatistics\x12%\n\x04side\x18\x01 \x01(\x0e\x32\x17.pbx.events.v1.CallSide\x12\r\n\x05media\x18\x02 \x01(\t\x12\x0f\n\x07packets\x18\x03 \x01(\x04\x12\r\n\x05\x62ytes\x18\x04 \x01(\x04\x12\x19\n\x0cpackets_lost\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x16\n\tjitter_ms\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x03mos\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12\x13\n\x06rtt_ms\x18\x08 \x01(\x01H\x03\x88\x01\x01\x12\x1e\n\x11packets_reordered\x18\t \x01(\x04H\x04\x88\x01\x01\x12\x1e\n\x11packets_duplicate\x18\n \x01(\x04H\x05\x88\x01\x01\x12\x17\n\x0fpackets_dropped\x18\x0b \x01(\x04\x42\x0f\n\r_packets_lostB\x0c\n\n_jitter_msB\x06\n\x04_mosB\t\n\x07_rtt_msB\x14\n\x12_packets_reorderedB\x14\n\x12_packets_duplicate\"$\n\x10\x43\x61llMediaTimeout\x12\x10\n\x08silent_s\x18\x01 \x01(\r\"?\n\x11\x43\x61llMediaMigrated\x12\x15\n\rfrom_relay_id\x18\x01 \x01(\t\x12\x13\n\x0bto_relay_id\x18\x02 \x01(\t\"?\n\x0b\x43\x61llAdopted\x12\x18\n\x10\x66rom_instance_id\x18\x01 \x01(\t\x12\x16\n\x0eto_instance_id\x18\x02 \x01(\t\"U\n\x08\x43\x61llDtmf\x12%\n\x04side\x18\x01 \x01(\x0e\x32\x17.pbx.events.v1.CallSide\x12\r\n\x05\x64igit\x18\x02 \x01(\t\x12\x13\n\x0b\x64uration_ms\x18\x03 \x01(\r\"U\n\x0fRecordingStored\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x13\n\x0b\x64uration_ms\x18\x02 \x01(\x03\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\x10\n\x08relay_id\x18\x04 \x01(\t\"i\n\x0bMessageSent\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0e\n\x06sender\x18\x02 \x01(\t\x12\x11\n\trecipient\x18\x03 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x04 \x01(\t\x12\r\n\x05\x62ytes\x18\x05 \x01(\r\"\x8a\x01\n\x10MessageDelivered\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0e\n\x06sender\x18\x02 \x01(\t\x12\x11\n\trecipient\x18\x03 \x01(\t\x12\x12\n\nsip_status\x18\x04 \x01(\r\x12\x16\n\x0e\x62indings_tried\x18\x05 \x01(\r\x12\x13\n\x0b\x64uration_ms\x18\x06 \x01(\r\"\x96\x01\n\rMessageFailed\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x0e\n\x06sender\x18\x02 \x01(\t\x12\x11\n\trecipient\x18\x03 \x01(\t\x12\x12\n\nsip_status\x18\x04 \x01(\r\x12\r\n\x05\x63\x61use\x18\x05 \x01(\t\x12\x16\n\x0e\x62indings_tried\x18\x06 \x01(\r\x12\x13\n\x0b\x64uration_ms\x18\x07 \x01(\r\"h\n\x11RegistrationAdded\x12\x0b\n\x03\x61or\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontact\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12\x12\n\nuser_agent\x18\x04 \x01(\t\x12\x11\n\texpires_s\x18\x05 \x01(\r\"3\n\x13RegistrationRemoved\x12\x0b\n\x03\x61or\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontact\x18\x02 \x01(\t\"3\n\x13RegistrationExpired\x12\x0b\n\x03\x61or\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontact\x18\x02 \x01(\t\"V\n\x12SecurityAuthFailed\x12\x13\n\x0bsource_host\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x0e\n\x06method\x18\x04 \x01(\t\"C\n\x11RelayStateChanged\x12\x10\n\x08relay_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\r\n\x05\x63\x61lls\x18\x03 \x01(\r*Q\n\x08\x43\x61llSide\x12\x19\n\x15\x43\x41LL_SIDE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x43\x41LL_SIDE_CALLER\x10\x01\x12\x14\n\x10\x43\x41LL_SIDE_CALLEE\x10\x02*\xab\x01\n\x06Origin\x12\x16\n\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x11\n\rORIGIN_REMOTE\x10\x01\x12\x10\n\x0cORIGIN_TIMER\x10\x02\x12\x10\n\x0cORIGIN_ADMIN\x10\x03\x12\x18\n\x14ORIGIN_MEDIA_TIMEOUT\x10\x04\x12\x14\n\x10ORIGIN_NODE_LOST\x10\x05\x12\x10\n\x0cORIGIN_DRAIN\x10\x06\x12\x10\n\x0cORIGIN_LOCAL\x10\x07*\xd2\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_ANSWERED\x10\x01\x12\x15\n\x11OUTCOME_CANCELLED\x10\x02\x12\x10\n\x0cOUTCOME_BUSY\x10\x03\x12\x14\n\x10OUTCOME_REJECTED\x10\x04\x12\x15\n\x11OUTCOME_NO_ANSWER\x10\x05\x12\x17\n\x13OUTCOME_UNREACHABLE\x10\x06\x12\x15\n\x11OUTCOME_FORBIDDEN\x10\x07\x12\x12\n\x0eOUTCOME_FAILED\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pbx.events.v1.events_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CALLSIDE']._serialized_start=4073
-  _globals['_CALLSIDE']._serialized_end=4154
-  _globals['_ORIGIN']._serialized_start=4157
-  _globals['_ORIGIN']._serialized_end=4328
-  _globals['_OUTCOME']._serialized_start=4331
-  _globals['_OUTCOME']._serialized_end=4541
+  _globals['_CALLSIDE']._serialized_start=4122
+  _globals['_CALLSIDE']._serialized_end=4203
+  _globals['_ORIGIN']._serialized_start=4206
+  _globals['_ORIGIN']._serialized_end=4377
+  _globals['_OUTCOME']._serialized_start=4380
+  _globals['_OUTCOME']._serialized_end=4590
   _globals['_EVENT']._serialized_start=72
   _globals['_EVENT']._serialized_end=1467
   _globals['_LEGINFO']._serialized_start=1470
@@ -47,43 +47,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CALLDIALING']._serialized_start=1765
   _globals['_CALLDIALING']._serialized_end=1885
   _globals['_CALLRINGING']._serialized_start=1887
-  _globals['_CALLRINGING']._serialized_end=1916
-  _globals['_CALLEARLYMEDIA']._serialized_start=1918
-  _globals['_CALLEARLYMEDIA']._serialized_end=1950
-  _globals['_CALLANSWERED']._serialized_start=1952
-  _globals['_CALLANSWERED']._serialized_end=2073
-  _globals['_CALLHELD']._serialized_start=2075
-  _globals['_CALLHELD']._serialized_end=2122
-  _globals['_CALLRESUMED']._serialized_start=2124
-  _globals['_CALLRESUMED']._serialized_end=2174
-  _globals['_CALLENDED']._serialized_start=2177
-  _globals['_CALLENDED']._serialized_end=2580
-  _globals['_MEDIASTATISTICS']._serialized_start=2583
-  _globals['_MEDIASTATISTICS']._serialized_end=2959
-  _globals['_CALLMEDIATIMEOUT']._serialized_start=2961
-  _globals['_CALLMEDIATIMEOUT']._serialized_end=2997
-  _globals['_CALLMEDIAMIGRATED']._serialized_start=2999
-  _globals['_CALLMEDIAMIGRATED']._serialized_end=3062
-  _globals['_CALLADOPTED']._serialized_start=3064
-  _globals['_CALLADOPTED']._serialized_end=3127
-  _globals['_CALLDTMF']._serialized_start=3129
-  _globals['_CALLDTMF']._serialized_end=3214
-  _globals['_RECORDINGSTORED']._serialized_start=3216
-  _globals['_RECORDINGSTORED']._serialized_end=3301
-  _globals['_MESSAGESENT']._serialized_start=3303
-  _globals['_MESSAGESENT']._serialized_end=3408
-  _globals['_MESSAGEDELIVERED']._serialized_start=3411
-  _globals['_MESSAGEDELIVERED']._serialized_end=3549
-  _globals['_MESSAGEFAILED']._serialized_start=3552
-  _globals['_MESSAGEFAILED']._serialized_end=3702
-  _globals['_REGISTRATIONADDED']._serialized_start=3704
-  _globals['_REGISTRATIONADDED']._serialized_end=3808
-  _globals['_REGISTRATIONREMOVED']._serialized_start=3810
-  _globals['_REGISTRATIONREMOVED']._serialized_end=3861
-  _globals['_REGISTRATIONEXPIRED']._serialized_start=3863
-  _globals['_REGISTRATIONEXPIRED']._serialized_end=3914
-  _globals['_SECURITYAUTHFAILED']._serialized_start=3916
-  _globals['_SECURITYAUTHFAILED']._serialized_end=4002
-  _globals['_RELAYSTATECHANGED']._serialized_start=4004
-  _globals['_RELAYSTATECHANGED']._serialized_end=4071
+  _globals['_CALLRINGING']._serialized_end=1932
+  _globals['_CALLEARLYMEDIA']._serialized_start=1934
+  _globals['_CALLEARLYMEDIA']._serialized_end=1982
+  _globals['_CALLANSWERED']._serialized_start=1985
+  _globals['_CALLANSWERED']._serialized_end=2122
+  _globals['_CALLHELD']._serialized_start=2124
+  _globals['_CALLHELD']._serialized_end=2171
+  _globals['_CALLRESUMED']._serialized_start=2173
+  _globals['_CALLRESUMED']._serialized_end=2223
+  _globals['_CALLENDED']._serialized_start=2226
+  _globals['_CALLENDED']._serialized_end=2629
+  _globals['_MEDIASTATISTICS']._serialized_start=2632
+  _globals['_MEDIASTATISTICS']._serialized_end=3008
+  _globals['_CALLMEDIATIMEOUT']._serialized_start=3010
+  _globals['_CALLMEDIATIMEOUT']._serialized_end=3046
+  _globals['_CALLMEDIAMIGRATED']._serialized_start=3048
+  _globals['_CALLMEDIAMIGRATED']._serialized_end=3111
+  _globals['_CALLADOPTED']._serialized_start=3113
+  _globals['_CALLADOPTED']._serialized_end=3176
+  _globals['_CALLDTMF']._serialized_start=3178
+  _globals['_CALLDTMF']._serialized_end=3263
+  _globals['_RECORDINGSTORED']._serialized_start=3265
+  _globals['_RECORDINGSTORED']._serialized_end=3350
+  _globals['_MESSAGESENT']._serialized_start=3352
+  _globals['_MESSAGESENT']._serialized_end=3457
+  _globals['_MESSAGEDELIVERED']._serialized_start=3460
+  _globals['_MESSAGEDELIVERED']._serialized_end=3598
+  _globals['_MESSAGEFAILED']._serialized_start=3601
+  _globals['_MESSAGEFAILED']._serialized_end=3751
+  _globals['_REGISTRATIONADDED']._serialized_start=3753
+  _globals['_REGISTRATIONADDED']._serialized_end=3857
+  _globals['_REGISTRATIONREMOVED']._serialized_start=3859
+  _globals['_REGISTRATIONREMOVED']._serialized_end=3910
+  _globals['_REGISTRATIONEXPIRED']._serialized_start=3912
+  _globals['_REGISTRATIONEXPIRED']._serialized_end=3963
+  _globals['_SECURITYAUTHFAILED']._serialized_start=3965
+  _globals['_SECURITYAUTHFAILED']._serialized_end=4051
+  _globals['_RELAYSTATECHANGED']._serialized_start=4053
+  _globals['_RELAYSTATECHANGED']._serialized_end=4120
 # @@protoc_insertion_point(module_scope)

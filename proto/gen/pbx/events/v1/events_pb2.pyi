@@ -223,7 +223,7 @@ class Event(_message.Message):
 
     @_builtins.property
     def call_dialing(self) -> Global___CallDialing:
-        """The callee was invited."""
+        """A phone of the callee was invited. One for each phone; those of one callee may ring together."""
 
     @_builtins.property
     def call_adopted(self) -> Global___CallAdopted:
@@ -408,7 +408,7 @@ Global___CallInitiated: _TypeAlias = CallInitiated  # noqa: Y015
 
 @_typing.final
 class CallDialing(_message.Message):
-    """The callee was invited."""
+    """A phone of the callee was invited. One for each phone; those of one callee may ring together."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -448,21 +448,25 @@ Global___CallDialing: _TypeAlias = CallDialing  # noqa: Y015
 
 @_typing.final
 class CallRinging(_message.Message):
-    """The callee rings."""
+    """A phone of the callee rings. One for each phone."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     STATUS_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
     status: _builtins.int
-    """The provisional status: 180, 181, 182 or 183."""
+    """The provisional status: 180, 181 or 182."""
+    target: _builtins.str
+    """The Contact URI of the phone."""
     def __init__(
         self,
         *,
         status: _builtins.int = ...,
+        target: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -470,21 +474,25 @@ Global___CallRinging: _TypeAlias = CallRinging  # noqa: Y015
 
 @_typing.final
 class CallEarlyMedia(_message.Message):
-    """Early media."""
+    """Early media of a phone of the callee."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     STATUS_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
     status: _builtins.int
     """The provisional status that carried the SDP."""
+    target: _builtins.str
+    """The Contact URI of the phone."""
     def __init__(
         self,
         *,
         status: _builtins.int = ...,
+        target: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -499,8 +507,11 @@ class CallAnswered(_message.Message):
     CALLEE_LEG_FIELD_NUMBER: _builtins.int
     CALLER_LEG_FIELD_NUMBER: _builtins.int
     CONNECTED_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
     connected: _builtins.str
     """The user who answered."""
+    target: _builtins.str
+    """The Contact URI of the phone that answered."""
     @_builtins.property
     def callee_leg(self) -> Global___LegInfo:
         """The callee's leg, with its tag and codec."""
@@ -515,10 +526,11 @@ class CallAnswered(_message.Message):
         callee_leg: Global___LegInfo | None = ...,
         caller_leg: Global___LegInfo | None = ...,
         connected: _builtins.str = ...,
+        target: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["callee_leg", b"callee_leg", "caller_leg", b"caller_leg"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["callee_leg", b"callee_leg", "caller_leg", b"caller_leg", "connected", b"connected"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["callee_leg", b"callee_leg", "caller_leg", b"caller_leg", "connected", b"connected", "target", b"target"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -18,6 +18,7 @@ COLUMNS: Final = (
     "callee",
     "dialled",
     "connected",
+    "target",
     "domain",
     "started_at",
     "ringing_at",

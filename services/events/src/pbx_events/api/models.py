@@ -101,6 +101,7 @@ class Cdr(Shape):
     dialled: str = Field(examples=["1008"])
     domain: str = Field(examples=["pbx.local"])
     connected: str | None = Field(examples=["1008"], description="Who answered")
+    target: str | None = Field(examples=["sip:1008@192.0.2.20:5060"], description="Contact of the phone that answered")
     started_at: str = Field(examples=[TIME])
     ringing_at: str | None = Field(examples=[TIME])
     answered_at: str | None = Field(examples=[TIME])

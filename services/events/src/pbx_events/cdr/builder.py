@@ -57,6 +57,7 @@ def build(events: Iterable[Envelope]) -> Cdr | None:
         "dialled": dialled,
         "domain": begun["domain"],
         "connected": answered.data["connected"] if answered is not None else None,
+        "target": (answered.data["target"] or None) if answered is not None else None,
         "started_at": iso(first.at_ms),
         "ringing_at": _at(first_of.get("call.ringing")),
         "answered_at": _at(answered),

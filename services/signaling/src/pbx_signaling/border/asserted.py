@@ -18,7 +18,7 @@ from pbx_sip.message.headers import split_commas
 from pbx_sip.message.uri import Uri
 
 if TYPE_CHECKING:
-    from pbx_signaling.border.headers import Carried
+    from pbx_signaling.calls.signals import Carried
     from pbx_sip.message.message import Message
 
 ANONYMOUS: Final = '"Anonymous" <sip:anonymous@anonymous.invalid>'

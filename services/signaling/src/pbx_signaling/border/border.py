@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pbx_signaling.border.asserted import Claim, Presented, asserted_in, present, privacy_of
-from pbx_signaling.border.headers import Carried, HeaderPolicy
+from pbx_signaling.border.headers import HeaderPolicy
 from pbx_signaling.border.redirect import users_named
 from pbx_signaling.border.trust import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pbx_signaling.calls.signals import Carried
     from pbx_sip.address import Flow
     from pbx_sip.message.message import Message, Response
 

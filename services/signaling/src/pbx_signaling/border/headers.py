@@ -19,10 +19,8 @@ from pbx_sip.message.uri import Uri
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from pbx_signaling.calls.signals import Carried
     from pbx_sip.message.message import Message
-
-Carried = tuple[tuple[str, str], ...]
-"""Header fields on their way to the other leg; opaque to call logic."""
 
 CARRIED_MAX: Final = 32
 """Lines that cross with one message. Threat: a message that grows from hop to hop; the rest is left out."""

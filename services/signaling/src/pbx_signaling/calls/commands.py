@@ -5,8 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from pbx_signaling.border.headers import Carried
-from pbx_signaling.calls.signals import Ask, Cause, Content, Deadline, Side, Target
+from pbx_signaling.calls.signals import CALLER, Ask, Carried, Cause, Content, Deadline, Side, Target
 from pbx_signaling.media.stream import StreamEndpoint
 
 # --- of a leg
@@ -184,6 +183,8 @@ class Emit:
     record: Record
     status: int = 0
     side: Side | None = None
+    leg: int = CALLER
+    """Of DIALING, RINGING and EARLY_MEDIA: that of the phone."""
     at: float = 0.0
     """Monotonic seconds; stamped when it is performed."""
     sequence: int = 0
@@ -199,6 +200,8 @@ class SetDeadline:
 
     deadline: Deadline
     after_s: float
+    leg: int = CALLER
+    """Of BRANCH and SILENCE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,11 +209,19 @@ class ClearDeadline:
     """Forget a deadline."""
 
     deadline: Deadline
+    leg: int = CALLER
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
     """An attempt that gets no CDR of its own because it is one of a flood: counted only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """The call has no use for a leg any more; what it has begun may finish."""
+
+    leg: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,5 +250,6 @@ Command = (
     | SetDeadline
     | ClearDeadline
     | Count
+    | Forget
     | Finish
 )

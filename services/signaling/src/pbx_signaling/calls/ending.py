@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from pbx_signaling.calls import refusal
-from pbx_signaling.calls.signals import LegLost, Limited, Ordered, Rejected, Side
-from pbx_sip.message.status import reason_of
+from pbx_signaling.calls.signals import Carried, Cause, LegLost, Limited, Ordered, Rejected, Side
 
 
 class Outcome(enum.IntEnum):
@@ -52,12 +51,37 @@ class Ending:
     """The reason that an administrator who ended the call gave; empty where none ended it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why one attempt came to nothing, and what its caller would be told of it."""
+
+    leg: int
+    """The phone's; 0: there was none."""
+    ending: Ending
+    cause: Cause
+    retry_after_s: int = 0
+    headers: Carried = ()
+    warning: str = ""
+    rank: int = 30
+    """Among several the lowest is told (RFC 3261 section 16.7 item 6)."""
+    is_unreached: bool = False
+    """The phone did not hear of it: another flow may lead there."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it speaks for all phones: a 6xx (RFC 3261 section 21.6)."""
+        return self.rank == 0
+
+
 NO_ANSWER: Final = Ending(Outcome.NO_ANSWER, Origin.TIMER, 480, "Temporarily Unavailable", 19, "no_answer")
 NO_RELAY: Final = Ending(Outcome.FAILED, Origin.LOCAL, 503, "", 34, "no_relay")
 EXPIRED: Final = Ending(Outcome.NO_ANSWER, Origin.TIMER, 487, "Request Terminated", 19, "expired")
 """The time ran out that the caller gave its INVITE (RFC 3261 section 13.3.1)."""
 MEDIA_TIMEOUT: Final = Ending(Outcome.ANSWERED, Origin.MEDIA_TIMEOUT, 200, "OK", 41, "media_timeout")
 LONGEST_CALL: Final = Ending(Outcome.ANSWERED, Origin.TIMER, 200, "OK", 31, "longest_call")
+
+REASONS: Final = {200: "OK", 480: "Temporarily Unavailable", 503: "Service Unavailable", 504: "Server Time-out"}
+"""Reason phrases of the statuses that an end of our own has."""
 
 Q850: Final = {
     400: 41,
@@ -133,6 +157,46 @@ def ending_of_rejection(rejected: Rejected) -> Ending:
     return Ending(outcome, origin, status, reason, rejected.cause.q850 or Q850.get(status, 31), word, side)
 
 
+def refusal_of(rejected: Rejected) -> Refusal:
+    """What a phone's refusal is worth among those of others."""
+    return Refusal(
+        rejected.leg,
+        ending_of_rejection(rejected),
+        rejected.cause,
+        rejected.retry_after_s,
+        rejected.headers,
+        rank=_rank(rejected),
+        is_unreached=rejected.local or rejected.status == 430,
+    )
+
+
+def missing(status: int, word: str, outcome: Outcome, q850: int, *, retry_after_s: int = 0, leg: int = 0) -> Refusal:
+    """A refusal on our own account."""
+    ending = Ending(outcome, Origin.LOCAL, status, "", q850, word)
+    return Refusal(leg, ending, Cause(q850=q850), retry_after_s)
+
+
+def _rank(rejected: Rejected) -> int:
+    """The order in which refusals are preferred: a 6xx, else the lowest class; what the caller can act on first.
+
+    A 3xx that is not followed and a challenge say nothing to the caller (`refusal.outside`), a phone that was not there
+    says least.
+    """
+    status = rejected.status
+    if rejected.local:
+        return 70 if status == 503 else 40
+    if status >= 500:
+        return 0 if status >= 600 else 60
+    if status < 400:
+        return 50
+    told = refusal.outside(status, rejected.headers)
+    return _RANKS.get(told, 30) if told == status else 35
+
+
+_RANKS: Final = {415: 10, 484: 10, 486: 11, 488: 12}
+"""What the caller can change, then what a person would like to know; all other 4xx are alike."""
+
+
 def ending_of_refusal(status: int) -> Ending:
     """What our own refusal of the caller's credentials means."""
     return Ending(Outcome.FORBIDDEN, Origin.LOCAL, status, "", Q850.get(status, 21), "authentication")
@@ -157,10 +221,10 @@ def _ending_of_order(drain: bool, *, answered: bool) -> Ending:
     if answered:
         return Ending(Outcome.ANSWERED, origin, 200, "OK", 31, word)
     status, q850 = (503, 41) if drain else (480, 31)
-    return Ending(Outcome.FAILED, origin, status, reason_of(status), q850, word)
+    return Ending(Outcome.FAILED, origin, status, REASONS[status], q850, word)
 
 
 def ending_of_loss(lost: LegLost, *, answered: bool) -> Ending:
     """What it means that a side did not do in time what it must."""
     outcome, status = (Outcome.ANSWERED, 200) if answered else (Outcome.FAILED, 504)
-    return Ending(outcome, Origin.TIMER, status, reason_of(status), 102, lost.cause, Side.of(lost.leg))
+    return Ending(outcome, Origin.TIMER, status, REASONS[status], 102, lost.cause, Side.of(lost.leg))

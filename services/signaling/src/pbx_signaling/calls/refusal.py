@@ -12,13 +12,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pbx_signaling.border.headers import Carried
-    from pbx_sip.message.message import Response
-
 ACCEPTS: Final = ("Accept", "Accept-Encoding", "Accept-Language")
 """What makes a 415 complete (RFC 3261 section 21.4.13): it is about the body, which is the other side's own."""
-ACCEPTS_MAX: Final = 512
-"""Characters of each of them that cross. Threat: one phone's lines in another's memory; phones list some types."""
 
 _OUTSIDE: Final = {
     401: 403,  # a challenge of the callee's: the caller has no credentials there
@@ -66,14 +61,6 @@ def inside(status: int, *, is_offer: bool, explanation: Iterable[tuple[str, str]
     if status == 415 and _is_explained(explanation):
         return status
     return _INSIDE.get(status, status)
-
-
-def explanation_of(response: Response) -> Carried:
-    """The header fields without which a refusal means nothing, where it has them."""
-    if response.status != 415:
-        return ()
-    found = ((name, response.first(name) or "") for name in ACCEPTS)
-    return tuple((name, value) for name, value in found if value and len(value) <= ACCEPTS_MAX)
 
 
 def _is_explained(headers: Iterable[tuple[str, str]]) -> bool:

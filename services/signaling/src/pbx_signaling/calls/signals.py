@@ -10,9 +10,10 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
-from pbx_signaling.border.headers import Carried
 from pbx_signaling.media.stream import Slot
 
+Carried = tuple[tuple[str, str], ...]
+"""Header fields on their way to the other leg; opaque to call logic."""
 CALLER: Final = 0
 """The caller's leg. Legs of the callee are numbered from 1, one for each attempt to reach it."""
 
@@ -91,7 +92,22 @@ class Cause:
     """Reasons of other protocols (SIP, Preemption), as values of the header."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pressed:
+    """A DTMF key that was pressed, as phones and gateways say it in INFO."""
+
+    digit: str
+    duration_ms: int
+
+
 # --- from a leg
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A phone has the INVITE, and says nothing else yet (100)."""
+
+    leg: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +119,7 @@ class Progress:
     reason: str
     content: Content | None
     fork: str
-    """Which branch of a forked call: the same string as in later events of that branch."""
+    """Which early dialog of that leg: the same string as in later signals of it."""
     reliable: int = 0
     """Number by which the sender wants it confirmed; 0: it does not."""
     headers: Carried = ()
@@ -173,6 +189,8 @@ class Asked:
     confirms: int = 0
     """Number of the progress confirmed, for CONFIRM_PROGRESS."""
     headers: Carried = ()
+    pressed: Pressed | None = None
+    """The key of an INFORM that tells of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +289,10 @@ class Target:
     instance: str
     unreachable: bool = False
     """Its phone does not answer any more, so far as is known."""
+    q_thousandths: int = 1_000
+    """How much the callee prefers it (RFC 3261 section 20.10): the higher the sooner."""
+    sip_instance: str = ""
+    """Of the phone (RFC 5626 section 4.1): several flows to one have the same; empty where it says none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,9 +365,13 @@ class Deadline(enum.IntEnum):
     LONGEST = 2
     """From the answer to the end."""
     RELEASE = 3
-    """From the end of an attempt to the callee's last word on it, or to a slot that is not wanted any more."""
+    """From the end of a call to the last word of its phones, or to a slot that is not wanted any more."""
     INVITATION = 4
     """As long as the caller's INVITE is of use (its Expires)."""
+    BRANCH = 5
+    """From the invitation of one phone to its answer, where others come after it; of each leg."""
+    SILENCE = 6
+    """From the invitation of one phone among several to any word of it; of each leg."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,10 +379,13 @@ class Expired:
     """A deadline passed."""
 
     deadline: Deadline
+    leg: int = CALLER
+    """Of BRANCH and SILENCE."""
 
 
 Signal = (
-    Progress
+    Heard
+    | Progress
     | Answered
     | Rejected
     | Acknowledged

@@ -1,4 +1,4 @@
-"""Where a call can stand, its limits and times, and what its two sides have asked of each other."""
+"""Where a call can stand, and its limits and times."""
 
 from __future__ import annotations
 
@@ -7,15 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pbx_runtime.media_address import Barred
-from pbx_signaling.calls.signals import Ask
-
-OFFERING: Final = (Ask.MODIFY, Ask.UPDATE, Ask.CONFIRM_PROGRESS)
-"""Requests inside a call whose session description is an offer or an answer; in others it is anybody's text."""
-MAX_EXCHANGES: Final = 16
-"""Requests under way inside one call. Threat: a phone that asks without end while the other does not answer."""
-
-MAX_DIGITS: Final = 1_024
-"""DTMF digits of one call that become events. Threat: a phone that sends INFO without end fills the event stream."""
+from pbx_signaling.calls.hunt import HuntPolicy
 
 
 class State(enum.IntEnum):
@@ -30,7 +22,7 @@ class State(enum.IntEnum):
     """The caller was told of the answer and has not confirmed it."""
     TALKING = 6
     CANCELLING = 7
-    """The attempt is over for the caller; the callee has not said so yet."""
+    """The call is over and written down; a phone, or the relay with its slot, has not said its last word yet."""
     ENDED = 9
 
 
@@ -49,21 +41,12 @@ class CallPolicy:
     """Ringing. RFC 3261 gives proxies more than three minutes (timer C); voicemail and people expect less."""
     longest_s: float = 14_400.0
     """A whole call. Four hours: what remains when both phones vanished and no media timeout was set."""
-    redirects: int = 5
-    """Times that a call follows a 3xx to another user of our domain; 0: never. More than this is a mistake."""
+    branch_s: float = 20.0
+    """Ringing of one phone while less preferred ones wait: five rings, and time to walk to the telephone."""
+    hunt: HuntPolicy = field(default_factory=HuntPolicy)
+    """How the phones of a callee are found."""
     cancel_s: float = 40.0
     """Waiting for the callee's last word on a CANCEL, or for a slot that is not wanted any more: above 64*T1, when the
     INVITE's transaction gives up. The net under everything that should have ended the attempt."""
     barred: Barred = field(default_factory=Barred, compare=False)
     """Addresses that session descriptions may not name."""
-
-
-@dataclass(slots=True)
-class Exchange:
-    """A request of one side to the other that is under way."""
-
-    by: int
-    """The leg that asks."""
-    ask: Ask
-    offered: bool
-    """It carried a session description, which is an offer (in CONFIRM_PROGRESS perhaps an answer)."""

@@ -6,7 +6,7 @@ Held to the same conformance tests as the real client (`tests/conformance/test_c
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from pbx_signaling.calls.signals import Authenticated, Found, LookupFailed, Refused, ServiceFailed, Signal, Target
@@ -101,7 +101,9 @@ class FakeRegistrar:
         for contact in ask.contacts:
             kept = [target for target in kept if target.uri != contact.uri]
             if contact.expires_s != 0:
-                kept.append(target_of(contact.uri, ask.aor, ask.flow, self.instance, tuple(ask.path)))
+                target = target_of(contact.uri, ask.aor, ask.flow, self.instance, tuple(ask.path))
+                q, phone = contact.q_thousandths, contact.sip_instance
+                kept.append(replace(target, q_thousandths=q, sip_instance=phone))
         if ask.contacts or ask.remove_all:
             self.bindings[user] = kept
         return Registered(200, bindings=[CurrentBinding(target.uri, 1000, 300) for target in kept])

@@ -108,7 +108,7 @@ class GrpcRegistrar:
             else:
                 found = result.lookup
                 reachable = [binding for binding in found.bindings if binding.uri[:5].lower().startswith(SIP_SCHEMES)]
-                # Phones that do not answer any more come last, and get a moment only (`outbound.UNREACHABLE_S`).
+                # Phones that do not answer any more come last, and get a moment only (`legs.callee.UNREACHABLE_S`).
                 reachable.sort(key=lambda binding: binding.unreachable_since_ms != 0)
                 answer(Found(found.known, [_target(binding) for binding in reachable]))
 
@@ -254,6 +254,8 @@ def _target(binding: pb.Binding) -> Target:
         connection=flow.connection_id,
         instance=flow.instance_id,
         unreachable=binding.unreachable_since_ms != 0,
+        q_thousandths=binding.q_thousandths,
+        sip_instance=binding.sip_instance,
     )
 
 

@@ -13,7 +13,7 @@ from pbx_runtime.trace import call_traceparent
 from pbx_signaling import ulid
 from pbx_signaling.calls.commands import Emit, Record
 from pbx_signaling.calls.signals import Side
-from pbx_signaling.calls.snapshot import encode
+from pbx_signaling.users.snapshot import encode
 from pbx_signaling.users.told import MessageRecord
 from pbx_sip.message.text import printable
 
@@ -112,13 +112,19 @@ def _initiated(event: pb.Event, entry: Entry, emit: Emit) -> None:
     )
 
 
+def _target(entry: Entry, leg: int) -> str:
+    """The Contact URI of a phone."""
+    target = entry.call.hunt.target(leg)
+    return "" if target is None else _text(target.uri, URI_MAX)
+
+
 def _dialing(event: pb.Event, entry: Entry, emit: Emit) -> None:
-    call, slot = entry.call, entry.call.media.slot
+    target, slot = entry.call.hunt.target(emit.leg), entry.call.media.slot
     event.call_dialing.CopyFrom(
         pb.CallDialing(
-            callee=_text(call.aor),
-            target=_text(call.target.uri, URI_MAX) if call.target else "",
-            leg=leg_info(entry.callee),
+            callee=_text(target.aor) if target else "",
+            target=_target(entry, emit.leg),
+            leg=leg_info(entry.leg(emit.leg)),
             relay_id=slot.relay if slot else "",
             relay_port=slot.first_port if slot else 0,
         )
@@ -126,20 +132,22 @@ def _dialing(event: pb.Event, entry: Entry, emit: Emit) -> None:
 
 
 def _ringing(event: pb.Event, entry: Entry, emit: Emit) -> None:
-    event.call_ringing.status = emit.status
+    event.call_ringing.CopyFrom(pb.CallRinging(status=emit.status, target=_target(entry, emit.leg)))
 
 
 def _early_media(event: pb.Event, entry: Entry, emit: Emit) -> None:
-    event.call_early_media.status = emit.status
+    event.call_early_media.CopyFrom(pb.CallEarlyMedia(status=emit.status, target=_target(entry, emit.leg)))
 
 
 def _answered(event: pb.Event, entry: Entry, emit: Emit) -> None:
-    media = entry.call.media
+    media, hunt = entry.call.media, entry.call.hunt
+    target = hunt.target(hunt.winner)
     event.call_answered.CopyFrom(
         pb.CallAnswered(
             callee_leg=leg_info(entry.callee, media.codec_of(Side.CALLEE)),
             caller_leg=leg_info(entry.caller, media.codec_of(Side.CALLER)),
-            connected=_text(entry.call.target.aor.partition("@")[0]) if entry.call.target else "",
+            connected=_text(target.aor.partition("@")[0]) if target else "",
+            target=_target(entry, hunt.winner),
         )
     )
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pbx_signaling.border import reason, wire
-from pbx_signaling.calls import refusal
-from pbx_signaling.calls.signals import Answered, Cause, Content, Progress, Rejected
+from pbx_signaling.border.explanation import explanation_of
+from pbx_signaling.calls.signals import Answered, Cause, Content, Heard, Progress, Rejected
 from pbx_signaling.legs import body
 from pbx_signaling.legs.leg import SAID, Leg, reasons
 from pbx_sip.message.headers import Headers
@@ -98,6 +98,7 @@ class OutboundLeg(Leg):
     def cancel(self, cause: Cause) -> None:
         """Stops the INVITE; if its 200 comes all the same, it is ended at once."""
         self._refuse_asked()
+        self.ended()  # others may ring on: its own BYE is answered now
         if self.uac is not None:
             self.uac.cancel(self.sip.now, reasons(cause))
         self._settle()
@@ -162,6 +163,7 @@ class OutboundLeg(Leg):
     def _said_progressed(self, uac: InviteUac, said: out.Progressed) -> None:
         response, fork, rseq = said.response, said.fork, said.rseq
         if response.status == 100:
+            self.tell(Heard(self.number))
             return
         self.refresh.note_allow(response)
         if rseq and (not self._relays_prack or response.status == 199):
@@ -188,7 +190,7 @@ class OutboundLeg(Leg):
         self.reached, self.final_status = True, response.status
         self.end()
         retry, cause = wire.seconds(response.first("Retry-After")), reason.cause_of(response)
-        headers = (*self.sip.border.taken(response, self.flow), *refusal.explanation_of(response))
+        headers = (*self.sip.border.taken(response, self.flow), *explanation_of(response))
         users = self.sip.border.users_named(response)
         self.tell(Rejected(self.number, response.status, response.reason, cause, retry, headers=headers, users=users))
 

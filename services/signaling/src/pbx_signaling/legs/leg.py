@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from weakref import ref
 
 from pbx_signaling.border import reason, wire
-from pbx_signaling.calls import refusal
+from pbx_signaling.border.explanation import explanation_of
 from pbx_signaling.calls.signals import (
     CALLER,
     Ask,
@@ -21,6 +21,7 @@ from pbx_signaling.calls.signals import (
     Content,
     HungUp,
     LegLost,
+    Pressed,
     Refreshed,
     Replied,
     Withdrawn,
@@ -29,6 +30,7 @@ from pbx_signaling.legs import body
 from pbx_signaling.legs.exchange import Question, Waiting
 from pbx_sip.dialog.dialog import REFRESHING
 from pbx_sip.dialog.offer_answer import Turn
+from pbx_sip.message import dtmf
 from pbx_sip.message.message import Request, Response, response_to
 from pbx_sip.transaction.events import ClientKey, FailureCause, ServerKey
 from pbx_sip.usage import output as out
@@ -249,7 +251,8 @@ class Leg:
         self.asked[exchange] = Waiting(key, fork)
         package, content = request.first("Info-Package") or "", body.content_of(request)
         headers = self.sip.border.taken(request, self.flow)
-        self.tell(Asked(self.number, exchange, ask, content, fork, package, confirms, headers))
+        key_pressed = _pressed(content) if ask is Ask.INFORM else None
+        self.tell(Asked(self.number, exchange, ask, content, fork, package, confirms, headers, key_pressed))
 
     def _granted(self, within: InDialog, request: Request) -> Pairs:
         """What our 2xx says of the session timer; an early dialog has none."""
@@ -431,7 +434,7 @@ class Leg:
         else:
             retry = wire.seconds(response.first("Retry-After"))
             content = body.content_of(response)
-            headers = (*self.sip.border.taken(response, self.flow), *refusal.explanation_of(response))
+            headers = (*self.sip.border.taken(response, self.flow), *explanation_of(response))
             self.tell(Replied(self.number, question.exchange, status, response.reason, content, retry, headers))
 
     def _take_effect(self, within: InDialog, question: Question, request: Request, response: Response) -> None:
@@ -604,6 +607,12 @@ class Leg:
     def _confirmed_progress(self, within: InDialog, request: Request) -> int:
         """Which reliable progress of the other side a PRACK confirms; 0: none, it is answered here."""
         return 0
+
+
+def _pressed(content: Content | None) -> Pressed | None:
+    """The key of an INFO that tells of one."""
+    pressed = None if content is None else dtmf.read(content.type, content.data)
+    return None if pressed is None else Pressed(pressed.digit, pressed.duration_ms)
 
 
 def reasons(cause: Cause) -> Pairs:

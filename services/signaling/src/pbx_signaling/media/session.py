@@ -79,6 +79,17 @@ class MediaSession:
         self.families[side] = 6 if ":" in host else 4
         self.hosts[side] = host
 
+    def branch(self, number: int, host: str) -> MediaSession:
+        """The session with the callee's phone of that number, from 1: the caller's offer as it was taken in.
+
+        Each phone has its own exchange: what one answered on the way to its refusal does not concern another.
+        """
+        families, hosts = dict(self.families), dict(self.hosts)
+        other = MediaSession(self.session_id + number - 1, self.slot, families, hosts, applied=dict(self.applied))
+        other.place(2, host)
+        other.pending = self.pending
+        return other
+
     # --- offers
 
     def first_offer(self, data: bytes, barred: Barred) -> list[StreamEndpoint]:
@@ -92,17 +103,13 @@ class MediaSession:
         return list(known.values())
 
     def forward_offer(self, by: int, data: bytes, barred: Barred) -> bytes:
-        """The INVITE's offer `data` of a side as the other one gets it; again for each target that is tried.
-
-        What a former target answered or offered on the way to its refusal (in reliable responses, PRACK, UPDATE) is
-        void: the next one begins with this offer.
-        """
+        """The INVITE's offer `data` of a side as the other one gets it."""
         pending = self.pending
         if pending is None or pending.by != by or pending.description is None:
-            self.initial, self.last_answer_by, self.lines = True, 0, []
             pending = self._take_offer(by, data, barred)
-        self.early.clear()
-        return self._forwarded(pending, to=3 - by)
+        forwarded = self._forwarded(pending, to=3 - by)
+        self.pending = replace(pending, description=None)
+        return forwarded
 
     def offer(self, by: Side, data: bytes, barred: Barred) -> bytes:
         """Takes an offer inside the call in, and answers what the other side gets. Glare is refused with 491."""
@@ -235,7 +242,7 @@ class MediaSession:
         self._learn_family(side.other, found.values())
         for key, endpoint in self.applied.items():
             if endpoint.port and not any(place and PLACES[place] == key[1] for place in places):
-                found[key] = _declined(endpoint)
+                found[key] = declined(endpoint)
         return self._written(description, streams, media, to=side.other), list(found.values())
 
     def _stream(self, line: Line, stream: MediaDescription, direction: str, mux: bool, *, to: int) -> StreamRewrite:
@@ -401,5 +408,6 @@ def _muxed(endpoint: StreamEndpoint) -> StreamEndpoint:
     return replace(endpoint, rtcp_mux=True, rtcp_host=endpoint.host, rtcp_port=port)
 
 
-def _declined(endpoint: StreamEndpoint) -> StreamEndpoint:
+def declined(endpoint: StreamEndpoint) -> StreamEndpoint:
+    """The same medium, carried no more."""
     return StreamEndpoint(endpoint.side, endpoint.media, endpoint.host, 0, "", 0, Direction.INACTIVE, False, ())

@@ -19,6 +19,7 @@ from pbx_signaling.legs import body
 from pbx_signaling.legs.callee import OutboundLeg
 from pbx_signaling.legs.caller import InboundLeg
 from pbx_signaling.legs.delivery import DELIVERED, deliver
+from pbx_signaling.media.branches import CallMedia
 from pbx_signaling.media.session import MediaSession
 from pbx_signaling.users import questions as q
 from pbx_signaling.users.entry import Entry
@@ -146,7 +147,7 @@ class Calls(User):
             claimed=attempt.claimed,
             started=now,
             started_ms=need.identity.wall_ms(now),
-            media=MediaSession(need.identity.session_id()),
+            media=CallMedia(MediaSession(need.identity.session_id())),
             policy=self._config.calls,
             content=body.content_of(request),
             headers=attempt.claim.shown(need.border.fields(request)),
@@ -209,8 +210,9 @@ class Calls(User):
             return
         assert isinstance(owner, OfCall)
         entry = owner.entry
-        entry.deadlines.pop(Deadline(what), None)
-        entry.call.receive(Expired(Deadline(what)), self._sip.now)
+        leg, deadline = divmod(what, len(Deadline))
+        entry.deadlines.pop((Deadline(deadline), leg), None)
+        entry.call.receive(Expired(Deadline(deadline), leg), self._sip.now)
         self.perform(entry)
 
     def end(self, reason: str) -> None:
@@ -243,8 +245,8 @@ class Calls(User):
     def tell(self, leg: Leg, signal: Signal) -> None:
         """Hands a call-control event to the leg's call."""
         entry = leg.entry
-        if entry is None or (leg is not entry.caller and leg is not entry.callee):
-            return  # the call is over, or the leg is that of a target that was given up
+        if entry is None or leg is not entry.leg(leg.number):
+            return  # the call is over, or the leg is that of a phone that said its last word
         entry.call.receive(signal, self._sip.now)
         self.perform(entry)
 
@@ -281,12 +283,10 @@ class Calls(User):
 
     def _dial(self, entry: Entry, command: c.Dial) -> None:
         flow = self._sip.flow_of(command.target)
-        previous = entry.callee
-        if previous is not None:
-            previous.end()
         assert entry.caller is not None
         leg = OutboundLeg(entry.port, entry, command.leg, flow)
-        entry.callee = leg
+        entry.callees[command.leg] = leg
+        self._need.counters.branches += 1
         attempt, call = entry.attempt, entry.call
         proved = bool(attempt.authorization)
         caller = self._need.border.presented(
@@ -336,11 +336,12 @@ class Calls(User):
 
     def _set_deadline(self, entry: Entry, command: c.SetDeadline) -> None:
         self._clear_deadline(entry, command)
-        handle = self._sip.schedule(OfCall(self, entry), self._sip.now + command.after_s, command.deadline)
-        entry.deadlines[command.deadline] = handle
+        what = command.leg * len(Deadline) + command.deadline
+        handle = self._sip.schedule(OfCall(self, entry), self._sip.now + command.after_s, what)
+        entry.deadlines[command.deadline, command.leg] = handle
 
     def _clear_deadline(self, entry: Entry, command: c.SetDeadline | c.ClearDeadline) -> None:
-        handle = entry.deadlines.pop(command.deadline, None)
+        handle = entry.deadlines.pop((command.deadline, command.leg), None)
         if handle is not None:
             self._sip.unschedule(handle)
 
@@ -367,8 +368,12 @@ class Calls(User):
             self._sip.unschedule(handle)
         entry.deadlines.clear()
         for leg in entry.legs():
-            if leg is not entry.callee or leg.reached or leg.dialog is not None:
+            if not isinstance(leg, OutboundLeg) or leg.reached or leg.dialog is not None:
                 leg.end()
+
+    def _forget(self, entry: Entry, command: c.Forget) -> None:
+        """The leg of a phone that said its last word is none of the call's any more."""
+        entry.callees.pop(command.leg, None)
 
     def _reject(self, entry: Entry, command: c.Reject) -> None:
         assert entry.caller is not None
@@ -399,7 +404,7 @@ def _reachable(found: Found, entry: Entry) -> Found:
     targets = found.targets
     if caller.secure:
         targets = [target for target in targets if wire.is_secure(target)]
-    if call.aor == call.claimed:
+    if call.seeking == call.claimed:
         others = [target for target in targets if not wire.is_at(target, caller.flow)]
         return Found(found.known, others, is_own=bool(targets) and not others)
     return found if targets is found.targets else Found(found.known, targets)
@@ -418,6 +423,7 @@ PERFORMERS: Final[Mapping[type, Callable[[Calls, Entry, Any], None]]] = {
     c.SetDeadline: Calls._set_deadline,
     c.ClearDeadline: Calls._clear_deadline,
     c.Count: Calls._count,
+    c.Forget: Calls._forget,
     c.Finish: Calls._finish,
 }
 """What each command of a call means here; those of `DELIVERED` go to a leg."""

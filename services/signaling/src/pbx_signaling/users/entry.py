@@ -1,4 +1,4 @@
-"""A live call with everything around it: its two legs, its deadlines, and what its first INVITE said."""
+"""A live call with everything around it: its legs, its deadlines, and what its first INVITE said."""
 
 from __future__ import annotations
 
@@ -31,8 +31,11 @@ class Entry:
     port: LegPort
     """By which its legs send."""
     caller: InboundLeg | None = None
-    callee: OutboundLeg | None = None
-    deadlines: dict[Deadline, int] = field(default_factory=dict)
+    callees: dict[int, OutboundLeg] = field(default_factory=dict)
+    """By number, from 1: the phones of the callee that were invited; after the answer the one that has the call, and
+    others until their last word."""
+    deadlines: dict[tuple[Deadline, int], int] = field(default_factory=dict)
+    """By deadline and, for one of a phone alone, its leg."""
     performing: bool = False
     suppressed: bool = False
     """One of a flood of refused attempts: it leaves no events."""
@@ -41,11 +44,16 @@ class Entry:
 
     def leg(self, number: int) -> Leg | None:
         """A leg by its number."""
-        return self.callee if number else self.caller
+        return self.callees.get(number) if number else self.caller
 
     def legs(self) -> list[Leg]:
         """The legs there are."""
-        return [leg for leg in (self.caller, self.callee) if leg is not None]
+        return ([] if self.caller is None else [self.caller]) + [*self.callees.values()]
+
+    @property
+    def callee(self) -> OutboundLeg | None:
+        """The leg that stands for the callee (`Hunt.leg`)."""
+        return self.callees.get(self.call.hunt.leg)
 
     def address_families(self, flow: Flow) -> None:
         """Notes where the caller's SIP comes from, for the relay and its address in the SDP."""

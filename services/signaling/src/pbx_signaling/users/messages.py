@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from pbx_signaling.border import wire
 from pbx_signaling.border.challenge import TRUSTED
+from pbx_signaling.border.explanation import explanation_of
 from pbx_signaling.calls import refusal
 from pbx_signaling.calls.signals import Authenticated, Found, Refused, ServiceFailed, Target
 from pbx_signaling.legs import body
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from pbx_signaling.border.border import Border
     from pbx_signaling.border.challenge import Challenges
-    from pbx_signaling.border.headers import Carried
+    from pbx_signaling.calls.signals import Carried
     from pbx_signaling.config import CoreConfig
     from pbx_signaling.domains import Domains
     from pbx_signaling.users.attempt import Attempts
@@ -234,7 +235,7 @@ class Messages(User):
             message.aor, message.stage, message.current = onward, Stage.TARGETS, None
             self._ask(message, Find(onward))
             return
-        explanation = refusal.explanation_of(response)
+        explanation = explanation_of(response)
         told = refusal.outside(status, explanation)
         reason = response.reason if told == status else ""
         self._finish(message, told, reason, cause="refused", headers=explanation if told == status else ())
@@ -242,7 +243,7 @@ class Messages(User):
     def _is_new(self, message: PagerMessage, aor: str) -> bool:
         """Whether a message may be sent on to an address, not for ever."""
         been = message.been
-        return len(been) < self._need.config.calls.redirects and aor != message.aor and aor not in been
+        return len(been) < self._need.config.calls.hunt.redirects and aor != message.aor and aor not in been
 
     def _forwarded(self, message: PagerMessage, target: Target, flow: Flow) -> Request:
         border, claim = self._need.border, message.attempt.claim
