@@ -32,7 +32,7 @@ ELSEWHERE: Final = Cause(others=('SIP;cause=200;text="Call completed elsewhere"'
 """To the phones that did not answer: by it they know that there is no missed call (RFC 3326 section 2)."""
 
 
-class Ringing(enum.Enum):
+class Ringing(enum.StrEnum):
     """How several phones of a user are found."""
 
     PARALLEL = "parallel"
