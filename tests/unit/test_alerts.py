@@ -141,6 +141,7 @@ FAULTS: dict[str, Fault] = {
     "PbxEventsNotWritten": of("pbx_signaling_journal_backlog", flat(2000), flat(3)),
     "PbxEventsNotRead": of("pbx_events_reader", flat(0), flat(1)),
     "PbxOutboxOld": of("pbx_events_outbox_age_seconds", flat(600), flat(0)),
+    "PbxMediaFiguresMissing": of("pbx_events_media_missing_total", grows(10), flat(40)),
     "PbxWebhooksFailing": Fault(
         {
             f'pbx_events_delivery_failures_total{{{A}, webhook="dead"}}': grows(1),
