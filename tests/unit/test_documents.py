@@ -90,7 +90,6 @@ NOT_RUN = {
     "sysctl net.ipv4.ip_local_reserved_ports=30000-39999": "changes the machine",
     "ss -ulpn": "shows the node's sockets",
     "sleep 180": "waits",
-    "git worktree add ../before 1e907ca": "makes another checkout beside this one",
     "tcpdump -ni any udp portrange 20000-29999": "captures on a relay's node",
     "rm -r /sys/fs/bpf/sip-pbx/v1/<relay id>-*": "takes pins of the kernel away: tests/integration/test_relay_ebpf.py",
 }
