@@ -303,6 +303,10 @@ def test_a_process_that_is_killed_takes_its_own_calls_alone(steered: Product) ->
         lambda: replicas.peers_of(steered, "signaling-1") == 1, timeout_s=30, what="the process that was started anew"
     )
     replicas.know_each_other(steered)
+    (cdr,) = steered.cdrs_of(1, 60, caller="2003")
+    assert (cdr["origin"], cdr["cause"]) == ("node_lost", "node_lost"), "the same instance is there, in another life"
+    (cdr,) = steered.cdrs_of(1, 15, caller="2002")
+    assert cdr["outcome"] == "answered"
 
 
 def test_a_process_that_is_told_to_end_leaves_new_calls_to_the_others(steered: Product) -> None:

@@ -169,7 +169,7 @@ def measure(count: int, options: argparse.Namespace, **environment: str) -> dict
     with processes(count, options.share, **environment) as server, run.Called(server):
         search = highest_rate(
             lambda rate: _logged(run.calls(server, rate, options.seconds, many_ports=True)),
-            first=FIRST_RATE * count,
+            first=FIRST_RATE * count * options.share / SHARE,
             ceiling=options.ceiling,
         )
         figures: dict[str, Any] = {"per_s": round(search.rate, 1), "generator_bound": search.generator_bound}
