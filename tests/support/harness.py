@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -114,7 +115,7 @@ class Harness:
         """All questions that were put."""
         self.wire: list[tuple[bytes, Flow]] = []
         """All that was sent."""
-        identity = Identity(RandomTokens("s1", entropy), "s1", lambda: EPOCH_S)
+        identity = Identity(RandomTokens("s1", entropy), "s1", lambda: EPOCH_S, random.Random(1).random)
         self.core = Core(
             Surroundings(
                 config=config,

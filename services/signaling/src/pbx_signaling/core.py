@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pbx_signaling.border import wire
 from pbx_signaling.border.border import Border
 from pbx_signaling.border.challenge import Challenges
 from pbx_signaling.counters import Counters
@@ -90,7 +89,7 @@ class Core:
             sip,
             config.domain,
             around.report,
-            wire.chance,
+            identity.chance,
             instance=identity.instance,
             interval_s=around.keepalive_s,
             everybody=around.keepalive_all,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 from pbx_signaling import ulid
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
 class Identity:
     """Mints call ids, tags, branches and Call-IDs, and knows how monotonic time maps to the wall clock."""
 
-    def __init__(self, tokens: TokenSource, instance: str, wall_offset_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        tokens: TokenSource,
+        instance: str,
+        wall_offset_s: Callable[[], float],
+        chance: Callable[[], float] = random.random,  # noqa: S311  # not a secret
+    ) -> None:
+        """`chance`: a random number from 0 to 1 that spreads retries; nothing is decided by it."""
+        self.chance = chance
         self.instance = instance
         self.tokens = tokens
         self._wall_offset_s = wall_offset_s

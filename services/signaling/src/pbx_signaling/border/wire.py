@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random  # noqa: TID251  # spreads retries; nothing is decided by it
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
-from pbx_signaling.legs.body import ACCEPT
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from pbx_sip.usage.output import Pairs
 
 ALLOW: Final = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, PRACK, INFO, MESSAGE, REGISTER"
+ACCEPT: Final = "application/sdp, multipart/mixed"
 SUPPORTED: Final = "100rel, timer"
 EXTENSIONS: Final = frozenset({"100rel", "timer"})
 """Option tags that a Require may name (RFC 3261 section 8.2.2.3)."""
@@ -40,17 +39,12 @@ def fields_of(method: str) -> Pairs:
     return _TARGETING if method in ("INVITE", "UPDATE") else _AGENT
 
 
-def retry_after_s() -> int:
+def retry_after_s(chance: float) -> int:
     """Seconds to wait after glare with a request of one's own (RFC 3261 section 14.2: at random, 10 at the most).
 
-    Not 0: that would say nothing, and many would come back at once.
+    Not 0: that would say nothing, and many would come back at once. `chance`: a random number from 0 to 1.
     """
-    return random.randint(1, 10)  # noqa: S311  # spreads retries; not a secret
-
-
-def chance() -> float:
-    """A random number from 0 to 1 that spreads retries."""
-    return random.random()  # noqa: S311  # not a secret
+    return 1 + min(9, int(10 * chance))
 
 
 def quoted(text: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from pbx_signaling.border.wire import ACCEPT
 from pbx_signaling.calls.signals import Content
 from pbx_sip.errors import RemoteError
 from pbx_sip.message.message import Request, Response, response_to
@@ -21,7 +22,6 @@ SDP: Final = "application/sdp"
 UNKNOWN: Final = "application/octet-stream"
 OFFERING: Final = frozenset({"INVITE", "ACK", "PRACK", "UPDATE"})
 """Methods whose requests and responses carry session descriptions."""
-ACCEPT: Final = f"{SDP}, multipart/mixed"
 SESSION: Final = ("", "session")
 """Dispositions of a description that belongs to the offer/answer exchange (RFC 3261 section 20.11)."""
 

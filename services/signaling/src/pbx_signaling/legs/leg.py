@@ -308,7 +308,7 @@ class Leg:
             method = "INVITE" if within is self.within else ""
         offers = method == "UPDATE" and describes
         if not method or (offers and not self._may_offer(within)):
-            retry_after_s = wire.retry_after_s()
+            retry_after_s = wire.retry_after_s(self.sip.chance())
             self.tell(Replied(self.number, command.exchange, 500, "", None, retry_after_s=retry_after_s))
         elif (method == "INVITE" and within.is_modifying) or (offers and within.turn is not Turn.STABLE):
             self.tell(Replied(self.number, command.exchange, 491, "", None))
@@ -484,7 +484,7 @@ class Leg:
             content = body.content_of(response)
             if content is not None:
                 self.tell(Refreshed(self.number, content))
-        elif not self.refresh.refused(response, self.sip.now, wire.chance()):
+        elif not self.refresh.refused(response, self.sip.now, self.sip.chance()):
             self.tell(LegLost(self.number, "dialog_gone"))
 
     def _said_expired(self, _: object, said: out.SessionExpired) -> None:

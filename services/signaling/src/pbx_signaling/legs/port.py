@@ -36,6 +36,9 @@ class SipPort(Protocol):
     border: Border
     """Which header fields cross from one leg to the other."""
 
+    def chance(self) -> float:
+        """A random number from 0 to 1 that spreads retries."""
+
     def origin(self, *, secure: bool) -> Origin:
         """How we write ourselves into messages; `secure`: into those of a dialog that a SIPS URI made."""
 

@@ -109,6 +109,10 @@ class Outgoing:
         """A fresh Call-ID that carries our instance id."""
         return self.identity.sip_call_id()
 
+    def chance(self) -> float:
+        """A random number from 0 to 1 that spreads retries; nothing is decided by it."""
+        return self.identity.chance()
+
     @property
     def wall_s(self) -> float:
         """Now in seconds since the Unix epoch: what nonces are dated with, here and at the registrar."""

@@ -92,7 +92,7 @@ class Surroundings:
             timers=self.config.timers,
             fields=wire.fields_of,
             route=sip.route,
-            retry_after_s=wire.retry_after_s,
+            retry_after_s=lambda: wire.retry_after_s(sip.chance()),
         )
 
 
@@ -168,6 +168,10 @@ class LegPort:
     def unreachable(self, aor: str, flow: Flow) -> None:
         """Removes a binding whose connection is gone."""
         self._around.unreachable(aor, flow)
+
+    def chance(self) -> float:
+        """A random number from 0 to 1 that spreads retries."""
+        return self._sip.chance()
 
     # --- the leg's own
 

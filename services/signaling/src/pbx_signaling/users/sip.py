@@ -70,6 +70,9 @@ class Sip(Protocol):
     def sip_call_id(self) -> str:
         """A fresh Call-ID."""
 
+    def chance(self) -> float:
+        """A random number from 0 to 1 that spreads retries; nothing is decided by it."""
+
     def schedule(self, owner: Owner, at: float, what: int) -> int:
         """Lets `owner.user.expired(owner, what)` be called at `at`."""
 
