@@ -18,7 +18,8 @@ from pathlib import Path
 
 from pbx_runtime.media_address import Barred
 from pbx_signaling.calls.signals import Side
-from pbx_signaling.media.session import MediaSession, SessionRefused
+from pbx_signaling.media.endpoint import SessionRefused
+from pbx_signaling.media.session import MediaSession
 from pbx_signaling.media.stream import Media, Slot, StreamEndpoint
 from pbx_sip.sdp.model import SessionDescription
 

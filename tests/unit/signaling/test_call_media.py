@@ -7,7 +7,8 @@ import pytest
 from pbx_runtime.media_address import Barred
 from pbx_signaling.calls.signals import Side
 from pbx_signaling.media.branches import CallMedia
-from pbx_signaling.media.session import MediaSession, SessionRefused
+from pbx_signaling.media.endpoint import SessionRefused
+from pbx_signaling.media.session import MediaSession
 from pbx_signaling.media.stream import Slot
 from support.offer_answer import HOST4, PORTS, endpoints, read, written
 

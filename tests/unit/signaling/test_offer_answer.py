@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pbx_signaling.calls.signals import Side
-from pbx_signaling.media.session import SessionRefused
+from pbx_signaling.media.endpoint import SessionRefused
 from pbx_sip.sdp.carry import RECEIVES, SENDS
 from pbx_sip.sdp.model import SessionDescription
 from support.offer_answer import HOST4, HOST6, PORTS, Player, Story, is_lawful, lines_of, stories, written

@@ -16,7 +16,7 @@ from pbx_signaling.calls.setup import SETUP_TIMEOUT, bad_session, unavailable, u
 from pbx_signaling.calls.signals import CALLER, Cause, Deadline, Side
 from pbx_signaling.calls.state import State
 from pbx_signaling.calls.value import CallValue, Failed, GivenUp, Joined, Rings
-from pbx_signaling.media.session import SessionRefused
+from pbx_signaling.media.endpoint import SessionRefused
 
 LATE = Cause("call completion elsewhere", 16)
 """To a phone whose answer crossed the CANCEL."""

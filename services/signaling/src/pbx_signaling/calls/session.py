@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pbx_signaling.media.session import SessionRefused
+from pbx_signaling.media.endpoint import SessionRefused
 
 if TYPE_CHECKING:
     from pbx_signaling.calls.signals import Content, Side

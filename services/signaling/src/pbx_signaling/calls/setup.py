@@ -19,7 +19,7 @@ from pbx_signaling.calls.ending import (
 from pbx_signaling.calls.finish import end, settle
 from pbx_signaling.calls.signals import Cause, Deadline
 from pbx_signaling.calls.value import CallValue, Failed, Reachable
-from pbx_signaling.media.session import SessionRefused
+from pbx_signaling.media.endpoint import SessionRefused
 
 SETUP_TIMEOUT: Final = missing(503, "setup_timeout", Outcome.FAILED, 41, retry_after_s=5)
 UNRELAYED: Final = Refusal(0, NO_RELAY, Cause(q850=34), 5)

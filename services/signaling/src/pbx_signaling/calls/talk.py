@@ -10,7 +10,7 @@ from pbx_signaling.calls.session import carried, carry
 from pbx_signaling.calls.signals import CALLER, Ask, Content, Side
 from pbx_signaling.calls.state import State
 from pbx_signaling.calls.value import CallValue
-from pbx_signaling.media.session import SessionRefused
+from pbx_signaling.media.endpoint import SessionRefused
 
 
 def acknowledged(call: CallValue, signal: e.Acknowledged, now: float) -> None:

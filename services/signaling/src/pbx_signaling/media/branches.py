@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pbx_signaling.media.session import MediaSession, declined
+from pbx_signaling.media.endpoint import declined
+from pbx_signaling.media.session import MediaSession
 from pbx_signaling.media.stream import Slot, StreamEndpoint
 
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
-from pbx_runtime.media_address import Barred, Use, read
-from pbx_signaling.media.stream import DIRECTIONS, Codec, Direction, Media, Slot, StreamEndpoint
+from pbx_runtime.media_address import Barred, Use
+from pbx_signaling.media.endpoint import Origins, SessionRefused, address_of, declined, endpoint_of, muxed
+from pbx_signaling.media.stream import Direction, Media, Slot, StreamEndpoint
 from pbx_sip.errors import RemoteError
 from pbx_sip.sdp import carry as rules
 from pbx_sip.sdp.carry import Line
@@ -27,15 +28,6 @@ if TYPE_CHECKING:
 MAX_STREAMS: Final = 16
 """m= lines of a description. Threat: work per message; WebRTC clients send up to 4."""
 PLACES: Final = {"audio": Media.AUDIO, "video": Media.VIDEO}
-NO_RTCP_ABOVE: Final = 65_535
-
-
-class SessionRefused(Exception):
-    """A session description that we cannot carry; `status` is the SIP status that says so."""
-
-    def __init__(self, detail: str, status: int = 488) -> None:
-        super().__init__(detail)
-        self.status = status
 
 
 @dataclass(slots=True)
@@ -134,7 +126,7 @@ class MediaSession:
         lines, endpoints = [], []
         for stream, place in zip(description.media, places, strict=True):
             direction = stream.direction
-            if place and _address(stream)[0] is Use.UNSPECIFIED:
+            if place and address_of(stream)[0] is Use.UNSPECIFIED:
                 direction = rules.without_receiving(direction)
             lines.append(Line(stream.kind, stream.proto, stream.formats, place, direction, stream.rtcp_mux))
             endpoints.append(self._endpoint(by, place, stream, direction, barred) if place else None)
@@ -229,13 +221,13 @@ class MediaSession:
                 continue
             says = stream.direction
             direction = rules.answered(line.direction, says)
-            if _address(stream)[0] is Use.UNSPECIFIED:
+            if address_of(stream)[0] is Use.UNSPECIFIED:
                 direction = rules.without_receiving(direction)
             mux = line.mux and stream.rtcp_mux
             endpoint = self._endpoint(side, place, stream, direction, barred)
-            found.setdefault((side, endpoint.media), _muxed(endpoint) if mux else endpoint)
+            found.setdefault((side, endpoint.media), muxed(endpoint) if mux else endpoint)
             if former is not None:
-                found.setdefault((former.side, former.media), _muxed(former) if mux else former)
+                found.setdefault((former.side, former.media), muxed(former) if mux else former)
             streams.append(self._stream(line, stream, direction if direction != says else "", mux, to=side.other))
             media.append(stream)
         self._learn_family(side, found.values())
@@ -331,45 +323,9 @@ class MediaSession:
         self, side: int, place: str, stream: MediaDescription, direction: str, barred: Barred
     ) -> StreamEndpoint:
         media, source = PLACES[place], self.hosts.get(side, "").partition("%")[0]
-        use, host = _address(stream)
-        if use is Use.UNSPECIFIED:
-            former = self.applied.get((side, media))
-            host = former.host if former is not None else source
-        elif use is Use.ELSEWHERE:
-            use, host = read(source)
-        elif use is Use.HOST and barred.bars(host, source):
-            raise SessionRefused("a stream whose address is none of its sender's")
-        if use is Use.NONE or not host:
-            raise SessionRefused("a stream whose address is no address of one host")
-        held = use is Use.UNSPECIFIED
-        rtcp_host, rtcp_port = ("", 0) if held else self._rtcp(stream, host, source, barred)
-        return StreamEndpoint(
-            side=int(side),
-            media=media,
-            host=host,
-            port=stream.port,
-            rtcp_host=rtcp_host,
-            rtcp_port=rtcp_port,
-            direction=DIRECTIONS[direction],
-            rtcp_mux=False,
-            codecs=tuple(
-                Codec(each.number, each.encoding, each.clock_rate_hz, each.channels, each.ptime_ms)
-                for each in stream.payload_types
-            ),
-            signaling_host=source,
-            held=held,
-        )
-
-    @staticmethod
-    def _rtcp(stream: MediaDescription, host: str, source: str, barred: Barred) -> tuple[str, int]:
-        """Where RTCP goes without rtcp-mux; port 0 where it cannot go anywhere."""
-        rtcp = stream.rtcp
-        use, named = read(rtcp.host) if rtcp.host else (Use.HOST, host)
-        if use is Use.UNSPECIFIED or rtcp.port > NO_RTCP_ABOVE:
-            return "", 0
-        if use is not Use.HOST or barred.bars(named, source):
-            named = host
-        return named, rtcp.port
+        former = self.applied.get((side, media))
+        likely = former.host if former is not None else source
+        return endpoint_of(side, media, stream, direction, Origins(source, likely, barred))
 
     def _written(
         self,
@@ -391,23 +347,3 @@ class MediaSession:
             version += 1
             self.versions[to] = (version, fingerprint)
         return plain.replace(b" %d 0 IN " % session_id, b" %d %d IN " % (session_id, version), 1)
-
-
-def _address(stream: MediaDescription) -> tuple[Use, str]:
-    """What the address of a stream is good for, and its spelling. Beside ICE an unspecified one says that candidates
-    come later (RFC 8840 section 4.1.1), and not that the stream is held."""
-    use, host = read(stream.connection)
-    if use is Use.UNSPECIFIED and (stream.proto in rules.BROWSER or stream.attribute("ice-ufrag") is not None):
-        return Use.ELSEWHERE, host
-    return use, host
-
-
-def _muxed(endpoint: StreamEndpoint) -> StreamEndpoint:
-    """With RTCP on the port of RTP; where that is, a=rtcp does not matter (RFC 5761 section 5.1.3)."""
-    port = 0 if endpoint.held else endpoint.port
-    return replace(endpoint, rtcp_mux=True, rtcp_host=endpoint.host, rtcp_port=port)
-
-
-def declined(endpoint: StreamEndpoint) -> StreamEndpoint:
-    """The same medium, carried no more."""
-    return StreamEndpoint(endpoint.side, endpoint.media, endpoint.host, 0, "", 0, Direction.INACTIVE, False, ())
