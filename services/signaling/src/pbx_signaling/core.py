@@ -18,10 +18,11 @@ from pbx_signaling.router.outgoing import Outgoing
 from pbx_signaling.router.router import Router
 from pbx_signaling.router.sources import Sources
 from pbx_signaling.users.attempt import Attempts
-from pbx_signaling.users.calls import Calls, CallsNeed
+from pbx_signaling.users.calls import Calls
 from pbx_signaling.users.keepalive import Finding, KeepAlive
 from pbx_signaling.users.messages import Messages, MessagesNeed
 from pbx_signaling.users.options import Options
+from pbx_signaling.users.performing import CallsNeed
 from pbx_signaling.users.quota import Quotas
 from pbx_signaling.users.registrations import Registrations, RegistrationsNeed
 from pbx_signaling.users.step import Steps
