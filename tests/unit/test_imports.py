@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
+from pathlib import Path
 
 import grimp
+
+import pbx_signaling
 
 PACKAGES = (
     *("pbx_sip", "pbx_runtime", "pbx_registrar", "pbx_signaling", "pbx_media_relay"),
@@ -57,3 +60,15 @@ def test_circles_are_found() -> None:
 def test_no_module_imports_itself_by_others() -> None:
     graph = grimp.build_graph(*PACKAGES, cache_dir=None)
     assert circles_of({node: set(graph.find_modules_directly_imported_by(node)) for node in graph.modules}) == []
+
+
+LINES_MAX = 350
+"""Of a file of signaling: what is longer is two things."""
+LONGER = frozenset({"legs/leg.py"})
+"""What still is."""
+
+
+def test_no_file_of_signaling_is_two_things() -> None:
+    root = Path(pbx_signaling.__file__).parent
+    lines = {str(path.relative_to(root)): len(path.read_text().splitlines()) for path in root.rglob("*.py")}
+    assert {name for name, number in lines.items() if number > LINES_MAX} <= LONGER
