@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pbx_sip.errors import ParseError
+from pbx_sip.swift import swift
 
 HASHES: Final = {"MD5": "md5", "SHA-256": "sha256", "SHA-512-256": "sha512_256"}
 """Algorithm tokens to the names of hashlib."""
@@ -72,6 +73,7 @@ class Challenge:
         )
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """A value of Authorization or Proxy-Authorization."""

@@ -13,6 +13,7 @@ from typing import Final
 from pbx_sip.errors import ParseError, RemoteError
 from pbx_sip.message.headers import split_semicolons
 from pbx_sip.message.message import Message, Request, Response
+from pbx_sip.swift import swift
 
 MIN_SE_FLOOR_S: Final = 90
 """No Min-SE may be below (section 5), and it is what a message without one means."""
@@ -46,6 +47,7 @@ class IntervalTooSmall(RemoteError):
         self.min_se_s = min_se_s
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class SessionExpires:
     """A Session-Expires value: seconds, and the refresher by the role of this transaction ("uac", "uas" or "")."""

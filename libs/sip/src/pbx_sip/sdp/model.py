@@ -15,6 +15,7 @@ from typing import Final
 from pbx_sip.errors import LimitExceeded, ParseError
 from pbx_sip.message.remembered import Odd, Remembered, plain_text
 from pbx_sip.message.text import INSTEAD, readable
+from pbx_sip.swift import swift
 
 _LONE_CR: Final = re.compile(r"\r(?!\n|\Z)")
 """A control character like any other, within a line."""
@@ -58,6 +59,7 @@ class PayloadType:
     ptime_ms: int = 0
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Rtcp:
     """Where RTCP goes (RFC 3605); `host` is empty where it is that of the stream."""

@@ -11,8 +11,10 @@ from typing import Final
 
 from pbx_sip.sdp.carry import BROWSER
 from pbx_sip.sdp.model import MediaDescription, SessionDescription
+from pbx_sip.swift import swift
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Origin:
     """What o= says: the session is ours, so its id and version are."""
@@ -21,6 +23,7 @@ class Origin:
     version: int
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class StreamRewrite:
     """The relay's ports for one stream, and what else is said anew."""

@@ -20,12 +20,14 @@ from dataclasses import dataclass
 
 from pbx_sip.address import Flow
 from pbx_sip.message.message import Request, Response
+from pbx_sip.swift import swift
 from pbx_sip.transaction.events import ClientKey, FailureCause, ServerKey
 
 Pairs = tuple[tuple[str, str], ...]
 """Header fields, by name and value."""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Send:
     """A request to send in a client transaction of its own; what comes back goes to the usage that said so."""
@@ -34,6 +36,7 @@ class Send:
     flow: Flow
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Respond:
     """A response to send in a server transaction."""
@@ -42,6 +45,7 @@ class Respond:
     response: Response
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class SendAck:
     """An ACK for a 2xx: outside of any transaction (RFC 3261 section 13.2.2.4)."""
@@ -58,6 +62,7 @@ class CancelInvite:
     headers: Pairs
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Progressed:
     """A provisional response to our INVITE."""
@@ -69,6 +74,7 @@ class Progressed:
     """Not 0: the response is reliable, and `confirm_progress` is due (RFC 3262 section 4)."""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Answered:
     """The first 2xx to our INVITE: `acknowledge` is due."""
@@ -92,6 +98,7 @@ class GaveUp:
     """None: it was cancelled, and its dialog ended by a BYE."""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A request of the peer inside the dialog that is in order: `reply` is due."""
@@ -118,6 +125,7 @@ class Unanswered:
     cause: FailureCause
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
     """The first ACK for a 2xx of ours."""

@@ -16,6 +16,7 @@ from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
 from pbx_sip.message.headers import split_commas
 from pbx_sip.message.uri import Uri
+from pbx_sip.swift import swift
 
 if TYPE_CHECKING:
     from pbx_signaling.calls.signals import Carried
@@ -62,6 +63,7 @@ class Claim:
 UNCLAIMED: Final = Claim()
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Presented:
     """The caller as one callee sees it."""

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 
 from pbx_signaling.calls.signals import CALLER, Ask, Carried, Cause, Content, Deadline, Side, Target
 from pbx_signaling.media.stream import StreamEndpoint
+from pbx_sip.swift import swift
 
 # --- of a leg
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Dial:
     """Invite the callee at a target."""
@@ -22,6 +24,7 @@ class Dial:
     """Header fields that came from the other leg; so in the commands below."""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Ring:
     """Tell the caller about progress."""
@@ -34,6 +37,7 @@ class Ring:
     headers: Carried = ()
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Answer:
     """Tell the caller that the callee answered."""
@@ -58,6 +62,7 @@ class Reject:
     headers: Carried = ()
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Acknowledge:
     """Confirm the callee's answer."""
@@ -119,6 +124,7 @@ class Confirm:
     content: Content | None
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class HangUp:
     """End a side's dialog."""
@@ -130,11 +136,13 @@ class HangUp:
 # --- of the world
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Authenticate:
     """Verify the caller's credentials."""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class FindTargets:
     """Look the callee up."""
@@ -142,6 +150,7 @@ class FindTargets:
     aor: str
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class ReserveMedia:
     """Take a slot of a relay, telling it the endpoints known so far."""
@@ -149,6 +158,7 @@ class ReserveMedia:
     endpoints: list[StreamEndpoint]
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class UpdateMedia:
     """Tell the relay new endpoints."""
@@ -156,6 +166,7 @@ class UpdateMedia:
     endpoints: list[StreamEndpoint]
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class ReleaseMedia:
     """Give the slot back; nothing follows."""
@@ -176,6 +187,7 @@ class Record(enum.IntEnum):
     DTMF = 9
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Emit:
     """Write an event, and the call's new state with it, before anything of this step is revealed."""
@@ -194,6 +206,7 @@ class Emit:
     duration_ms: int = 0
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class SetDeadline:
     """Send Expired after so many seconds."""
@@ -204,6 +217,7 @@ class SetDeadline:
     """Of BRANCH and SILENCE."""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class ClearDeadline:
     """Forget a deadline."""
@@ -224,6 +238,7 @@ class Forget:
     leg: int
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Finish:
     """The call is over: its legs may finish what they have begun, the call itself is forgotten."""

@@ -8,6 +8,7 @@ from typing import Final
 
 from pbx_signaling.calls import refusal
 from pbx_signaling.calls.signals import Carried, Cause, LegLost, Limited, Ordered, Rejected, Side
+from pbx_sip.swift import swift
 
 
 class Outcome(enum.IntEnum):
@@ -35,6 +36,7 @@ class Origin(enum.IntEnum):
     LOCAL = 7
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Ending:
     """All that the last event of a call says about why it ended."""

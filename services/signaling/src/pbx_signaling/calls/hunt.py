@@ -18,6 +18,7 @@ from typing import Final
 from pbx_signaling.calls.branch import INVITED, MAY_ANSWER, Branch, Phase, Word
 from pbx_signaling.calls.ending import Outcome, Refusal, missing
 from pbx_signaling.calls.signals import Cause, Target
+from pbx_sip.swift import swift
 
 BRANCHES_MAX: Final = 50
 """Phones invited for one call, those of redirections among them. Threat: one INVITE that becomes hundreds of ours."""
@@ -41,6 +42,7 @@ class Ringing(enum.StrEnum):
     """One after the other, the preferred ones first."""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Invite:
     """Invite a phone."""

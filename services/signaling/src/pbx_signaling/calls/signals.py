@@ -19,6 +19,7 @@ from pbx_signaling.calls.words import Pressed as Pressed
 from pbx_signaling.calls.words import Side as Side
 from pbx_signaling.calls.words import Target as Target
 from pbx_signaling.media.stream import Slot
+from pbx_sip.swift import swift
 
 # --- from a leg
 
@@ -30,6 +31,7 @@ class Heard:
     leg: int
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Progress:
     """The callee rings, or sends early media (a provisional answer above 100)."""
@@ -46,6 +48,7 @@ class Progress:
     """Header fields that cross to the other leg; so in the events below."""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Answered:
     """The callee answered."""
@@ -72,6 +75,7 @@ class Rejected:
     """Addresses-of-record of our own domain to which a 3xx points."""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
     """The caller confirmed the answer; carries the session answer where the callee made the offer."""
@@ -87,6 +91,7 @@ class Cancelled:
     cause: Cause
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class HungUp:
     """A side ended the call."""

@@ -13,20 +13,24 @@ from pbx_signaling.calls.signals import Carried, Content
 from pbx_signaling.calls.state import CallPolicy, State
 from pbx_signaling.media.branches import CallMedia
 from pbx_signaling.media.stream import StreamEndpoint
+from pbx_sip.swift import swift
 
 # What an action concludes. The machine takes it next, before any other signal: so each of its rows has one next state.
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Reachable:
     """The callee has phones, and there is no slot yet."""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Rings:
     """The first phone rings."""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Joined:
     """A phone answered, and its session description can be carried."""
@@ -51,6 +55,7 @@ class GivenUp:
     cause: e.Cause
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Settled:
     """Nobody has a last word to say any more."""

@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
+from pbx_sip.swift import swift
+
 Carried = tuple[tuple[str, str], ...]
 """Header fields on their way to the other leg; opaque to call logic."""
 CALLER: Final = 0
@@ -44,6 +46,7 @@ class Ask(enum.IntEnum):
     """An instant message within the call (RFC 3428)."""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Content:
     """A body: an SDP session description, something opaque, or several parts with a description among them."""
@@ -74,6 +77,7 @@ class Content:
         )
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Cause:
     """Why a call or a leg ends: the Reason headers (RFC 3326), where there were any."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from pbx_runtime.media_address import Barred, Use, read
 from pbx_signaling.media.stream import DIRECTIONS, Codec, Direction, Media, StreamEndpoint
 from pbx_sip.sdp import carry as rules
+from pbx_sip.swift import swift
 
 if TYPE_CHECKING:
     from pbx_sip.sdp.model import MediaDescription
@@ -23,6 +24,7 @@ class SessionRefused(Exception):
         self.status = status
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Origins:
     """What is known of a side beside its description."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from pbx_sip.swift import swift
+
 
 class Media(enum.IntEnum):
     """Media of a slot, numbered as in the relay's contract."""
@@ -25,6 +27,7 @@ class Direction(enum.IntEnum):
 DIRECTIONS = {direction.name.lower(): direction for direction in Direction}
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Codec:
     """A payload type in use."""

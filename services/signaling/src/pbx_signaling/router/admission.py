@@ -23,6 +23,7 @@ from pbx_sip.errors import RemoteError
 from pbx_sip.message.message import Request, Response, put_to_tag, response_to
 from pbx_sip.message.parse import MAX_MESSAGE
 from pbx_sip.message.serialize import serialize
+from pbx_sip.swift import swift
 from pbx_sip.transaction.key import reply_flow, via_of
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Pass:
     """It goes on, in a transaction."""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Refuse:
     """It is answered so, without a transaction."""

@@ -11,6 +11,7 @@ from pbx_sip.auth.digest import Credentials, account_of
 from pbx_sip.errors import RemoteError
 from pbx_sip.header.name_addr import NameAddr
 from pbx_sip.message.uri import Uri
+from pbx_sip.swift import swift
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +27,7 @@ DISPLAY_MAX: Final = 128
 """Characters of a caller's own display name that its callee is shown; as many as an account's may have."""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """What was read from an INVITE that may become a call, from a MESSAGE, or from an OPTIONS about a user."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from pbx_sip.swift import swift
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from pbx_sip.header.contact import RegisterContact
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Authenticate:
     """Verify credentials: Authenticated, Refused or ServiceFailed."""
@@ -25,6 +28,7 @@ class Authenticate:
     method: str
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Find:
     """Look an address-of-record up: Found or LookupFailed."""
@@ -32,6 +36,7 @@ class Find:
     aor: str
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Reserve:
     """Take a slot of some relay: MediaReady or MediaUnavailable."""
@@ -40,6 +45,7 @@ class Reserve:
     endpoints: list[StreamEndpoint]
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Update:
     """Tell a relay where the media of a call go now. No answer."""
@@ -49,6 +55,7 @@ class Update:
     endpoints: list[StreamEndpoint]
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Release:
     """Give a slot back. No answer."""

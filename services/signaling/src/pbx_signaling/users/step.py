@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from pbx_signaling.users.questions import AFTER_RECORDS
+from pbx_sip.swift import swift
 
 if TYPE_CHECKING:
     from pbx_signaling.calls.commands import Emit
@@ -26,6 +27,7 @@ class Asker(Protocol):
         """The answer to what it asked under that number last."""
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Ask:
     """A question to the world, and who gets the answer."""
@@ -41,6 +43,7 @@ class Ask:
         return type(self.question) in AFTER_RECORDS
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Step:
     """What one input caused for one call: its records and its snapshot are stored, then what reveals them leaves."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from pbx_sip.swift import swift
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from pbx_sip.transaction.events import ClientKey, FailureCause, Key, ServerKey
 
 
+@swift
 @dataclass(frozen=True, slots=True)
 class Load:
     """How the instance fares when a request is judged."""
