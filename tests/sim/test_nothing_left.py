@@ -278,17 +278,69 @@ def relay_full(rig: Rig) -> None:
     assert rig.call().status == 503
 
 
+def _lose_slot(rig: Rig) -> None:
+    """The relay does not have the call that rings on its slot, which somebody else has now."""
+    call_id = next(call_id for call_id in rig.pbx.relay.slots if call_id in rig.pbx.calls)
+    slot = rig.pbx.relay.slots.pop(call_id)
+    rig.pbx.relay.slots["somebody"] = slot
+    rig.pbx.signal(call_id, e.MediaLost(slot, "gone"), rig.network.now)
+
+
 def relay_lost_while_it_rings(rig: Rig) -> None:
+    rig.bob.plan = Plan(answer_after=3.0)
+    call = rig.alice.call("1008")
+    rig.network.run(1)
+    ((call_id, slot),) = rig.pbx.relay.slots.items()
+    rig.pbx.signal(call_id, e.MediaLost(replace(slot, index=7), "of before"), rig.network.now)
+    assert "CANCEL" not in rig.bob.notes.seen
+    _lose_slot(rig)
+    rig.network.run(6)
+    assert "CANCEL" in rig.bob.notes.seen
+    assert rig.bob.notes.seen.count("INVITE") == 2
+    assert call.status == 200
+    del rig.pbx.relay.slots["somebody"]
+    (moved,) = rig.pbx.relay.slots.values()
+    assert moved.first_port != slot.first_port
+    for side, phone in enumerate((rig.alice, rig.bob), 1):
+        assert f"m=audio {moved.ports[side, 1][0]} ".encode() in phone.notes.bodies[-1]
+    rig.alice.hang_up(call)
+
+
+def relay_lost_again(rig: Rig) -> None:
     rig.bob.plan = Plan(answer_after=None)
     call = rig.alice.call("1008")
-    rig.network.run(2)
+    rig.network.run(1)
+    _lose_slot(rig)
+    rig.network.run(1)
+    del rig.pbx.relay.slots["somebody"]
     ((call_id, slot),) = rig.pbx.relay.slots.items()
-    rig.pbx.signal(call_id, e.MediaLost(replace(slot, index=7), "another one"), rig.network.now)
-    assert call.status < 200
     rig.pbx.signal(call_id, e.MediaLost(slot, "gone"), rig.network.now)
     rig.network.run(2)
     assert call.status == 503
-    assert "CANCEL" in rig.bob.notes.seen
+
+
+def relay_lost_and_no_other(rig: Rig) -> None:
+    rig.bob.plan = Plan(answer_after=None)
+    call = rig.alice.call("1008")
+    rig.network.run(1)
+    rig.pbx.relay.is_full = True
+    _lose_slot(rig)
+    rig.network.run(2)
+    del rig.pbx.relay.slots["somebody"]
+    assert call.status == 503
+
+
+def relay_lost_and_the_caller_gives_up(rig: Rig) -> None:
+    rig.bob.plan = Plan(answer_after=None)
+    call = rig.alice.call("1008")
+    rig.network.run(1)
+    rig.pbx.relay.delay_s = 1.0
+    _lose_slot(rig)
+    rig.network.run(0.2)
+    rig.alice.cancel(call)
+    rig.network.run(5)
+    del rig.pbx.relay.slots["somebody"]
+    assert rig.pbx.relay.slots == {}
 
 
 def relay_late(rig: Rig) -> None:
@@ -401,6 +453,9 @@ STORIES = [
         relay_full,
         relay_late,
         relay_lost_while_it_rings,
+        relay_lost_again,
+        relay_lost_and_no_other,
+        relay_lost_and_the_caller_gives_up,
     ),
     *(registrar_fails, registrar_silent, events_stall_for_a_moment, events_stall_for_long, given_up_during_a_stall),
     *(a_flow_breaks, registered_and_removed, registered_with_a_wrong_password, messages),

@@ -9,7 +9,6 @@ from pbx_signaling.calls.ending import (
     LONGEST_CALL,
     MEDIA_TIMEOUT,
     NO_ANSWER,
-    NO_RELAY,
     Ending,
     Origin,
     Outcome,
@@ -92,12 +91,6 @@ def no_answer(call: CallValue, signal: e.Expired, now: float) -> None:
 def invitation_over(call: CallValue, signal: e.Expired, now: float) -> None:
     """The time ran out that the caller gave its INVITE."""
     give_up(call, EXPIRED, now, Cause("invitation expired", 19))
-
-
-def media_lost(call: CallValue, signal: e.MediaLost, now: float) -> None:
-    """Its relay does not have it, and a phone was told of the slot. Once answered, silence ends the call."""
-    if signal.slot == call.media.slot:
-        call.conclude(GivenUp(NO_RELAY, Cause("media relay lost", 34)))
 
 
 def ordered(call: CallValue, signal: e.Ordered, now: float) -> None:

@@ -260,6 +260,13 @@ class Hunt:
         stopped = [branch for branch in self.branches if branch.take(Word.STOP)]
         return [Stop(branch.leg, cause) for branch in stopped if branch.phase is Phase.STOPPING]
 
+    def again(self, cause: Cause) -> list[Stop]:
+        """Stops the phones that are invited, each to be invited once more with the next `advance`."""
+        stopped = [branch for branch in self.branches if branch.phase in INVITED and branch.take(Word.STOP)]
+        anew = [self._add(branch.target, branch.flows) for branch in stopped[: BRANCHES_MAX - self.legs]]
+        self.group = [*self.group, *anew]
+        return [Stop(branch.leg, cause) for branch in stopped]
+
     def forget(self, leg: int) -> bool:
         """Drops a branch that is over; whether there was one. Before an answer all stay, for the last event."""
         branch = self.branch(leg)

@@ -104,7 +104,9 @@ TABLE: Final[Mapping[tuple[State, object], tuple[State, Action]]] = {
     **{(state, D.SETUP): (state, ringing.looked_up_late) for state in SEEKING},
     **{(state, D.BRANCH): (state, ringing.branch_over) for state in SEEKING},
     **{(state, D.NO_ANSWER): (S.CANCELLING, finish.no_answer) for state in SEEKING},
-    **{(state, e.MediaLost): (state, finish.media_lost) for state in SEEKING},
+    **{(state, e.MediaLost): (state, ringing.media_lost) for state in SEEKING},
+    **{(state, e.MediaReady): (state, ringing.media_moved) for state in SEEKING},
+    **{(state, e.MediaUnavailable): (state, ringing.media_nowhere) for state in SEEKING},
     # it comes to nothing
     **{(state, v.Failed): (S.CANCELLING, finish.failed) for state in BEFORE_ANSWER},
     **{(state, v.GivenUp): (S.CANCELLING, finish.given_up) for state in BEFORE_ANSWER},

@@ -8,7 +8,7 @@ from typing import assert_never
 from pbx_signaling.calls import commands as c
 from pbx_signaling.calls import signals as e
 from pbx_signaling.calls.bridge import fork_name
-from pbx_signaling.calls.ending import NO_ANSWER, Ending, Origin, Outcome, Refusal, ending_of_loss, refusal_of
+from pbx_signaling.calls.ending import NO_ANSWER, NO_RELAY, Ending, Origin, Outcome, Refusal, ending_of_loss, refusal_of
 from pbx_signaling.calls.finish import last_word
 from pbx_signaling.calls.hunt import GONE, SILENT_S, EndLate, Invite, Look, Lost, Output, Stop
 from pbx_signaling.calls.session import carried, carry
@@ -20,6 +20,8 @@ from pbx_signaling.media.endpoint import SessionRefused
 
 LATE = Cause("call completion elsewhere", 16)
 """To a phone whose answer crossed the CANCEL."""
+UNRELAYED = Cause("media relay lost", 34)
+"""To phones that were told of a slot which is none."""
 
 
 def follow(call: CallValue, outputs: Iterable[Output]) -> None:
@@ -80,6 +82,34 @@ def media_ready(call: CallValue, signal: e.MediaReady, now: float) -> None:
     call.media.slot, call.reserving = signal.slot, False
     call.do(c.ClearDeadline(Deadline.SETUP), c.SetDeadline(Deadline.NO_ANSWER, call.policy.no_answer_s))
     follow(call, call.hunt.advance(call.policy.hunt))
+
+
+def media_lost(call: CallValue, signal: e.MediaLost, now: float) -> None:
+    """Its relay does not have the call on a slot of which phones were told: they are invited anew with another one.
+
+    Once, and while the caller was not told of the slot too; else the attempt is over. After the answer silence ends it.
+    """
+    if signal.slot != call.media.slot:
+        return
+    if call.moved or call.media.followed or call.hunt.sought:
+        call.conclude(GivenUp(NO_RELAY, UNRELAYED))
+        return
+    call.moved = call.reserving = True
+    call.media.slot = None
+    follow(call, call.hunt.again(UNRELAYED))
+    call.do(c.ReserveMedia(call.media.of_caller))
+
+
+def media_moved(call: CallValue, signal: e.MediaReady, now: float) -> None:
+    """There is another slot: the phones that rang are invited with its ports."""
+    call.media.slot, call.reserving = signal.slot, False
+    follow(call, call.hunt.advance(call.policy.hunt))
+
+
+def media_nowhere(call: CallValue, signal: e.MediaUnavailable, now: float) -> None:
+    """No other relay has a slot."""
+    call.reserving = False
+    call.conclude(GivenUp(NO_RELAY, UNRELAYED))
 
 
 # --- a call that was sent on

@@ -99,6 +99,8 @@ class CallValue:
     """The phone that answered made the offer: its ACK waits for that of the caller, with the answer."""
     reserving: bool = False
     """A slot is under way."""
+    moved: bool = False
+    """It got another slot, because no relay had it on the first."""
     answered: float | None = None
     ended: float | None = None
     ending: Ending | None = None

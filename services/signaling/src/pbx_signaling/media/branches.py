@@ -46,6 +46,11 @@ class CallMedia:
         for session in (self.offer, *self.legs.values()):
             session.slot = slot
 
+    @property
+    def of_caller(self) -> list[StreamEndpoint]:
+        """The caller's endpoints, as its offer named them."""
+        return list(self.offer.applied.values())
+
     def place(self, side: int, host: str) -> None:
         """Tells where the caller's SIP comes from (see `MediaSession.place`)."""
         self.offer.place(side, host)

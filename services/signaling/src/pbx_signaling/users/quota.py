@@ -91,9 +91,9 @@ class Quotas:
     def ring(self, held: Held, callee: str) -> Limited | None:
         """Counts a call for the account at which it is to ring; what the caller meets instead where it is busy."""
         limit = self.policy.callee_ringing
+        self.answered(held)
         if limit and self._has("r", self._ringing, callee) >= limit:
             return self._refuse(486, "callee_ringing")
-        self.answered(held)
         self._count("r", self._ringing, callee)
         held.callee = callee
         return None
