@@ -17,6 +17,7 @@ from typing import Final
 
 from pbx_signaling.calls.branch import INVITED, MAY_ANSWER, Branch, Phase, Word
 from pbx_signaling.calls.ending import Outcome, Refusal, missing
+from pbx_signaling.calls.hunt_output import EndLate, Invite, Look, Lost, Output, Stop
 from pbx_signaling.calls.signals import Cause, Target
 from pbx_sip.swift import swift
 
@@ -43,48 +44,6 @@ class Ringing(enum.StrEnum):
 
 
 @swift
-@dataclass(frozen=True, slots=True)
-class Invite:
-    """Invite a phone."""
-
-    leg: int
-    target: Target
-    others_wait: bool
-    """Others come after it: it has only its own time to answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Tell a phone to stop ringing."""
-
-    leg: int
-    cause: Cause
-
-
-@dataclass(frozen=True, slots=True)
-class EndLate:
-    """End what a phone answered that was stopped (RFC 3261 section 9.1)."""
-
-    leg: int
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """Look the phones of an address-of-record up: a phone sent the call on."""
-
-    aor: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Nobody answers: the best of all refusals."""
-
-    refusal: Refusal
-
-
-Output = Invite | Stop | EndLate | Look | Lost
-
-
 @dataclass(frozen=True, slots=True)
 class HuntPolicy:
     """How phones are found, from the settings."""

@@ -10,7 +10,8 @@ from pbx_signaling.calls import signals as e
 from pbx_signaling.calls.bridge import fork_name
 from pbx_signaling.calls.ending import NO_ANSWER, NO_RELAY, Ending, Origin, Outcome, Refusal, ending_of_loss, refusal_of
 from pbx_signaling.calls.finish import last_word
-from pbx_signaling.calls.hunt import GONE, SILENT_S, EndLate, Invite, Look, Lost, Output, Stop
+from pbx_signaling.calls.hunt import GONE, SILENT_S
+from pbx_signaling.calls.hunt_output import EndLate, Invite, Look, Lost, Output, Stop
 from pbx_signaling.calls.session import carried, carry
 from pbx_signaling.calls.setup import SETUP_TIMEOUT, bad_session, unavailable, unreachable
 from pbx_signaling.calls.signals import CALLER, Cause, Deadline, Side
