@@ -82,6 +82,17 @@ class VirtualClock:
         self.now = max(self.now, until)
 
 
+OF_CALLS = tuple(f"{method} ".encode() for method in ("INVITE", "BYE", "CANCEL", "PRACK", "UPDATE", "INFO"))
+
+
+def is_of_a_call(data: bytes) -> bool:
+    """Whether what is sent belongs to a call whatever else there is: a request of one, or an INVITE's good answer.
+
+    Not an ACK: the one for a refusal is sent again by a transaction that keeps no owner.
+    """
+    return data.startswith(OF_CALLS) or (data.startswith((b"SIP/2.0 1", b"SIP/2.0 2")) and b" INVITE\r\n" in data)
+
+
 class Harness:
     """One instance at one address."""
 
@@ -140,6 +151,7 @@ class Harness:
         numbers = [getattr(record, "sequence", 0) for record in step.records]
         assert not step.call_id or numbers == sorted(set(numbers)), "each record once, in order"
         assert len(step.events) == len(step.records)
+        assert step.call_id or not any(is_of_a_call(data) for data, _ in step.transmits), "it says not of which call"
         self.steps.append(step)
         self.journal.perform(step)
 
