@@ -233,6 +233,49 @@ async def test_a_call_begun_on_a_stream_that_breaks_is_told_so() -> None:
         assert isinstance(rig.signals[0][1], MediaLost)
 
 
+async def test_a_call_that_ends_while_its_relay_cannot_be_told_leaves_no_slot_behind() -> None:
+    fake = FakeRelay("r1")
+    async with rig_of(fake) as (rig, (link,)):
+        await eventually(lambda: len(link.ahead) == AHEAD)
+        ready = [await rig.reserve(call_id) for call_id in ("c1", "c2")]
+        slots = [each.slot for each in ready if isinstance(each, MediaReady)]
+        await eventually(lambda: len(fake.relay.calls) == 2 and not link.client.in_flight)
+        link.client._open_stream = _refused
+        fake.streams[0].break_off()
+        await eventually(lambda: not link.client.is_up)
+        rig.relays.release("c1", slots[0])
+        await eventually(lambda: "c1" in link._owed)
+        link.client._open_stream = fake.open
+        await eventually(lambda: [call.id for call in fake.relay.calls] == ["c2"])
+        assert link._owed == {}
+        assert rig.signals == [], "the other call goes on"
+
+
+def _refused() -> FakeStream:
+    stream = FakeStream()
+    stream.break_off()
+    return stream
+
+
+async def test_a_relay_that_was_forgotten_meanwhile_is_told_when_it_is_back() -> None:
+    fake = FakeRelay("r1")
+    async with rig_of(fake) as (rig, (link,)):
+        await eventually(lambda: len(link.ahead) == AHEAD)
+        ready = await rig.reserve("c1")
+        assert isinstance(ready, MediaReady)
+        await eventually(lambda: len(fake.relay.calls) == 1 and not link.client.in_flight)
+        link.client._open_stream = _refused
+        fake.streams[0].break_off()
+        await eventually(lambda: not link.client.is_up)
+        rig.relays.remove(link.address)
+        rig.relays.release("c1", ready.slot)
+        again = rig.relays.add(link.address)
+        again.client._open_stream = fake.open
+        rig.tasks.append(asyncio.ensure_future(again.client.run()))
+        await eventually(lambda: len(fake.relay.calls) == 0)
+        await again.close()
+
+
 async def test_an_instance_that_goes_returns_all() -> None:
     fake = FakeRelay("r1")
     async with rig_of(fake) as (rig, (link,)):

@@ -11,7 +11,7 @@ from pbx.relay.v1 import relay_pb2 as pb
 from pbx_runtime import logs
 from pbx_runtime.errors import ServiceError
 from pbx_signaling.calls.signals import MediaLost, MediaReady, MediaUnavailable, Signal
-from pbx_signaling.clients.relay_link import RelayLink, Tally
+from pbx_signaling.clients.relay_link import RelayLink, Tally, owe
 from pbx_signaling.clients.relay_messages import endpoint_message, slot_of_answer
 from pbx_signaling.media.ahead import PORTS_PER_SLOT
 from pbx_signaling.media.stream import Slot, StreamEndpoint
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 TIMEOUT_S: Final = 2.0
 TRIES: Final = 2
 """Relays asked for one call. The second finds what the first had just given away."""
+
+RELAYS_MAX: Final = 1_000
+"""Relays whose address is remembered: more than nodes."""
 
 _log = logs.get_logger("relay")
 
@@ -49,20 +52,31 @@ class Relays:
         self.on_hosts = on_hosts
         """Told of the addresses of each relay: nobody's media may be sent there."""
         self._by_id: dict[str, RelayLink] = {}
+        self._address_of: dict[str, str] = {}
+        """Where relays are, or were last, by their id."""
+        self._owed: dict[str, dict[str, None]] = {}
+        """By address: what relays could not be told of. A relay may come back as what it was (`RelayLink.release`)."""
 
     def add(self, address: str) -> RelayLink:
         """Takes a relay in; the caller runs its client."""
-        link = self.links[address] = RelayLink(address, self._instance, self)
+        owed = self._owed.setdefault(address, {})
+        link = self.links[address] = RelayLink(address, self._instance, self, owed)
         return link
 
     def remove(self, address: str) -> None:
         """Forgets a relay that is gone."""
         self.links.pop(address, None)
+        for other in [known for known, owed in self._owed.items() if not owed and known not in self.links]:
+            del self._owed[other]
         self.changed()
 
     def changed(self) -> None:
         """A relay's state changed."""
         self._by_id = {link.relay_id: link for link in self.links.values() if link.relay_id}
+        for relay_id, link in self._by_id.items():
+            self._address_of[relay_id] = link.address
+        while len(self._address_of) > RELAYS_MAX:
+            del self._address_of[next(iter(self._address_of))]
         self._on_ready(any(link.takes_calls for link in self.links.values()))
 
     def reserve(self, call_id: str, endpoints: list[StreamEndpoint], answer: Callable[[Signal], None]) -> None:
@@ -94,7 +108,7 @@ class Relays:
             _log.warning("slot refused", call_id=call_id, relay=link.address, reason=detail)
             if result is None:
                 # Its outcome is unknown: whatever it took is given back.
-                self._let_go(link, call_id)
+                link.release(call_id)
             self.on_signal(call_id, MediaLost(slot, detail))
 
         call = pb.AllocateRequest(call_id=call_id, endpoints=[endpoint_message(e, relatch=True) for e in endpoints])
@@ -106,10 +120,6 @@ class Relays:
         if not usable:
             return None
         return max(random.sample(usable, min(2, len(usable))), key=lambda link: link.room)
-
-    def _let_go(self, link: RelayLink, call_id: str) -> None:
-        command = pb.Command(release=pb.ReleaseRequest(call_id=call_id, quiet=True))
-        link.client.submit(command, _ignore, timeout_s=TIMEOUT_S, urgent=False)
 
     async def leave(self, patience_s: float) -> None:
         """Returns all slots granted ahead, and waits until the last words are heard: this process ends."""
@@ -142,7 +152,7 @@ class Relays:
             _log.warning("allocation failed", call_id=call_id, relay=link.address, reason=detail)
             if result is None:
                 # Its outcome is unknown: whatever it took is given back.
-                self._let_go(link, call_id)
+                link.release(call_id)
             self._try(call_id, endpoints, answer, tried)
 
         request = pb.AllocateRequest(call_id=call_id, endpoints=[endpoint_message(e, relatch=True) for e in endpoints])
@@ -173,11 +183,10 @@ class Relays:
             _log.warning("endpoint refused", call_id=call_id, relay=relay, side=one.side, reason=one.detail)
 
     def release(self, call_id: str, slot: Slot) -> None:
-        """Gives a slot back; where the word is lost the relay's lease does it. Nobody waits for the answer."""
+        """Gives a slot back; a relay that cannot be told is told when it can. Nobody waits for the answer."""
         link = self._by_id.get(slot.relay)
+        address = self._address_of.get(slot.relay)
         if link is not None:
-            self._let_go(link, call_id)
-
-
-def _ignore(result: pb.Result | None, error: ServiceError | None) -> None:
-    """The answer does not matter; the relay's lease is behind it."""
+            link.release(call_id)
+        elif address is not None:
+            owe(self._owed.setdefault(address, {}), call_id)

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 LEASE_S: Final = 30
 """How long our calls keep their slots when our stream breaks: longer than a restart, within the promised minute."""
 GRANT_S: Final = 2.0
+RELEASE_S: Final = 2.0
+OWED_MAX: Final = 10_000
+"""Calls that ended while their relay could not be told: more than a shard has slots. Beyond, the oldest are dropped."""
 
 _log = logs.get_logger("relay")
 
@@ -60,8 +63,10 @@ class Tally:
 class RelayLink:
     """One relay."""
 
-    def __init__(self, address: str, instance: str, owner: Owner) -> None:
+    def __init__(self, address: str, instance: str, owner: Owner, owed: dict[str, None]) -> None:
+        """`owed`: the calls whose slots that relay was not told of to be free; outlives this link."""
         self.address = address
+        self._owed = owed
         self.relay_id = ""
         self.slots_free = 0
         self.is_ready = False
@@ -102,6 +107,16 @@ class RelayLink:
         if slot is not None:
             self._owner.tally.used += 1
         return slot
+
+    def release(self, call_id: str) -> None:
+        """Gives a call's slot back, now or when the relay can be told: while we live, it keeps what it has of ours."""
+
+        def done(result: pb.Result | None, error: ServiceError | None) -> None:
+            if result is None:
+                owe(self._owed, call_id)
+
+        command = pb.Command(release=pb.ReleaseRequest(call_id=call_id, quiet=True))
+        self.client.submit(command, done, timeout_s=RELEASE_S, urgent=False)
 
     def top_up(self) -> None:
         """Asks for slots where few are left. Nobody waits for them: the question goes with others."""
@@ -164,12 +179,24 @@ class RelayLink:
             self.give_back()
 
     def _changed(self, up: bool) -> None:
-        if not up:
+        if up:
+            owed = list(self._owed)
+            self._owed.clear()
+            for call_id in owed:
+                self.release(call_id)
+        else:
             self.is_ready = False
             # The relay begins anew with our next stream: none of these is ours then.
             self._owner.tally.returned += len(self.ahead.clear())
             self.ahead.may_ask()
         self._owner.changed()
+
+
+def owe(owed: dict[str, None], call_id: str) -> None:
+    """Notes a call whose relay could not be told that its slot is free."""
+    owed[call_id] = None
+    if len(owed) > OWED_MAX:
+        del owed[next(iter(owed))]
 
 
 def _ignore(result: pb.Result | None, error: ServiceError | None) -> None:
