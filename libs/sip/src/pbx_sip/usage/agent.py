@@ -228,7 +228,7 @@ class Agent:
 
     def _from_usage(self, usage: Usage, output: Down | Up) -> None:
         match output:
-            case Send(request, flow):
+            case Send(request, flow, _):
                 self.layer.request(request, flow, self._now, usage)
             case Respond(key, response):
                 self.layer.respond(key, response, self._now)

@@ -63,8 +63,21 @@ class Signal(enum.IntEnum):
 class InviteUac:
     """One INVITE of ours, with all that comes of it."""
 
-    __slots__ = ("_cancel_headers", "_chosen", "_flow", "_invite", "_lingers_until", "_now", "_offers", "_origin",
-                 "_output", "forks", "key", "state", "was_cancelled")  # fmt: skip
+    __slots__ = (
+        "_cancel_headers",
+        "_chosen",
+        "_flow",
+        "_invite",
+        "_lingers_until",
+        "_now",
+        "_offers",
+        "_origin",
+        "forks",
+        "key",
+        "pending",
+        "state",
+        "was_cancelled",
+    )  # fmt: skip
 
     def __init__(self, invite: Request, flow: Flow, origin: Origin) -> None:
         """`invite` has everything but Via and Contact; `start` sends it."""
@@ -76,7 +89,8 @@ class InviteUac:
         self._chosen = ""
         self._lingers_until: float | None = None
         self._now = 0.0
-        self._output: list[Output] = []
+        self.pending: list[Output] = []
+        """What `drain` hands out."""
         self.was_cancelled = False
         self.key: ClientKey = ("", "INVITE")
         """Of its transaction."""
@@ -110,7 +124,7 @@ class InviteUac:
 
     def _send(self) -> ClientKey:
         self.key = (self._invite.branch, "INVITE")
-        self._output.append(Send(self._invite, self._flow))
+        self.pending.append(Send(self._invite, self._flow, self.key))
         return self.key
 
     def again(self, now: float, replaced: Pairs) -> ClientKey:
@@ -178,7 +192,7 @@ class InviteUac:
     def transaction_failed(self, cause: FailureCause, now: float) -> None:
         """No final response came. `drain` next."""
         if not self._step(Signal.FAILURE, None):
-            self._output.append(GaveUp(cause))
+            self.pending.append(GaveUp(cause))
 
     def handle_timeout(self, now: float) -> None:
         """Ends the wait for the 2xx of further forks. `drain` next."""
@@ -192,8 +206,8 @@ class InviteUac:
 
     def drain(self) -> list[Output]:
         """What came of the calls before, in order."""
-        output, self._output = self._output, []
-        return output
+        pending, self.pending = self.pending, []
+        return pending
 
     # --- actions
 
@@ -209,7 +223,7 @@ class InviteUac:
 
     def _progress(self, response: Response) -> None:
         if response.status == 100 or not response.to_tag:
-            self._output.append(Progressed(response, ""))
+            self.pending.append(Progressed(response, ""))
             return
         within = self._fork_of(response)
         if within is None:
@@ -221,13 +235,13 @@ class InviteUac:
             within.dialog.remote_rseq = rseq
             if has_description(response):
                 self._take_description(within)
-        self._output.append(Progressed(response, response.to_tag, rseq))
+        self.pending.append(Progressed(response, response.to_tag, rseq))
 
     def _answer(self, response: Response) -> None:
         """The first 2xx."""
         self._confirmed(response)
         self._settle(response)
-        self._output.append(Answered(response, self._chosen))
+        self.pending.append(Answered(response, self._chosen))
 
     def _settle(self, response: Response) -> None:
         """One fork is the session; the INVITE is not sent again, and a call may last for hours."""
@@ -242,7 +256,7 @@ class InviteUac:
         within.acknowledge(response.cseq_number)
         within.send("BYE", self._now, self._cancel_headers)
         self._settle(response)
-        self._output.append(GaveUp(None))
+        self.pending.append(GaveUp(None))
 
     def _answer_again(self, response: Response) -> None:
         """A repeated 2xx gets its ACK again; that of another fork is confirmed and ended (section 13.2.2.4)."""
@@ -257,14 +271,14 @@ class InviteUac:
     def _refuse(self, response: Response) -> None:
         self._end_early()
         self.forks.clear()
-        self._output.append(Refused(response))
+        self.pending.append(Refused(response))
 
     def _fail(self, _: object) -> None:
         self._end_early()
         self.forks.clear()
 
     def _cancel(self, _: object) -> None:
-        self._output.append(CancelInvite(self.key, self._cancel_headers))
+        self.pending.append(CancelInvite(self.key, self._cancel_headers))
 
     def _quiet(self, _: object) -> None:
         self._lingers_until = None
@@ -307,7 +321,7 @@ class InviteUac:
         for within in self.forks.values():
             if not within.dialog.confirmed:
                 within.end()
-                self._output += within.drain()
+                self.pending += within.drain()
 
     # --- as a value
 

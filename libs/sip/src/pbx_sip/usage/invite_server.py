@@ -93,7 +93,7 @@ class Fork:
 class InviteUas:
     """One INVITE of the peer's, with all that we say to it."""
 
-    __slots__ = ("_chosen", "_first_rseq", "_flow", "_invite", "_offers", "_origin", "_output", "forks", "key", "state")
+    __slots__ = ("_chosen", "_first_rseq", "_flow", "_invite", "_offers", "_origin", "forks", "key", "pending", "state")
 
     def __init__(self, key: ServerKey, invite: Request, flow: Flow, origin: Origin, first_rseq: int = 1) -> None:
         """`first_rseq`: between 1 and 2^31 - 1, the user's choice at random (RFC 3262 section 3)."""
@@ -105,7 +105,8 @@ class InviteUas:
         self._origin = origin
         self._first_rseq = first_rseq
         self._chosen: str | None = None
-        self._output: list[Output] = []
+        self.pending: list[Output] = []
+        """What `drain` hands out."""
         self.forks: dict[str, Fork] = {}
         """By the name that the user gave. Drain their dialogs behind this machine."""
         self.state = State.INVITED
@@ -151,7 +152,7 @@ class InviteUas:
 
     def trying(self) -> None:
         """Stops the peer from repeating its INVITE (section 8.2.6.1). `drain` next."""
-        self._output.append(Respond(self.key, response_to(self._invite, 100)))
+        self.pending.append(Respond(self.key, response_to(self._invite, 100)))
 
     def progress(
         self,
@@ -173,7 +174,7 @@ class InviteUas:
         one = self._fork(fork)
         response = self._response(status, reason, one.within, headers, body)
         if not reliable:
-            self._output.append(Respond(self.key, response))
+            self.pending.append(Respond(self.key, response))
             return 0
         if len(one.responses) >= PROGRESS_MAX:
             return 0
@@ -194,7 +195,7 @@ class InviteUas:
             self._stop_progress(other)
             if other is not chosen:
                 other.within.end()
-                self._output += other.within.drain()
+                self.pending += other.within.drain()
         within = chosen.within
         response = self._response(200, "", within, headers, body)
         if within.turn is Turn.THEY_OFFERED:
@@ -213,20 +214,20 @@ class InviteUas:
         tag = tags[0] if tags else self._origin.tokens.tag()
         response = made_response(self._invite, status, reason, headers, body, tag=tag)
         self._end_forks()
-        self._output.append(Respond(self.key, response))
+        self.pending.append(Respond(self.key, response))
 
     # --- what the transaction layer brings
 
     def cancel_received(self, request: Request) -> None:
         """A CANCEL of the peer's; the transaction layer has answered it. `drain` next."""
         if not self._step(Signal.CANCEL):
-            self._output.append(Cancelled(request))
+            self.pending.append(Cancelled(request))
 
     def transaction_failed(self) -> None:
         """The INVITE's transaction failed before our answer. `drain` next."""
         if not self._step(Signal.FAILURE):
             self._end_forks()
-            self._output.append(GaveUp(None))
+            self.pending.append(GaveUp(None))
 
     def prack_received(self, fork: str, key: ServerKey, request: Request, now: float) -> None:
         """A PRACK in a fork's dialog: 481 where it confirms nothing, else it is the user's to answer. `drain` next."""
@@ -240,15 +241,15 @@ class InviteUas:
         try:
             rack = RAck.parse(request.first("RAck") or "")
         except RemoteError as error:
-            self._output.append(Respond(key, response_to(request, error.status_hint)))
+            self.pending.append(Respond(key, response_to(request, error.status_hint)))
             return
         verdict, following = one.sender.confirm(rack, now)
         if verdict is Confirmed.UNKNOWN:
             late = rack.rseq in one.crossing and rack.cseq == self._invite.cseq_number
-            self._output.append(Respond(key, response_to(request, 200 if late else 481)))
+            self.pending.append(Respond(key, response_to(request, 200 if late else 481)))
             return
         del one.responses[rack.rseq]
-        self._output.append(ProgressConfirmed(fork, rack.rseq))
+        self.pending.append(ProgressConfirmed(fork, rack.rseq))
         one.within.take(key, request)
         if following:
             self._send_reliably(one, following)
@@ -266,15 +267,15 @@ class InviteUas:
         for one in self.forks.values():
             due = one.sender.expire(now)
             if due is Due.SEND:
-                self._output.append(Respond(self.key, one.responses[one.sender.waiting]))
+                self.pending.append(Respond(self.key, one.responses[one.sender.waiting]))
             elif due is Due.GIVE_UP:
                 self._stop_progress(one)
-                self._output.append(Unconfirmed(Waits.PROGRESS))
+                self.pending.append(Unconfirmed(Waits.PROGRESS))
 
     def drain(self) -> list[Output]:
         """What came of the calls before, in order."""
-        output, self._output = self._output, []
-        return output
+        pending, self.pending = self.pending, []
+        return pending
 
     # --- parts
 
@@ -309,7 +310,7 @@ class InviteUas:
                 one.within.offered(Act.SEND_ANSWER)
             elif not self._offers and one.within.turn is Turn.STABLE:
                 one.within.offered(Act.SEND_OFFER)
-        self._output.append(Respond(self.key, response))
+        self.pending.append(Respond(self.key, response))
 
     def _stop_progress(self, one: Fork) -> None:
         if one.sender.waiting:
@@ -321,7 +322,7 @@ class InviteUas:
         for one in self.forks.values():
             self._stop_progress(one)
             one.within.end()
-            self._output += one.within.drain()
+            self.pending += one.within.drain()
 
     # --- as a value
 

@@ -34,6 +34,8 @@ class Send:
 
     request: Request
     flow: Flow
+    key: ClientKey
+    """Of that transaction."""
 
 
 @swift

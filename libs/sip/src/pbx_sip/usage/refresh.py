@@ -65,7 +65,7 @@ class FrozenRefresh:
 class Refresh:
     """The session timer of one dialog."""
 
-    __slots__ = ("_output", "_wakes", "allows_update", "owns_call_id", "policy", "state", "timer")
+    __slots__ = ("_wakes", "allows_update", "owns_call_id", "pending", "policy", "state", "timer")
 
     def __init__(self, policy: SessionPolicy, *, owns_call_id: bool) -> None:
         """An interval of 0 in `policy`: no timer. `owns_call_id` decides how long glare is waited for."""
@@ -77,14 +77,15 @@ class Refresh:
         """Whether the peer said that it takes UPDATE (RFC 3311 section 4), last; None: it did not say what it takes."""
         self.state = State.OFF
         self._wakes: float | None = None
-        self._output: list[Output] = []
+        self.pending: list[Output] = []
+        """What `drain` hands out."""
 
     # --- what messages say
 
     def note_allow(self, message: Message) -> None:
         """Notes whether the peer takes UPDATE, where a message of it says so."""
         if "Allow" in message.headers:
-            self.allows_update = "update" in message.headers.tokens("Allow")
+            self.allows_update = "UPDATE" in ",".join(message.headers.all("Allow")).upper()
 
     def wish(self) -> Pairs:
         """Header fields of an INVITE or UPDATE of ours: what we ask for (sections 7.1 and 7.4)."""
@@ -171,17 +172,17 @@ class Refresh:
         duty = timer.due(now)
         if duty is Duty.END:
             self.timer, self._wakes, self.state = None, None, State.EXPIRED
-            self._output.append(SessionExpired())
+            self.pending.append(SessionExpired())
         elif duty is Duty.REFRESH:
             self.state, self._wakes = State.ASKING, timer.ends_at
-            self._output.append(RefreshDue("UPDATE" if self.allows_update else "INVITE"))
+            self.pending.append(RefreshDue("UPDATE" if self.allows_update else "INVITE"))
         else:
             self._wakes = timer.next_timeout
 
     def drain(self) -> list[Output]:
         """What came of the calls before."""
-        output, self._output = self._output, []
-        return output
+        pending, self.pending = self.pending, []
+        return pending
 
     def _keep(self, timer: SessionTimer | None, now: float) -> None:
         self.timer = timer

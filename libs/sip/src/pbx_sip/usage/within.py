@@ -84,8 +84,19 @@ _KINDS: Final = {"INVITE": Kind.INVITE, "UPDATE": Kind.UPDATE, "BYE": Kind.BYE}
 class InDialog:
     """One dialog of ours, from its first response to its end."""
 
-    __slots__ = ("_acks", "_answer", "_asked", "_origin", "_output", "_sent", "_turn", "by_peer", "dialog", "flow",
-                 "state")  # fmt: skip
+    __slots__ = (
+        "_acks",
+        "_answer",
+        "_asked",
+        "_origin",
+        "_sent",
+        "_turn",
+        "by_peer",
+        "dialog",
+        "flow",
+        "pending",
+        "state",
+    )  # fmt: skip
 
     def __init__(self, dialog: Dialog, flow: Flow, origin: Origin, turn: Turn = Turn.STABLE, *, by_peer: bool) -> None:
         """`turn`: whose it is after the INVITE that makes the dialog; `by_peer`: that INVITE is the peer's."""
@@ -100,7 +111,8 @@ class InDialog:
         self._sent: dict[ClientKey, Request] = {}
         self._acks = Acks()
         self._answer: tuple[ServerKey, Response, Repetition] | None = None
-        self._output: list[Output] = []
+        self.pending: list[Output] = []
+        """What `drain` hands out."""
 
     def __repr__(self) -> str:
         """For logs and tests."""
@@ -151,7 +163,7 @@ class InDialog:
         if request.method in OFFERS and has_description(request):
             self._turn.said_by_peer()
         self._asked[key] = request
-        self._output.append(Asked(key, request))
+        self.pending.append(Asked(key, request))
 
     def _take_update(self, key: ServerKey, request: Request) -> None:
         """RFC 3311 section 5.2: 500 before the peer's last offer has its answer, 491 where ours has none."""
@@ -170,7 +182,7 @@ class InDialog:
         elif self._changes(self._sent) or self._acks.owed or self._answer is not None or self.turn is not Turn.STABLE:
             self._refuse(key, request, 491)
         else:
-            self._output.append(Respond(key, response_to(request, 100)))
+            self.pending.append(Respond(key, response_to(request, 100)))
             self._take(key, request)
 
     @staticmethod
@@ -186,13 +198,13 @@ class InDialog:
         """Section 15.1.2: what the peer waits for otherwise is answered with 487."""
         self.end()
         self._asked[key] = request
-        self._output.append(Asked(key, request))
+        self.pending.append(Asked(key, request))
 
     def _refuse(self, key: ServerKey, request: Request, status: int) -> None:
         response = response_to(request, status)
         if status == 500:
             response.headers.append("Retry-After", str(self._origin.retry_after_s()))
-        self._output.append(Respond(key, response))
+        self.pending.append(Respond(key, response))
 
     def acknowledged(self, request: Request) -> None:
         """An ACK of the peer inside this dialog; only the first for the answer that waits counts. `drain` next."""
@@ -202,7 +214,7 @@ class InDialog:
         self._answer = None
         if self._turn.turn is Turn.WE_OFFERED:
             self._turn.turn = Turn.STABLE
-        self._output.append(Acknowledged(request))
+        self.pending.append(Acknowledged(request))
 
     def asked(self, key: ServerKey) -> Request | None:
         """A request of the peer's that waits for our answer; a re-INVITE that was cancelled gets 487 (section 9.2)."""
@@ -226,7 +238,7 @@ class InDialog:
                 self.acknowledge(request.cseq_number)
                 return
         if response.status != 100 and self.state is not State.ENDED:
-            self._output.append(Replied(key, request, response))
+            self.pending.append(Replied(key, request, response))
 
     def _settle_turn(self, request: Request, response: Response) -> None:
         """What a final response to a request that may carry an offer means for the turn."""
@@ -247,7 +259,7 @@ class InDialog:
         if has_description(request) and self._turn.turn is Turn.WE_OFFERED:
             self._turn.turn = Turn.STABLE
         if self.state is not State.ENDED:
-            self._output.append(Unanswered(key, request, cause))
+            self.pending.append(Unanswered(key, request, cause))
 
     # --- what the user wants
 
@@ -293,7 +305,7 @@ class InDialog:
             self.end()
         else:
             self._sent[key] = request
-        self._output.append(Send(request, flow))
+        self.pending.append(Send(request, flow, key))
         return key
 
     def resent(self, old: ClientKey, new: ClientKey) -> None:
@@ -305,7 +317,7 @@ class InDialog:
     def cancel(self, key: ClientKey, headers: Pairs = ()) -> None:
         """Cancels a re-INVITE of ours; its final response comes still. `drain` next."""
         if key in self._sent:
-            self._output.append(CancelInvite(key, headers))
+            self.pending.append(CancelInvite(key, headers))
 
     def reply(
         self, key: ServerKey, status: int, now: float, headers: Pairs = (), body: bytes = b"", *, reason: str = ""
@@ -322,7 +334,7 @@ class InDialog:
             if status < 300 and request.method == "INVITE":
                 self.accept(key, response, now)
                 return response
-        self._output.append(Respond(key, response))
+        self.pending.append(Respond(key, response))
         return response
 
     def _answered(self, request: Request, response: Response) -> None:
@@ -345,7 +357,7 @@ class InDialog:
         if self.state is State.EARLY:
             self.state = State.CONFIRMED
         self._answer = (key, response, Repetition.of_answer(now, self._origin.timers))
-        self._output.append(Respond(key, response))
+        self.pending.append(Respond(key, response))
 
     def offered(self, act: Act) -> None:
         """Notes an offer or answer that a reliable provisional response, or the first INVITE's answer, carried."""
@@ -371,19 +383,19 @@ class InDialog:
         if self._turn.turn is Turn.THEY_OFFERED:
             self._turn.turn = Turn.STABLE
         self._acks.sent(cseq, ack)
-        self._output.append(SendAck(ack, flow))
+        self.pending.append(SendAck(ack, flow))
 
     def _acknowledge_again(self, cseq: int) -> None:
         ack = self._acks.kept(cseq)
         if ack is not None:
-            self._output.append(SendAck(ack, self._origin.route(self.dialog.next_hop(), self.flow)))
+            self.pending.append(SendAck(ack, self._origin.route(self.dialog.next_hop(), self.flow)))
 
     def refuse_asked(self) -> None:
         """Answers with 487 whatever the peer waits for: there is nobody left to ask (section 15.1.2). `drain` next."""
         for key, request in list(self._asked.items()):
             if request.method != "BYE":
                 del self._asked[key]
-                self._output.append(Respond(key, response_to(request, 487)))
+                self.pending.append(Respond(key, response_to(request, 487)))
 
     def end(self) -> None:
         """The dialog is over: what the peer waits for gets 487, nothing is repeated. `drain` next."""
@@ -408,17 +420,15 @@ class InDialog:
         key, response, repetition = self._answer
         due = repetition.expire(now)
         if due is Due.SEND:
-            self._output.append(Respond(key, response))
+            self.pending.append(Respond(key, response))
         elif due is Due.GIVE_UP:
             self._answer = None
-            self._output.append(Unconfirmed(Waits.ANSWER))
+            self.pending.append(Unconfirmed(Waits.ANSWER))
 
     def drain(self) -> list[Output]:
         """What came of the calls before, in order."""
-        if not self._output:
-            return []
-        output, self._output = self._output, []
-        return output
+        pending, self.pending = self.pending, []
+        return pending
 
     # --- as a value
 

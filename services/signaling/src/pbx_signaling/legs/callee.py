@@ -92,6 +92,7 @@ class OutboundLeg(Leg):
         data = b"" if content is None else content.data
         self._patience = UNREACHABLE_S if target.unreachable else 0.0
         self.uac = InviteUac(Request("INVITE", request_target(target.uri), headers, data), self.flow, origin)
+        self._gather(self.uac)
         self.uac.start(self.sip.now)
         self._settle()
 
@@ -134,6 +135,7 @@ class OutboundLeg(Leg):
         if not self.remote_user_agent:
             self.remote_user_agent = (response.first("Server") or response.first("User-Agent") or "")[:128]
         uac.response_received(response, self.sip.now)
+        self._gather(uac)
         self._settle()
 
     def stray(self, response: Response) -> None:
@@ -143,6 +145,7 @@ class OutboundLeg(Leg):
             return
         if response.cseq_number == uac.invite.cseq_number and response.to_tag and self.within is not None:
             uac.response_received(response, self.sip.now)
+            self._gather(uac)
             self._settle()
 
     def failed(self, key: ClientKey | ServerKey, cause: FailureCause) -> None:
@@ -178,6 +181,7 @@ class OutboundLeg(Leg):
     def _said_answered(self, uac: InviteUac, said: out.Answered) -> None:
         response = said.response
         self.within, self.reached, self.final_status = uac.session, True, response.status
+        self._gather(uac)
         self.refresh.granted(response, self.sip.now)
         headers = self.sip.border.taken(response, self.flow)
         self.tell(Answered(self.number, body.content_of(response), said.fork, headers))
@@ -227,8 +231,8 @@ class OutboundLeg(Leg):
     def _was_cancelled(self) -> bool:
         return self.uac is not None and self.uac.was_cancelled
 
-    def _patience_s(self, request: Request) -> float:
-        return self._patience if request.method == "INVITE" else 0.0
+    def _patience_s(self, method: str) -> float:
+        return self._patience if method == "INVITE" else 0.0
 
     def _asking(self, method: str, command: Pass) -> Pairs:
         if method == "PRACK" and self.uac is not None:
@@ -240,16 +244,13 @@ class OutboundLeg(Leg):
         if self.uac is not None:
             self.uac.move(flow)
 
-    def _usages(self) -> Iterable[Any]:
-        if self.uac is None:
-            return ()
-        if self.within is not None and len(self.uac.forks) < 2:
-            return self.uac, self.within, self.refresh
-        return self.uac, *self.uac.forks.values(), self.refresh
+    def _gather(self, uac: InviteUac) -> None:
+        """Notes the usages.
 
-    def _timed(self) -> Iterable[Any]:
-        """The INVITE's own time is left out: it ends nothing but the wait for further forks, as the leg's end does."""
-        return () if self.within is None else (self.within, self.refresh)
+        The INVITE's own time is left out: it ends nothing but the wait for further forks, as the leg's end does.
+        """
+        self._usages = (uac, *uac.forks.values(), self.refresh)
+        self._timed = () if self.within is None else (self.within, self.refresh)
 
     def _dialogs(self) -> Iterable[InDialog]:
         if self.within is not None:

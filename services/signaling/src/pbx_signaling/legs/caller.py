@@ -53,6 +53,7 @@ class InboundLeg(Leg):
         self.refresh.note_allow(request)
         self.remote_user_agent = (request.first("User-Agent") or "")[:128]
         self.first_hop = wire.first_hop(request)
+        self._gather()
 
     @property
     def _is_open(self) -> bool:
@@ -98,6 +99,7 @@ class InboundLeg(Leg):
         headers += (("Supported", wire.SUPPORTED), *self.refresh.grant(invite, self.sip.now))
         self.uas.answer(self.sip.now, fork=command.fork, headers=headers, body=data)
         self.within, self.final_status = within, 200
+        self._gather()
         for tag in self.local_tags:
             if tag != within.dialog.local_tag:
                 self.sip.forget(tag)
@@ -223,20 +225,19 @@ class InboundLeg(Leg):
         tag = within.dialog.local_tag
         self.local_tags.append(tag)
         self.sip.listen(tag, self)
+        self._gather()
         return within
 
     def _move(self, flow: Flow) -> None:
         self.flow = flow
         self.uas.move(flow)
 
-    def _usages(self) -> Iterable[Any]:
-        """The dialogs first: a PRACK gets its answer before the progress that waited for it."""
+    def _gather(self) -> None:
+        """Notes the usages; the dialogs first: a PRACK gets its answer before the progress that waited for it."""
         if self.within is not None:
-            return self.within, self.uas, self.refresh
-        return *self._dialogs(), self.uas
-
-    def _timed(self) -> Iterable[Any]:
-        return (self.uas,) if self.within is None else (self.within, self.refresh)
+            self._usages, self._timed = (self.within, self.uas, self.refresh), (self.within, self.refresh)
+        else:
+            self._usages, self._timed = (*self._dialogs(), self.uas), (self.uas,)
 
     def _dialogs(self) -> Iterable[InDialog]:
         if self.within is not None:

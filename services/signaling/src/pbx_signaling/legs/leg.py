@@ -70,6 +70,9 @@ class Leg:
         "_alarm_at",
         "_call",
         "_exchanges",
+        "_is_over",
+        "_timed",
+        "_usages",
         "answering",
         "asked",
         "budget",
@@ -124,6 +127,11 @@ class Leg:
         self.terminated = False
         self.waiting_bye: ServerKey | None = None
         self._exchanges = 0
+        self._usages: tuple[Any, ...] = ()
+        """All that may have something to say, in order."""
+        self._timed: tuple[Any, ...] = ()
+        """Those of them whose deadlines count."""
+        self._is_over = False
         self._alarm: object = None
         self._alarm_at: float | None = None
 
@@ -503,8 +511,10 @@ class Leg:
 
     def end(self) -> None:
         """The dialog is over for the call; what was sent may still finish."""
+        if self._is_over:
+            return
         self._refuse_asked()
-        self.terminated = True
+        self.terminated = self._is_over = True
         for within in self._dialogs():
             if within.state is not Stage.ENDED:
                 within.end()
@@ -519,7 +529,7 @@ class Leg:
         """The leg's deadline passed."""
         self._alarm = self._alarm_at = None
         now = self.sip.now
-        for usage in self._timed():
+        for usage in self._timed:
             due = usage.next_timeout
             if due is not None and due <= now:
                 usage.handle_timeout(now)
@@ -530,13 +540,13 @@ class Leg:
         moved = True
         while moved:
             moved = False
-            for usage in self._usages():
-                while outputs := usage.drain():
+            for usage in self._usages:
+                while usage.pending:
                     moved = True
-                    for said in outputs:
+                    for said in usage.drain():
                         self.SAID[type(said)](self, usage, said)
         at: float | None = None
-        for usage in self._timed():
+        for usage in self._timed:
             due = usage.next_timeout
             if due is not None and (at is None or due < at):
                 at = due
@@ -551,13 +561,11 @@ class Leg:
         self.sip.tell(self, signal)
 
     def _said_send(self, _: object, said: out.Send) -> None:
-        request = said.request
-        old = (request.branch, request.method)
-        key = self.sip.send(request, said.flow, self, self._patience_s(request))
-        if key != old:
-            self.resent(old, key)
+        key = self.sip.send(said.request, said.flow, self, self._patience_s(said.key[1]))
+        if key != said.key:
+            self.resent(said.key, key)
 
-    def _patience_s(self, request: Request) -> float:
+    def _patience_s(self, method: str) -> float:
         return 0.0
 
     def _said_respond(self, _: object, said: out.Respond) -> None:
@@ -579,14 +587,6 @@ class Leg:
 
     SAID: ClassVar[Mapping[type, Callable[[Any, Any, Any], None]]] = {}
     """What becomes of an output of a usage."""
-
-    def _usages(self) -> Iterable[Any]:
-        """All that may have something to say, in order."""
-        raise NotImplementedError
-
-    def _timed(self) -> Iterable[Any]:
-        """Those that have deadlines."""
-        raise NotImplementedError
 
     def _dialogs(self) -> Iterable[InDialog]:
         """The dialog that was answered, and before that the early ones."""
