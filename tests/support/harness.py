@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import os
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,6 +29,7 @@ from pbx_signaling.users.step import Ask, Step
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.auth.nonce import NonceMinter
 from pbx_sip.tokens import RandomTokens
+from support.thawing import renew
 
 RELAY_HOST = "192.0.2.2"
 EPOCH_S = 1_700_000_000.0
@@ -93,6 +95,18 @@ def is_of_a_call(data: bytes) -> bool:
     return data.startswith(OF_CALLS) or (data.startswith((b"SIP/2.0 1", b"SIP/2.0 2")) and b" INVITE\r\n" in data)
 
 
+class RenewingDriver(Driver):
+    """Lets all legs be made anew after each input, where the harness wants that."""
+
+    harness: Harness
+
+    def _arm(self) -> None:
+        harness = self.harness
+        if harness.renews or harness.thaws:
+            renew(harness.core, thaws=harness.thaws)
+        super()._arm()
+
+
 class Harness:
     """One instance at one address."""
 
@@ -139,7 +153,12 @@ class Harness:
         )
         self.executor = Executor(self.registrar, self.relay, self.answered)
         self.journal = Journal(self.outbox, self.transmit, self.ask, self.clock)
-        self.driver = Driver(self.core.router, self.perform, self.ask, self.clock)
+        self.thaws = bool(os.environ.get("SIM_THAWS"))
+        """Legs are thawed after each input."""
+        self.renews = False
+        """Their alarms are set anew after each input, as thawing does."""
+        self.driver = RenewingDriver(self.core.router, self.perform, self.ask, self.clock)
+        self.driver.harness = self
         self.journal.on_ready = self.driver.journal
 
     def answered(self, ask: Ask, answer: object) -> None:

@@ -32,6 +32,8 @@ class Clock:
 
     def local(self, wall: float) -> float:
         """The other way round."""
+        if not self.offset_s:
+            return wall
         return round(wall - self.offset_s, 6)  # or the rounding of a large sum would wake an owner one bucket late
 
 

@@ -11,12 +11,14 @@ from pbx_signaling.border import reason, wire
 from pbx_signaling.border.explanation import explanation_of
 from pbx_signaling.calls.signals import Answered, Cause, Content, Heard, Progress, Rejected
 from pbx_signaling.legs import body
+from pbx_signaling.legs.frozen import FrozenOutbound, check
 from pbx_signaling.legs.leg import SAID, Leg, reasons
 from pbx_sip.message.headers import Headers
 from pbx_sip.message.message import Request, Response
 from pbx_sip.message.uri import request_target
 from pbx_sip.transaction.events import FailureCause
 from pbx_sip.usage import output as out
+from pbx_sip.usage.frozen import Clock, thaw_flow
 from pbx_sip.usage.invite_client import InviteUac, State
 
 if TYPE_CHECKING:
@@ -267,6 +269,36 @@ class OutboundLeg(Leg):
 
     def _fork_of(self, within: InDialog) -> str:
         return within.dialog.remote_tag
+
+    # --- as a value
+
+    def freeze(self, clock: Clock) -> FrozenOutbound:
+        """The leg as a value; call it after a step."""
+        return FrozenOutbound(
+            leg=self._frozen(clock),
+            uac=None if self.uac is None else self.uac.freeze(clock),
+            is_answered=self.within is not None,
+            target=self._target,
+            patience_s=self._patience,
+            relays_prack=self._relays_prack,
+            reached=self.reached,
+        )
+
+    @classmethod
+    def thaw(cls, frozen: FrozenOutbound, sip: SipPort, entry: Any, clock: Clock) -> OutboundLeg:
+        """The leg that a value was made of; `wake` it. Raises LocalError for what cannot be read."""
+        check(frozen.version)
+        self = cls.__new__(cls)
+        Leg.__init__(self, sip, entry, frozen.leg.number, thaw_flow(frozen.leg.flow), frozen.leg.call_id)
+        self._thaw(frozen.leg, clock)
+        self._target, self._patience = frozen.target, frozen.patience_s
+        self._relays_prack, self.reached = frozen.relays_prack, frozen.reached
+        self.uac = None
+        if frozen.uac is not None:
+            self.uac = InviteUac.thaw(frozen.uac, sip.origin(secure=self.secure), clock)
+            self.within = self.uac.session if frozen.is_answered else None
+            self._gather(self.uac)
+        return self
 
     SAID: ClassVar[Mapping[type, Callable[[Any, Any, Any], None]]] = {
         **SAID,

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from pbx_signaling.border import reason, wire
 from pbx_signaling.calls.signals import CALLER, Acknowledged, Cancelled, Cause, Content
 from pbx_signaling.legs import body
+from pbx_signaling.legs.frozen import FrozenInbound, check
 from pbx_signaling.legs.leg import SAID, Leg, reasons
 from pbx_sip.dialog.reliable import RAck
 from pbx_sip.errors import RemoteError
 from pbx_sip.usage import output as out
+from pbx_sip.usage.frozen import Clock, thaw_flow
 from pbx_sip.usage.invite_server import FORKS_MAX, InviteUas, State
 
 if TYPE_CHECKING:
@@ -259,6 +261,34 @@ class InboundLeg(Leg):
 
     def _fork_of(self, within: InDialog) -> str:
         return next((name for name, fork in self.uas.forks.items() if fork.within is within), "")
+
+    # --- as a value
+
+    def freeze(self, clock: Clock) -> FrozenInbound:
+        """The leg as a value; call it after a step."""
+        return FrozenInbound(
+            leg=self._frozen(clock),
+            uas=self.uas.freeze(clock),
+            needs_reliable=self.needs_reliable,
+            takes_reliable=self.takes_reliable,
+            relayed=tuple(self._relayed.items()),
+            farewell=self._farewell,
+            told=tuple(self._told.items()),
+        )
+
+    @classmethod
+    def thaw(cls, frozen: FrozenInbound, sip: SipPort, entry: Any, clock: Clock) -> InboundLeg:
+        """The leg that a value was made of; `wake` it. Raises LocalError for what cannot be read."""
+        check(frozen.version)
+        self = cls.__new__(cls)
+        Leg.__init__(self, sip, entry, frozen.leg.number, thaw_flow(frozen.leg.flow), frozen.leg.call_id)
+        self._thaw(frozen.leg, clock)
+        self.uas = InviteUas.thaw(frozen.uas, sip.origin(secure=self.secure), clock)
+        self.within = self.uas.session
+        self.needs_reliable, self.takes_reliable = frozen.needs_reliable, frozen.takes_reliable
+        self._relayed, self._told, self._farewell = dict(frozen.relayed), dict(frozen.told), frozen.farewell
+        self._gather()
+        return self
 
     SAID: ClassVar[Mapping[type, Callable[[Any, Any, Any], None]]] = {
         **SAID,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from pbx_sip.transaction.events import ServerKey
+from pbx_sip.transaction.events import ServerKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +16,7 @@ class Waiting:
     """The branch of the call in whose dialog it came."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Question:
     """A request of ours that waits for the peer's response."""
 

@@ -7,6 +7,7 @@ leg decides nothing about the call, and no rule of SIP: those are the usages'.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from weakref import ref
 
@@ -28,12 +29,14 @@ from pbx_signaling.calls.signals import (
 )
 from pbx_signaling.legs import body
 from pbx_signaling.legs.exchange import Question, Waiting
+from pbx_signaling.legs.frozen import FrozenLeg
 from pbx_sip.dialog.dialog import REFRESHING
 from pbx_sip.dialog.offer_answer import Turn
 from pbx_sip.message import dtmf
 from pbx_sip.message.message import Request, Response, response_to
 from pbx_sip.transaction.events import ClientKey, FailureCause, ServerKey
 from pbx_sip.usage import output as out
+from pbx_sip.usage.frozen import Clock, freeze_flow, thaw_flow
 from pbx_sip.usage.refresh import Refresh
 from pbx_sip.usage.refresh import refusal as refusal_of_interval
 from pbx_sip.usage.within import InDialog
@@ -75,7 +78,6 @@ class Leg:
         "_usages",
         "answering",
         "asked",
-        "budget",
         "call_id",
         "confirming",
         "described",
@@ -96,15 +98,13 @@ class Leg:
 
     def __init__(self, sip: SipPort, entry: Any, number: int, flow: Flow, call_id: str) -> None:
         self.sip = sip
-        self._call = ref(entry)
+        self._call: Callable[[], Any] = ref(entry) if entry is not None else _nobody
         self.number = number
         """0: the caller's; from 1 on those of the callee's phones."""
         self.flow = flow
         self.call_id = call_id
         self.first_hop = ""
         """The URI that led, or leads, to the peer before there is a dialog."""
-        self.budget: Any = None
-        """Of its dialog's requests, once there was one; the router's."""
         self.secure = False
         """Made by a SIPS URI: so is our Contact (RFC 3261 section 12.1.1)."""
         self.within: InDialog | None = None
@@ -351,7 +351,7 @@ class Leg:
         """Cancels a re-INVITE that the peer has not answered; its final response ends the exchange (487, mostly)."""
         for key, question in self.sent.items():
             if question.exchange == command.exchange and key[1] == "INVITE" and self.within is not None:
-                question.withdrawn = True
+                self.sent[key] = replace(question, withdrawn=True)
                 self.within.cancel(key, reasons(command.cause))
                 break
         self._settle()
@@ -583,6 +583,56 @@ class Leg:
             self.described = Content(body.SDP, content.sdp)
         return body.fields(content)
 
+    # --- as a value
+
+    def _frozen(self, clock: Clock) -> FrozenLeg:
+        """What both kinds of legs have; call it after a step."""
+        return FrozenLeg(
+            number=self.number,
+            flow=freeze_flow(self.flow),
+            call_id=self.call_id,
+            first_hop=self.first_hop,
+            secure=self.secure,
+            refresh=self.refresh.freeze(clock),
+            asked=tuple(self.asked.items()),
+            answering=tuple(self.answering.items()),
+            sent=tuple(self.sent.items()),
+            confirming=tuple(self.confirming.items()),
+            described=self.described,
+            local_tags=tuple(self.local_tags),
+            remote_user_agent=self.remote_user_agent,
+            final_status=self.final_status,
+            terminated=self.terminated,
+            is_over=self._is_over,
+            waiting_bye=self.waiting_bye,
+            exchanges=self._exchanges,
+        )
+
+    def _thaw(self, frozen: FrozenLeg, clock: Clock) -> None:
+        """Takes that over, in a leg that was just made."""
+        self.flow = thaw_flow(frozen.flow)
+        self.call_id, self.first_hop, self.secure = frozen.call_id, frozen.first_hop, frozen.secure
+        self.refresh = Refresh.thaw(frozen.refresh, clock)
+        self.asked, self.answering = dict(frozen.asked), dict(frozen.answering)
+        self.sent, self.confirming = dict(frozen.sent), dict(frozen.confirming)
+        self.described, self.local_tags = frozen.described, list(frozen.local_tags)
+        self.remote_user_agent, self.final_status = frozen.remote_user_agent, frozen.final_status
+        self.terminated, self._is_over = frozen.terminated, frozen.is_over
+        self.waiting_bye, self._exchanges = frozen.waiting_bye, frozen.exchanges
+
+    def wake(self) -> None:
+        """A leg that was thawed begins to live: it listens to its dialogs, and wakes up for its next deadline."""
+        if not self._is_over:
+            for tag in self.local_tags:
+                self.sip.listen(tag, self)
+        self._settle()
+
+    def sleep(self) -> None:
+        """The leg lives elsewhere from now on: it wakes up no more."""
+        if self._alarm is not None:
+            self.sip.unschedule(self._alarm)
+        self._alarm = self._alarm_at = None
+
     # --- of the kind of leg
 
     SAID: ClassVar[Mapping[type, Callable[[Any, Any, Any], None]]] = {}
@@ -613,6 +663,10 @@ def _pressed(content: Content | None) -> Pressed | None:
     """The key of an INFO that tells of one."""
     pressed = None if content is None else dtmf.read(content.type, content.data)
     return None if pressed is None else Pressed(pressed.digit, pressed.duration_ms)
+
+
+def _nobody() -> None:
+    """The call of a leg that has outlived it."""
 
 
 def reasons(cause: Cause) -> Pairs:
