@@ -306,6 +306,20 @@ def relay_lost_while_it_rings(rig: Rig) -> None:
     rig.alice.hang_up(call)
 
 
+def relay_out_of_reach_for_a_call_that_cannot_move_again(rig: Rig) -> None:
+    rig.bob.plan = Plan(answer_after=3.0)
+    call = rig.alice.call("1008")
+    rig.network.run(1)
+    _lose_slot(rig)
+    rig.network.run(1)
+    del rig.pbx.relay.slots["somebody"]
+    ((call_id, slot),) = rig.pbx.relay.slots.items()
+    rig.pbx.signal(call_id, e.MediaLost(slot, "out of reach", is_certain=False), rig.network.now)
+    rig.network.run(6)
+    assert call.status == 200
+    rig.alice.hang_up(call)
+
+
 def relay_lost_again(rig: Rig) -> None:
     rig.bob.plan = Plan(answer_after=None)
     call = rig.alice.call("1008")
@@ -453,6 +467,7 @@ STORIES = [
         relay_full,
         relay_late,
         relay_lost_while_it_rings,
+        relay_out_of_reach_for_a_call_that_cannot_move_again,
         relay_lost_again,
         relay_lost_and_no_other,
         relay_lost_and_the_caller_gives_up,

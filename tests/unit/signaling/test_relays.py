@@ -23,6 +23,7 @@ from pbx_media_relay.recording.recorder import Recorder
 from pbx_media_relay.relay import Relay
 from pbx_runtime.batch_fake import FakeStream
 from pbx_signaling.calls.signals import MediaLost, MediaReady, MediaUnavailable, Signal
+from pbx_signaling.clients import relay as relay_module
 from pbx_signaling.clients.relay import Relays
 from pbx_signaling.clients.relay_link import RelayLink
 from pbx_signaling.media.ahead import AHEAD, Ahead, slot_of
@@ -255,6 +256,37 @@ def _refused() -> FakeStream:
     stream = FakeStream()
     stream.break_off()
     return stream
+
+
+async def test_calls_of_a_relay_that_does_not_come_back_are_told_and_may_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "LOST_S", 0.05)
+    lost, other = FakeRelay("r1"), FakeRelay("r2")
+    async with rig_of(lost) as (rig, (link,)):
+        await eventually(lambda: len(link.ahead) == AHEAD)
+        first = await rig.reserve("c1")
+        assert isinstance(first, MediaReady)
+        await eventually(lambda: len(lost.relay.calls) == 1 and not link.client.in_flight)
+        rig.relays._look_after("r1")
+        assert rig.signals == [], "it is there"
+        link.client._open_stream = _refused
+        lost.streams[0].break_off()
+        await eventually(lambda: rig.signals)
+        ((call_id, told),) = rig.signals
+        assert (call_id, told) == ("c1", MediaLost(first.slot, "relay out of reach", is_certain=False))
+        beside = rig.add(other)
+        await eventually(lambda: len(beside.ahead) == AHEAD)
+        moved = await rig.reserve("c1")
+        assert isinstance(moved, MediaReady)
+        assert moved.slot.relay == "r2"
+        await eventually(lambda: "c1" in link._owed)
+        link.client._open_stream = lost.open
+        await eventually(lambda: len(lost.relay.calls) == 0)
+        await eventually(lambda: len(other.relay.calls) == 1)
+        rig.relays.release("c1", moved.slot)
+        await eventually(lambda: len(other.relay.calls) == 0)
+        assert rig.relays._held == {}
+        await beside.close()
+    await other.close()
 
 
 async def test_a_relay_that_was_forgotten_meanwhile_is_told_when_it_is_back() -> None:

@@ -88,12 +88,14 @@ def media_ready(call: CallValue, signal: e.MediaReady, now: float) -> None:
 def media_lost(call: CallValue, signal: e.MediaLost, now: float) -> None:
     """Its relay does not have the call on a slot of which phones were told: they are invited anew with another one.
 
-    Once, and while the caller was not told of the slot too; else the attempt is over. After the answer silence ends it.
+    Once, and while the caller was not told of the slot too; else the attempt is over, where it is certain. After the
+    answer silence ends the call.
     """
     if signal.slot != call.media.slot:
         return
     if call.moved or call.media.followed or call.hunt.sought:
-        call.conclude(GivenUp(NO_RELAY, UNRELAYED))
+        if signal.is_certain:
+            call.conclude(GivenUp(NO_RELAY, UNRELAYED))
         return
     call.moved = call.reserving = True
     call.media.slot = None

@@ -225,10 +225,12 @@ class MediaUnavailable:
 
 @dataclass(frozen=True, slots=True)
 class MediaLost:
-    """The relay does not have the call on the slot that it had granted."""
+    """The relay does not have the call on its slot, or is out of reach."""
 
     slot: Slot
     detail: str
+    is_certain: bool = True
+    """Whether the relay said so; else it may carry media still."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,9 @@ TRIES: Final = 2
 RELAYS_MAX: Final = 1_000
 """Relays whose address is remembered: more than nodes."""
 
+LOST_S: Final = 3.0
+"""Out of reach for so long a relay counts as lost for calls that ring: longer than a restart of its process takes."""
+
 _log = logs.get_logger("relay")
 
 
@@ -54,6 +57,8 @@ class Relays:
         self._by_id: dict[str, RelayLink] = {}
         self._address_of: dict[str, str] = {}
         """Where relays are, or were last, by their id."""
+        self._held: dict[str, Slot] = {}
+        """Call id to the slot that it has: as many as there are calls."""
         self._owed: dict[str, dict[str, None]] = {}
         """By address: what relays could not be told of. A relay may come back as what it was (`RelayLink.release`)."""
 
@@ -79,11 +84,29 @@ class Relays:
             del self._address_of[next(iter(self._address_of))]
         self._on_ready(any(link.takes_calls for link in self.links.values()))
 
+    def went(self, relay_id: str) -> None:
+        """The stream to a relay broke."""
+        self._loop.call_later(LOST_S, self._look_after, relay_id)
+
+    def _look_after(self, relay_id: str) -> None:
+        """Tells the calls of a relay that did not come back; those that ring move."""
+        link = self._by_id.get(relay_id)
+        if link is not None and link.client.is_up:
+            return
+        lost = [(call_id, slot) for call_id, slot in self._held.items() if slot.relay == relay_id]
+        if lost:
+            _log.warning("relay out of reach: calls that ring move", relay=relay_id, calls=len(lost))
+        for call_id, slot in lost:
+            self.on_signal(call_id, MediaLost(slot, "relay out of reach", is_certain=False))
+
     def reserve(self, call_id: str, endpoints: list[StreamEndpoint], answer: Callable[[Signal], None]) -> None:
         """Takes a slot: one that was granted ahead, else asks two relays for one, one after the other.
 
         What is granted is answered at once: the call's first event and the callee's invitation are one write then.
         """
+        former = self._held.get(call_id)
+        if former is not None:
+            self.release(call_id, former)  # of a relay that was lost: told when it is back
         link = self._pick([link for link in self.links.values() if link.takes_calls and len(link.ahead)])
         shunned = {
             endpoint.port // PORTS_PER_SLOT for endpoint in endpoints
@@ -92,6 +115,7 @@ class Relays:
         if link is None or slot is None:
             self._try(call_id, endpoints, answer, set())
             return
+        self._held[call_id] = slot
         self._begin(link, call_id, slot, endpoints)
         answer(MediaReady(slot))
 
@@ -109,6 +133,7 @@ class Relays:
             if result is None:
                 # Its outcome is unknown: whatever it took is given back.
                 link.release(call_id)
+            self._held.pop(call_id, None)
             self.on_signal(call_id, MediaLost(slot, detail))
 
         call = pb.AllocateRequest(call_id=call_id, endpoints=[endpoint_message(e, relatch=True) for e in endpoints])
@@ -146,7 +171,8 @@ class Relays:
             if result is not None and result.HasField("allocate"):
                 link.slots_free -= 1
                 self._refused(call_id, link.relay_id, result.allocate.refused)
-                answer(MediaReady(slot_of_answer(result.allocate)))
+                slot = self._held[call_id] = slot_of_answer(result.allocate)
+                answer(MediaReady(slot))
                 return
             detail = str(error) if result is None else result.error.detail
             _log.warning("allocation failed", call_id=call_id, relay=link.address, reason=detail)
@@ -184,6 +210,7 @@ class Relays:
 
     def release(self, call_id: str, slot: Slot) -> None:
         """Gives a slot back; a relay that cannot be told is told when it can. Nobody waits for the answer."""
+        self._held.pop(call_id, None)
         link = self._by_id.get(slot.relay)
         address = self._address_of.get(slot.relay)
         if link is not None:

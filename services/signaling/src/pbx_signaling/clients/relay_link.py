@@ -47,6 +47,9 @@ class Owner(Protocol):
     def changed(self) -> None:
         """A relay's state changed."""
 
+    def went(self, relay_id: str) -> None:
+        """The stream to a relay broke."""
+
 
 class Tally:
     """What became of slots granted ahead."""
@@ -189,6 +192,8 @@ class RelayLink:
             # The relay begins anew with our next stream: none of these is ours then.
             self._owner.tally.returned += len(self.ahead.clear())
             self.ahead.may_ask()
+            if self.relay_id:
+                self._owner.went(self.relay_id)
         self._owner.changed()
 
 
