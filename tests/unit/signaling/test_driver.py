@@ -65,11 +65,13 @@ def test_what_is_answered_at_once_is_carried_out_behind_the_steps_under_way() ->
 
 def test_steps_of_one_call_behind_each_other_become_one() -> None:
     rig = Rig()
-    later = [sends("a", b"INVITE", asks=(question("a"),), events=(b"initiated",))]
-    rig.router.ready = [[sends("a", b"100", asks=(question("a"),))], later, [sends("a", events=(b"dialing",))]]
+    first = sends("a", b"100", asks=(question("a"),))
+    initiated = sends("a", asks=(question("a"),), events=(b"initiated",))
+    rig.router.ready = [[first], [initiated], [sends("a", b"INVITE", events=(b"dialing",))]]
     rig.driver.received(b"INVITE", FLOW)
-    (step,) = rig.performed
-    assert [data for data, _ in step.transmits] == [b"100", b"INVITE"]
+    trying, step = rig.performed
+    assert trying is first, "a 100 waits for no record"
+    assert [data for data, _ in step.transmits] == [b"INVITE"]
     assert step.events == (b"initiated", b"dialing")
 
 

@@ -1,7 +1,7 @@
 """The loop between sockets, clock and router: bytes or time in, steps out, one timer re-armed. It decides nothing.
 
 An answer may come at once, while steps are being carried out: what it causes is carried out after them, in order. Steps
-of one call that stand behind each other then are written as one.
+of one call that stand behind each other then are written as one, but what waits for no record is not made to wait.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ class Driver:
                 if not ask.waits:
                     self._ask(ask)  # what is answered at once stands in `waiting` now
             asks = ()
-            while waiting and step.call_id and waiting[0].call_id == step.call_id:
+            may_grow = step.call_id and (step.events or not step.transmits)
+            while may_grow and waiting and waiting[0].call_id == step.call_id:
                 later = waiting.popleft()
                 step, asks = step.then(later), (*asks, *later.asks)
         self._perform(step)
