@@ -17,7 +17,7 @@ import pytest
 from pbx_signaling.calls import signals as e
 from pbx_signaling.calls.state import CallPolicy
 from pbx_sip.address import HostPort
-from pbx_sip.message import message, parse
+from pbx_sip.message import headers, message, parse
 from pbx_sip.sdp import model
 from support.b2bua_node import B2buaNode
 from support.forking_proxy import ForkingProxy
@@ -486,6 +486,7 @@ def objects() -> Counter[str]:
     parse.PLAIN_LINES.clear()
     model.PLAIN_LINES.clear()
     message.split_cseq.cache_clear()
+    headers._tokens_of.cache_clear()
     model._payload_types.cache_clear()
     return Counter(f"{type(each).__module__}.{type(each).__qualname__}" for each in gc.get_objects())
 

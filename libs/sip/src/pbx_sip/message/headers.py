@@ -11,6 +11,7 @@ the methods of `Headers` alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 COMPACT: Final = {
@@ -131,9 +132,10 @@ class Headers:
         """All values of a comma-separated header in order, one for each element, stripped."""
         return [element for value in self.all(name) for element in split_commas(value)]
 
-    def tokens(self, name: str) -> set[str]:
+    def tokens(self, name: str) -> frozenset[str]:
         """The elements of a comma-separated header of tokens, in lower case (Supported, Require, Allow)."""
-        return {element.lower() for element in self.listed(name)}
+        values = self.all(name)
+        return _tokens_of(values[0] if len(values) == 1 else ",".join(values)) if values else _NO_TOKENS
 
     def __contains__(self, name: str) -> bool:
         """Whether there is at least one header of that name."""
@@ -222,6 +224,15 @@ def first_values(items: list[tuple[str, str]]) -> dict[str, str]:
     """The first value of each name, as it is spelled."""
     index = dict(items)
     return index if len(index) == len(items) else dict(items[::-1])  # the first of several comes last, and stays
+
+
+_NO_TOKENS: Final[frozenset[str]] = frozenset()
+
+
+@lru_cache(maxsize=256)
+def _tokens_of(value: str) -> frozenset[str]:
+    """Phones say the same in each message."""
+    return frozenset(element.lower() for element in split_commas(value))
 
 
 def unquoted_text(value: str) -> str:

@@ -32,7 +32,7 @@ _LINE_ENDS: Final = (b"\r", b"\n")
 REMEMBERED: Final = 4_096
 """Plain header lines that are remembered; all are forgotten where one more comes. Threat: memory (1 MiB, at the longest
 2). A call brings some 20 that are new, so that those which all calls have are learned again every 200 calls."""
-_NAME: Final = re.compile("[-A-Za-z0-9]+")
+_NAME: Final = re.compile(r"([-A-Za-z0-9.!%*_+`'~]+)[ \t]*")
 _STATUSES: Final = {str(status): status for status in range(100, 700)}
 
 
@@ -55,15 +55,16 @@ def parse(data: bytes) -> Message:
 
 
 def _plain_line(line: bytes) -> tuple[str, str]:
-    """Name and value of a plain header line: ASCII without control characters, letters right before the colon.
+    """Name and value of a plain header line: ASCII without control characters, a token before the colon.
 
     A line that continues the one before is none, nor is one that is wrong.
     """
     text = plain_text(line)
     name, colon, value = text.partition(":")
-    if not colon or not _NAME.fullmatch(name):
+    token = _NAME.fullmatch(name) if colon else None
+    if token is None:
         raise Odd
-    return canonical(name), value.strip(" ")
+    return canonical(token[1]), value.strip(" \t")
 
 
 PLAIN_LINES: Final = Remembered(_plain_line, REMEMBERED)

@@ -37,9 +37,9 @@ class Remembered(dict[bytes, T]):
 
 
 def plain_text(line: bytes) -> str:
-    """A line of ASCII without control characters, tabs included, as text. Raises Odd for any other."""
+    """A line of ASCII without control characters other than tabs, as text. Raises Odd for any other."""
     if line.isascii():
         text = line.decode("ascii")
-        if text.isprintable():
+        if text.isprintable() or text.replace("\t", "").isprintable():
             return text
     raise Odd

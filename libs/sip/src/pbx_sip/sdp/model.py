@@ -170,7 +170,7 @@ def _plain_line(line: bytes) -> str:
         raise Odd
     if text[0] == "a":
         name = text.partition(":")[0]
-        if not name.islower() or name[-1] == " ":
+        if not name.islower() or name[-1] in " \t":
             raise Odd
     return text
 

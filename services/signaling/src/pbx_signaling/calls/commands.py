@@ -205,6 +205,10 @@ class Emit:
     """Of DTMF."""
     duration_ms: int = 0
 
+    def stamped(self, at: float, sequence: int) -> Emit:
+        """The same, with its time and its number."""
+        return Emit(self.record, self.status, self.side, self.leg, at, sequence, self.digit, self.duration_ms)
+
 
 @swift
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ It decides nothing about a call. What a command says to a leg is `legs.delivery`
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pbx_signaling.bucket import Bucket
@@ -120,7 +120,7 @@ class Performer:
         elif command.record is c.Record.ANSWERED:
             self._need.quotas.answered(entry.held)
         entry.call.sequence += 1
-        self._steps.record(entry, replace(command, at=self._sip.now, sequence=entry.call.sequence))
+        self._steps.record(entry, command.stamped(self._sip.now, entry.call.sequence))
 
     def _ask(self, entry: Entry, question: q.Question) -> None:
         call_id = entry.call.call_id
