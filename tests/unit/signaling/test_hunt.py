@@ -181,7 +181,7 @@ def test_the_first_answer_wins_and_all_others_stop() -> None:
     assert hunt.answered(3) == [EndLate(3)], "its answer crossed our CANCEL"
     assert hunt.is_over
     assert [hunt.forget(leg) for leg in (1, 2, 3, 4)] == [True, False, True, True]
-    assert [branch.leg for branch in hunt.branches] == [2]
+    assert list(hunt.branches) == [2]
 
 
 def test_they_know_that_there_is_no_missed_call() -> None:
@@ -367,7 +367,7 @@ class Story:
         while self.hunt.sought or not self.hunt.is_over:
             if self.hunt.sought:
                 self.note(self.hunt.missed(NOBODY, self.policy))
-            for branch in list(self.hunt.branches):
+            for branch in list(self.hunt.branches.values()):
                 if branch.phase in (Phase.TRYING, Phase.RINGING, Phase.STOPPING):
                     self.happen(branch.leg, 480)
 

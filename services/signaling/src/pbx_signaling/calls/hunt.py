@@ -61,7 +61,8 @@ class Hunt:
 
     been: list[str] = field(default_factory=list)
     """Addresses-of-record whose phones were looked up, or will be: the one dialled first."""
-    branches: list[Branch] = field(default_factory=list)
+    branches: dict[int, Branch] = field(default_factory=dict)
+    """By leg, in the order of preference."""
     groups: list[list[int]] = field(default_factory=list)
     """Legs of the groups that come next, in order."""
     group: list[int] = field(default_factory=list)
@@ -84,7 +85,7 @@ class Hunt:
 
     def branch(self, leg: int) -> Branch | None:
         """The branch of a leg."""
-        return next((branch for branch in self.branches if branch.leg == leg), None)
+        return self.branches.get(leg)
 
     def is_ringing(self, leg: int) -> bool:
         """Whether a phone is invited and may answer."""
@@ -94,12 +95,12 @@ class Hunt:
     @property
     def invited(self) -> int:
         """How many phones are invited and may answer."""
-        return sum(branch.phase in INVITED for branch in self.branches)
+        return sum(branch.phase in INVITED for branch in self.branches.values())
 
     @property
     def is_over(self) -> bool:
         """Whether no phone but the winner has a word to say."""
-        return all(branch.phase in (Phase.ANSWERED, Phase.OVER, Phase.WAITING) for branch in self.branches)
+        return all(branch.phase in (Phase.ANSWERED, Phase.OVER, Phase.WAITING) for branch in self.branches.values())
 
     @property
     def leg(self) -> int:
@@ -110,7 +111,7 @@ class Hunt:
     @property
     def verdict(self) -> Refusal | None:
         """The best of what phones themselves refused; None where one rings, or none has refused."""
-        is_ringing = any(branch.phase is Phase.RINGING for branch in self.branches)
+        is_ringing = any(branch.phase is Phase.RINGING for branch in self.branches.values())
         is_phone = self.best is not None and self.best.leg and not self.best.is_unreached
         return self.best if is_phone and not is_ringing else None
 
@@ -144,7 +145,9 @@ class Hunt:
             return []
         outputs: list[Output] = []
         while not self._holds() and self.groups:
-            left = [each.leg for each in self.branches if each.leg in self.group and each.phase is Phase.WAITING]
+            left = [
+                each.leg for each in self.branches.values() if each.leg in self.group and each.phase is Phase.WAITING
+            ]
             self.group = [*self.groups.pop(0), *left]
         ringing = self.invited
         for leg in self.group:
@@ -216,12 +219,12 @@ class Hunt:
         """Stops all phones but the winner's."""
         self.is_stopped, self.sought = True, ""
         self.groups, self.group, self.onward = [], [], []
-        stopped = [branch for branch in self.branches if branch.take(Word.STOP)]
+        stopped = [branch for branch in self.branches.values() if branch.take(Word.STOP)]
         return [Stop(branch.leg, cause) for branch in stopped if branch.phase is Phase.STOPPING]
 
     def again(self, cause: Cause) -> list[Stop]:
         """Stops the phones that are invited, each to be invited once more with the next `advance`."""
-        stopped = [branch for branch in self.branches if branch.phase in INVITED and branch.take(Word.STOP)]
+        stopped = [branch for branch in self.branches.values() if branch.phase in INVITED and branch.take(Word.STOP)]
         anew = [self._add(branch.target, branch.flows) for branch in stopped[: BRANCHES_MAX - self.legs]]
         self.group = [*self.group, *anew]
         return [Stop(branch.leg, cause) for branch in stopped]
@@ -231,7 +234,7 @@ class Hunt:
         branch = self.branch(leg)
         if not self.winner or branch is None or branch.phase is not Phase.OVER:
             return False
-        self.branches.remove(branch)
+        del self.branches[leg]
         return True
 
     # --- tools
@@ -278,6 +281,9 @@ class Hunt:
 
     def _grouped(self, targets: Iterable[Target], policy: HuntPolicy) -> list[list[int]]:
         """Legs for targets, the preferred ones first, those not thought to be there last."""
+        targets = list(targets)
+        if len(targets) == 1 and self.legs < BRANCHES_MAX:
+            return [[self._add(targets[0], [])]]
         ordered = sorted(targets, key=lambda target: (-target.q_thousandths, target.unreachable))
         if policy.ringing is Ringing.SERIAL:
             ordered.sort(key=lambda target: target.unreachable)
@@ -293,7 +299,7 @@ class Hunt:
 
     def _add(self, target: Target, flows: list[Target]) -> int:
         self.legs += 1
-        self.branches.append(Branch(self.legs, target, flows=flows))
+        self.branches[self.legs] = Branch(self.legs, target, flows=flows)
         return self.legs
 
     def _holds(self) -> bool:
@@ -303,7 +309,7 @@ class Hunt:
         """
         if self.sought:
             return True
-        group = [branch for branch in self.branches if branch.leg in self.group and not branch.is_silent]
+        group = [branch for branch in self.branches.values() if branch.leg in self.group and not branch.is_silent]
         thought_there = [branch for branch in group if not branch.target.unreachable]
         return any(branch.phase in MAY_ANSWER for branch in thought_there or group)
 
@@ -311,5 +317,5 @@ class Hunt:
         """Whether nobody may answer any more; where a phone has refused, none that is silent is waited for."""
         if self.groups or self.sought or self.onward:
             return False
-        left = [branch for branch in self.branches if branch.phase in MAY_ANSWER]
+        left = [branch for branch in self.branches.values() if branch.phase in MAY_ANSWER]
         return not left or (self.verdict is not None and all(branch.is_silent for branch in left))

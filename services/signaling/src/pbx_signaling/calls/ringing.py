@@ -213,8 +213,8 @@ def joined(call: CallValue, conclusion: Joined, now: float) -> None:
     call.answered, call.content, call.bridge.callee = now, None, leg
     if call.invitation_s:
         call.do(c.ClearDeadline(Deadline.INVITATION))
-    for branch in call.hunt.branches:
-        _clear(call, branch.leg)
+    for other in call.hunt.branches:
+        _clear(call, other)
     call.do(
         c.ClearDeadline(Deadline.SETUP),
         c.ClearDeadline(Deadline.NO_ANSWER),
@@ -223,9 +223,9 @@ def joined(call: CallValue, conclusion: Joined, now: float) -> None:
         c.Answer(content, fork_name(leg, signal.fork), signal.headers),
     )
     follow(call, outputs)
-    for branch in list(call.hunt.branches):
-        if call.hunt.forget(branch.leg):
-            call.do(c.Forget(branch.leg))
+    for other in list(call.hunt.branches):
+        if call.hunt.forget(other):
+            call.do(c.Forget(other))
 
 
 def answered_late(call: CallValue, signal: e.Answered, now: float) -> None:
