@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pbx_registrar.authenticate import Attempt, Authenticator, Judgement, Offer, Verdict
+from pbx_registrar.authenticate import Attempt, Authenticator, Judgement, Verdict
 from pbx_registrar.credentials import FakeAccounts
 from pbx_registrar.storage.memory_ledger import MemoryLedger
 from pbx_registrar.throttle import ACCOUNT, PAIR, Drawer
@@ -19,6 +19,7 @@ from pbx_runtime.errors import ServiceError, Unavailable
 from pbx_sip.address import network_of
 from pbx_sip.auth.digest import STRONGEST_FIRST, Challenge, Credentials, digest, respond
 from pbx_sip.auth.nonce import NonceMinter
+from pbx_sip.auth.proof import Offer
 from support.registrations import AOR, account
 
 SOURCE = "192.0.2.4"
