@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from typing import Final
 
@@ -10,11 +11,12 @@ from pbx.registrar.v1 import registrar_pb2_grpc
 from pbx_registrar.account_cache import AccountCache
 from pbx_registrar.api.accounts import AccountServicer
 from pbx_registrar.api.grpc import Operations, RegistrarServicer
-from pbx_registrar.authenticate import Authenticator, Offer
+from pbx_registrar.authenticate import Authenticator
 from pbx_registrar.codec import ProtoCodec
 from pbx_registrar.expiry import Expiry
-from pbx_registrar.notices import ACCOUNTS_CHANNEL, follow_accounts, subscribe
-from pbx_registrar.observe import Observer
+from pbx_registrar.followers import Followers
+from pbx_registrar.notices import ACCOUNTS_CHANNEL, Notices, subscribe
+from pbx_registrar.observe import FollowCollector, Observer
 from pbx_registrar.register import Registrar
 from pbx_registrar.settings import RegistrarSettings
 from pbx_registrar.storage.accounts import SqlAccounts
@@ -30,9 +32,12 @@ from pbx_runtime.http import serve_http, system_app
 from pbx_runtime.lifecycle import Lifecycle
 from pbx_runtime.redis_pipe import PipelinedRedis
 from pbx_sip.auth.nonce import NonceMinter
+from pbx_sip.auth.proof import Offer
 
 SQL_CHECK_S: Final = 2.0
 """How often the database is asked whether it is there."""
+RECHECK_S: Final = 60.0
+"""How often the accounts that are followed are compared with the database: as old as a cached account may get."""
 _log = logs.get_logger("app")
 
 
@@ -63,9 +68,14 @@ class App:
             clock=self.clock,
             observe=self.observer.changed,
         )
+        self.followers = Followers(self.accounts, self.registrar.store)
+        self.notices = Notices(self.accounts, self.followers, codec.notice)
+        lifecycle.registry.register(FollowCollector(self.followers, self.notices))
         self.expiry = Expiry(self.registrar, ledger, self.clock, self.observer, codec.refused)
         self.servicer = RegistrarServicer(
-            Operations(self.registrar, self.observer), lambda: subscribe(settings.redis_url, CHANGES_CHANNEL)
+            Operations(self.registrar, self.observer),
+            lambda: subscribe(settings.redis_url, CHANGES_CHANNEL),
+            self.followers,
         )
         self.account_servicer = AccountServicer(
             self.sql, self.registrar, settings.domain, self._announce, self.observer
@@ -83,6 +93,15 @@ class App:
         self.accounts.forget(aor)
         # A replica that misses it finds out by its time to live.
         self.redis.submit("PUBLISH", ACCOUNTS_CHANNEL, aor, callback=lambda reply, error: None)
+
+    async def recheck(self) -> None:
+        """Tell followers of accounts that changed without a notice, until cancelled."""
+        while True:
+            await asyncio.sleep(RECHECK_S)
+            with contextlib.suppress(ServiceError):  # `watch_sql` tells of it
+                for aor in await self.followers.recheck(self.sql):
+                    self.accounts.forget(aor)
+                    self.followers.changed(aor)
 
     async def watch_sql(self) -> None:
         """Bring the schema up to date as soon as the database is there, then ask now and then whether it still is."""
@@ -109,7 +128,8 @@ async def service_main(lifecycle: Lifecycle, settings: RegistrarSettings) -> Non
     lifecycle.start(app.redis.run(), "redis")
     lifecycle.start(app.watch_sql(), "sql")
     lifecycle.start(app.accounts.run(), "accounts")
-    lifecycle.start(follow_accounts(settings.redis_url, app.accounts), "notices")
+    lifecycle.start(app.notices.run(settings.redis_url), "notices")
+    lifecycle.start(app.recheck(), "recheck")
     lifecycle.start(app.expiry.run(), "expiry")
     listen = await serve_grpc(
         lifecycle,

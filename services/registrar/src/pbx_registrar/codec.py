@@ -120,6 +120,12 @@ class ProtoCodec:
             for change in changes
         )
 
+    @staticmethod
+    def notice(message: bytes) -> tuple[str, int]:
+        """The address-of-record and the revision of a notice; revision 0 where its writer did not count."""
+        change = pb.WatchResponse.FromString(message)
+        return change.binding.aor, change.revision
+
     def refused(self, refusals: Refusals, now_ms: int) -> bytes:
         """`security.auth_failed` for the failures of one source."""
         event = self._new_event(now_ms)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from pbx_registrar.authenticate import Attempt, Judgement, Verdict
 from pbx_registrar.bindings import Change, ChangeKind
+from pbx_registrar.followers import Followers
+from pbx_registrar.notices import Notices
 from pbx_registrar.storage.base import Refusals
 from pbx_runtime import logs
 from pbx_runtime.logs import Pii
@@ -15,6 +20,25 @@ from pbx_runtime.metrics import Children, Counter, Gauge, Registry
 STATUSES: Final = (200, 400, 401, 403, 404, 423, 500)
 RESULTS: Final = ("found", "not_registered", "unknown", "error")
 _log = logs.get_logger("registrar")
+
+
+class FollowCollector(Collector):
+    """Who follows, read when scraped."""
+
+    def __init__(self, followers: Followers, notices: Notices) -> None:
+        self._followers = followers
+        self._notices = notices
+
+    def collect(self) -> Iterator[Metric]:
+        """Figures of now."""
+        followers = self._followers
+        yield GaugeMetricFamily("pbx_registrar_followers", "Signaling instances that follow users", len(followers))
+        yield GaugeMetricFamily("pbx_registrar_followed_users", "Users that they follow", followers.followed)
+        yield GaugeMetricFamily(
+            "pbx_registrar_notices_standing", "1 where changes of all replicas are heard", followers.is_standing
+        )
+        yield CounterMetricFamily("pbx_registrar_notices_missed", "Gaps in the numbers of changes", self._notices.gaps)
+        yield CounterMetricFamily("pbx_registrar_follow_updates", "Users told to followers", followers.updates)
 
 
 class Observer:

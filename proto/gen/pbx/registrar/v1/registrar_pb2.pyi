@@ -947,8 +947,11 @@ class WatchResponse(_message.Message):
 
     CHANGE_FIELD_NUMBER: _builtins.int
     BINDING_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     change: Global___Change.ValueType
     """What happened."""
+    revision: _builtins.int
+    """Number of the change, counted by all registrars together; 0 where a registrar of a release before this one made it."""
     @_builtins.property
     def binding(self) -> Global___Binding:
         """The binding after the change (before it, for a removal)."""
@@ -958,14 +961,181 @@ class WatchResponse(_message.Message):
         *,
         change: Global___Change.ValueType = ...,
         binding: Global___Binding | None = ...,
+        revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "change", b"change"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["binding", b"binding", "change", b"change", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchResponse: _TypeAlias = WatchResponse  # noqa: Y015
+
+@_typing.final
+class FollowRequest(_message.Message):
+    """Whom to follow. A message may hold both; removals count first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    UNFOLLOW_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def follow(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Addresses-of-record to follow from now on, user@domain, the domain in lower case; each is answered by a User. One that
+        is followed already is answered again.
+        """
+
+    @_builtins.property
+    def unfollow(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Addresses-of-record to follow no more."""
+
+    def __init__(
+        self,
+        *,
+        follow: _abc.Iterable[_builtins.str] | None = ...,
+        unfollow: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["follow", b"follow", "unfollow", b"unfollow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowRequest: _TypeAlias = FollowRequest  # noqa: Y015
+
+@_typing.final
+class FollowResponse(_message.Message):
+    """What is known now. Without users it is a sign of life: one comes at least every second."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    DOUBT_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    revision: _builtins.int
+    """Number of the message on this stream, from 1 without a gap. A gap, or three seconds without a message: doubt everything,
+    and open another stream.
+    """
+    doubt: _builtins.bool
+    """Changes may have been missed: doubt what was told, until it is told anew (which this stream does unasked)."""
+    @_builtins.property
+    def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___User]:
+        """Users as they are now, each whole."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.int = ...,
+        doubt: _builtins.bool = ...,
+        users: _abc.Iterable[Global___User] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["doubt", b"doubt", "revision", b"revision", "users", b"users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FollowResponse: _TypeAlias = FollowResponse  # noqa: Y015
+
+@_typing.final
+class User(_message.Message):
+    """All that is known of an address-of-record. It holds credentials: never logged, never stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Ha1Entry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Ha1OfAorEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    AOR_FIELD_NUMBER: _builtins.int
+    KNOWN_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    DISPLAY_NAME_FIELD_NUMBER: _builtins.int
+    CALLS_MAX_FIELD_NUMBER: _builtins.int
+    HA1_FIELD_NUMBER: _builtins.int
+    HA1_OF_AOR_FIELD_NUMBER: _builtins.int
+    BINDINGS_FIELD_NUMBER: _builtins.int
+    aor: _builtins.str
+    """The address-of-record as the request named it."""
+    known: _builtins.bool
+    """Whether there is such an account."""
+    failed: _builtins.bool
+    """It could not be read, and is not followed: what was told of it before is in doubt."""
+    user: _builtins.str
+    """The account's user name."""
+    display_name: _builtins.str
+    """The account's display name; may be empty."""
+    calls_max: _builtins.int
+    """Calls that it may make at once; 0: what signaling's PBX_ACCOUNT_CALLS says."""
+    @_builtins.property
+    def ha1(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """H(A1) for the user name `user`, lower-case hex, by algorithm (RFC 7616 section 3.4.2)."""
+
+    @_builtins.property
+    def ha1_of_aor(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The same for the user name `user@domain`; empty where the account was last put by a release that did not keep it."""
+
+    @_builtins.property
+    def bindings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Binding]:
+        """Bindings, best q first, then most recently registered. Some may have run out."""
+
+    def __init__(
+        self,
+        *,
+        aor: _builtins.str = ...,
+        known: _builtins.bool = ...,
+        failed: _builtins.bool = ...,
+        user: _builtins.str = ...,
+        display_name: _builtins.str = ...,
+        calls_max: _builtins.int = ...,
+        ha1: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        ha1_of_aor: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        bindings: _abc.Iterable[Global___Binding] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aor", b"aor", "bindings", b"bindings", "calls_max", b"calls_max", "display_name", b"display_name", "failed", b"failed", "ha1", b"ha1", "ha1_of_aor", b"ha1_of_aor", "known", b"known", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___User: _TypeAlias = User  # noqa: Y015
 
 @_typing.final
 class Account(_message.Message):

@@ -70,6 +70,11 @@ class RegistrarServiceStub:
                 request_serializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.WatchRequest.SerializeToString,
                 response_deserializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.WatchResponse.FromString,
                 _registered_method=True)
+        self.Follow = channel.stream_stream(
+                '/pbx.registrar.v1.RegistrarService/Follow',
+                request_serializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.FollowRequest.SerializeToString,
+                response_deserializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.FollowResponse.FromString,
+                _registered_method=True)
 
 
 class RegistrarServiceServicer:
@@ -126,6 +131,14 @@ class RegistrarServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Follow(self, request_iterator, context):
+        """What is known of the users that the caller names, credentials included: now, and whenever it changes. One stream per
+        signaling instance; the caller keeps what it is told as long as the stream stands, and doubts it when it breaks.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RegistrarServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -163,6 +176,11 @@ def add_RegistrarServiceServicer_to_server(servicer, server):
                     servicer.Watch,
                     request_deserializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.WatchRequest.FromString,
                     response_serializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.WatchResponse.SerializeToString,
+            ),
+            'Follow': grpc.stream_stream_rpc_method_handler(
+                    servicer.Follow,
+                    request_deserializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.FollowRequest.FromString,
+                    response_serializer=pbx_dot_registrar_dot_v1_dot_registrar__pb2.FollowResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -355,6 +373,33 @@ class RegistrarService:
             '/pbx.registrar.v1.RegistrarService/Watch',
             pbx_dot_registrar_dot_v1_dot_registrar__pb2.WatchRequest.SerializeToString,
             pbx_dot_registrar_dot_v1_dot_registrar__pb2.WatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Follow(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/pbx.registrar.v1.RegistrarService/Follow',
+            pbx_dot_registrar_dot_v1_dot_registrar__pb2.FollowRequest.SerializeToString,
+            pbx_dot_registrar_dot_v1_dot_registrar__pb2.FollowResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,10 @@ class RegistrarServiceStub:
     """All bindings, in order of address-of-record, in pages."""
     Watch: _grpc.UnaryStreamMultiCallable[_registrar_pb2.WatchRequest, _registrar_pb2.WatchResponse]
     """Changes of bindings as they happen."""
+    Follow: _grpc.StreamStreamMultiCallable[_registrar_pb2.FollowRequest, _registrar_pb2.FollowResponse]
+    """What is known of the users that the caller names, credentials included: now, and whenever it changes. One stream per
+    signaling instance; the caller keeps what it is told as long as the stream stands, and doubts it when it breaks.
+    """
 
 @_typing.type_check_only
 class RegistrarServiceAsyncStub(RegistrarServiceStub):
@@ -71,6 +75,10 @@ class RegistrarServiceAsyncStub(RegistrarServiceStub):
     """All bindings, in order of address-of-record, in pages."""
     Watch: _aio.UnaryStreamMultiCallable[_registrar_pb2.WatchRequest, _registrar_pb2.WatchResponse]  # type: ignore[assignment]
     """Changes of bindings as they happen."""
+    Follow: _aio.StreamStreamMultiCallable[_registrar_pb2.FollowRequest, _registrar_pb2.FollowResponse]  # type: ignore[assignment]
+    """What is known of the users that the caller names, credentials included: now, and whenever it changes. One stream per
+    signaling instance; the caller keeps what it is told as long as the stream stands, and doubts it when it breaks.
+    """
 
 class RegistrarServiceServicer(metaclass=_abc_1.ABCMeta):
     """Accounts, authentication and bindings (RFC 3261 section 10, RFC 8760, RFC 5626)."""
@@ -132,6 +140,16 @@ class RegistrarServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_registrar_pb2.WatchResponse], _abc.AsyncIterator[_registrar_pb2.WatchResponse]]:
         """Changes of bindings as they happen."""
+
+    @_abc_1.abstractmethod
+    def Follow(
+        self,
+        request_iterator: _MaybeAsyncIterator[_registrar_pb2.FollowRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_registrar_pb2.FollowResponse], _abc.AsyncIterator[_registrar_pb2.FollowResponse]]:
+        """What is known of the users that the caller names, credentials included: now, and whenever it changes. One stream per
+        signaling instance; the caller keeps what it is told as long as the stream stands, and doubts it when it breaks.
+        """
 
 def add_RegistrarServiceServicer_to_server(servicer: RegistrarServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -14,10 +14,12 @@ from pbx.registrar.v1 import registrar_pb2 as pb
 from pbx.registrar.v1 import registrar_pb2_grpc
 from pbx_registrar.answer import answer
 from pbx_registrar.api import convert
+from pbx_registrar.api.follow import serve_follow
 from pbx_registrar.authenticate import Judgement
 from pbx_registrar.bindings import ChangeKind, Outcome, Report
 from pbx_registrar.codec import flow_of
 from pbx_registrar.credentials import Account
+from pbx_registrar.followers import Followers
 from pbx_registrar.observe import Observer
 from pbx_registrar.register import Registrar, Reply
 from pbx_registrar.storage.base import Done, Record
@@ -139,9 +141,10 @@ def drop_expired(response: pb.LookupResponse, now_ms: int) -> None:
 class RegistrarServicer(registrar_pb2_grpc.RegistrarServiceServicer):
     """The service."""
 
-    def __init__(self, operations: Operations, subscribe: Subscribe) -> None:
+    def __init__(self, operations: Operations, subscribe: Subscribe, followers: Followers) -> None:
         self._operations = operations
         self._subscribe = subscribe
+        self._followers = followers
         self._watchers = 0
         self._handler: Handler[pb.Command, pb.Result] = Handler(
             commands_of=lambda request: request.commands,
@@ -237,6 +240,12 @@ class RegistrarServicer(registrar_pb2_grpc.RegistrarServiceServicer):
                     yield change
         finally:
             self._watchers -= 1
+
+    async def Follow(  # type: ignore[override]  # grpc.aio takes a coroutine that writes, too
+        self, requests: AsyncIterator[pb.FollowRequest], context: Context
+    ) -> None:
+        """See the contract."""
+        await serve_follow(self._followers, requests, context)
 
 
 def page_size(asked: int) -> int:

@@ -3,7 +3,8 @@
     reg:b:<aor>   8 octets of version, then the payload; lives a day longer than the last binding
     reg:due       sorted set: addresses-of-record by their first expiry, Unix milliseconds
     reg:aors      sorted set, all scores 0: addresses-of-record in order, for pages
-    reg:changes   channel: changes as they happen, for watchers
+    reg:revision  how many changes were told so far
+    reg:changes   channel: changes as they happen, each with its revision, for watchers and followers
 
 One script compares the version and writes record, indices and outbox; nothing of it can be seen half done.
 """
@@ -20,6 +21,7 @@ from pbx_runtime.redis_script import Script
 
 DUE_KEY: Final = "reg:due"
 INDEX_KEY: Final = "reg:aors"
+REVISION_KEY: Final = "reg:revision"
 CHANGES_CHANNEL: Final = "reg:changes"
 OUTBOX_KEY: Final = "evt:outbox"
 VERSION_OCTETS: Final = 8
@@ -45,11 +47,19 @@ else
 end
 local last_event = 6 + tonumber(ARGV[6])
 for i = 7, last_event do redis.call('XADD', KEYS[4], '*', 'e', ARGV[i]) end
-for i = last_event + 1, #ARGV do redis.call('PUBLISH', KEYS[5], ARGV[i]) end
+for i = last_event + 1, #ARGV do
+  local revision, field = redis.call('INCR', KEYS[6]), '\\24'
+  while revision >= 128 do
+    field = field .. string.char(revision % 128 + 128)
+    revision = math.floor(revision / 128)
+  end
+  redis.call('PUBLISH', KEYS[5], ARGV[i] .. field .. string.char(revision))
+end
 return 1
 """)
-"""KEYS: record, due, index, outbox, channel. ARGV: version expected, value, its end, aor, first expiry, number of
-events, events, notices. Answers 1, or the record where its version is another one."""
+"""KEYS: record, due, index, outbox, channel, revision. ARGV: version expected, value, its end, aor, first expiry,
+number of events, events, notices. Answers 1, or the record where its version is another one. To each notice (a
+WatchResponse) it adds field 3, its revision, as a varint: it is known only here."""
 
 
 class RedisBindings:
@@ -79,7 +89,7 @@ class RedisBindings:
         value = os.urandom(VERSION_OCTETS) + write.payload if write.payload else b""
         self._redis.evaluate(
             WRITE,
-            (_key(write.aor), DUE_KEY, INDEX_KEY, OUTBOX_KEY, CHANGES_CHANNEL),
+            (_key(write.aor), DUE_KEY, INDEX_KEY, OUTBOX_KEY, CHANGES_CHANNEL, REVISION_KEY),
             (
                 write.expected,
                 value,
