@@ -1,7 +1,7 @@
 """What a process says of itself: live (do not restart me) and ready (send me work).
 
 Named checks are set by whoever knows (`health.set("redis", False, "connection refused")`); ready is the
-conjunction of all of them, of "started" and of "not stopping". Liveness is not touched by a peer's failure:
+conjunction of all that are needed, of "started" and of "not stopping". Liveness is not touched by a peer's failure:
 restarting a process does not mend its database.
 """
 
@@ -25,6 +25,8 @@ class Check:
 
     ok: bool
     detail: str = ""
+    needed: bool = True
+    """False: work can be done without it for now. It is told all the same, and alerts tell of it."""
 
 
 class HealthCollector(Collector):
@@ -39,7 +41,7 @@ class HealthCollector(Collector):
         for name, check in self._health.checks.items():
             checks.add_metric([name], int(check.ok))
         yield checks
-        yield GaugeMetricFamily("pbx_ready", "1 where every check is good", int(self._health.is_ready))
+        yield GaugeMetricFamily("pbx_ready", "1 where every check that is needed is good", int(self._health.is_ready))
 
 
 class Health:
@@ -51,9 +53,9 @@ class Health:
         self._changed = asyncio.Event()
         self.is_live = True
 
-    def set(self, name: str, ok: bool, detail: str = "") -> None:
+    def set(self, name: str, ok: bool, detail: str = "", *, needed: bool = True) -> None:
         """Tell the state of one check; cheap where nothing changed."""
-        check = Check(ok, detail)
+        check = Check(ok, detail, needed)
         if self._checks.get(name) == check:
             return
         if name not in self._checks and len(self._checks) >= CHECKS_MAX:
@@ -68,8 +70,8 @@ class Health:
 
     @property
     def is_ready(self) -> bool:
-        """Whether every check is good."""
-        return self.is_live and all(check.ok for check in self._checks.values())
+        """Whether every check that is needed is good."""
+        return self.is_live and all(check.ok or not check.needed for check in self._checks.values())
 
     @property
     def checks(self) -> Mapping[str, Check]:

@@ -19,6 +19,7 @@ from pbx_runtime.redis_pipe import PipelinedRedis
 from pbx_signaling.api.grpc import SignalingService
 from pbx_signaling.api.peer_link import PeerLinkService
 from pbx_signaling.clients.discovery import Discovery
+from pbx_signaling.clients.known import KnownUsers
 from pbx_signaling.clients.lease import Lease, Living
 from pbx_signaling.clients.peers import Peers
 from pbx_signaling.clients.registrar import GrpcRegistrar
@@ -91,12 +92,13 @@ class Signaling:
         self.addressing.family = self._siblings.names
         self.addressing.peers = self.peering.alive
         board = board_of(settings)
+        nonces = NonceMinter(key, os.urandom)
         self.core = Core(
             Surroundings(
                 config=config,
                 addressing=self.addressing,
                 identity=identity,
-                nonces=NonceMinter(key, os.urandom),
+                nonces=nonces,
                 encoder=Encoder(source, identity.wall_ms, self.observer.recorded),
                 unregister=self._unregister,
                 report=self._found,
@@ -106,11 +108,10 @@ class Signaling:
                 keepalive_all=settings.sip_keepalive_all,
             )
         )
-        self.registrar = GrpcRegistrar(
-            settings.registrar_address, instance, partial(self._health_of, "registrar"), self._credentials
-        )
+        self.registrar = GrpcRegistrar(settings.registrar_address, instance, self._registrar_changed, self._credentials)
+        self.known = KnownUsers(self.registrar, self.redis, nonces, settings.offer, settings.known)
         self.relays = Relays(instance, self._signal, self._relays_ready, self._credentials, config.calls.barred.add_own)
-        self.executor = Executor(self.registrar, self.relays, self._answered)
+        self.executor = Executor(self.known.informed, self.relays, self._answered)
         self.journal = Journal(RedisOutbox(self.redis), self._transmit, self.executor.ask, loop)
         self.journal.on_ready = self._journal_ready
         self.driver = Driver(self.core.router, self.journal.perform, self.executor.ask, loop)
@@ -146,6 +147,7 @@ class Signaling:
             self._health.set(name, False, "not connected yet")
         lifecycle.start(self.redis.run(), "redis")
         lifecycle.start(self.registrar.client.run(), "registrar")
+        lifecycle.start(self.known.stream.run(), "directory")
         lifecycle.on_stop(self.registrar.close, "registrar")
         for address in settings.relays:
             self._relay_came(address)
@@ -156,6 +158,7 @@ class Signaling:
         collector = CoreCollector(self.core, self.journal, self.relays)
         lifecycle.registry.register(collector)
         lifecycle.registry.register(KeepAliveCollector(self.core.keepalive))
+        lifecycle.registry.register(self.known.collector)
         service = SignalingService(self.core.calls, settings.instance_id, self._signal)
         await serve_grpc(
             lifecycle,
@@ -310,6 +313,11 @@ class Signaling:
 
     def _health_of(self, name: str, up: bool) -> None:
         self._health.set(name, up, "" if up else "out of reach")
+
+    def _registrar_changed(self, up: bool) -> None:
+        """Without the registrar the users that are known go on calling: work for this instance, while there are any."""
+        serves = self.known.serve_alone
+        self._health.set("registrar", up, "" if up else "out of reach", needed=not serves)
 
     def _relays_ready(self, ready: bool) -> None:
         self._health.set("relay", ready, "" if ready else "no relay takes calls")

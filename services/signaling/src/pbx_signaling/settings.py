@@ -17,9 +17,11 @@ from pbx_signaling.border.trust import Trust
 from pbx_signaling.calls.hunt import HuntPolicy, Ringing
 from pbx_signaling.calls.state import CallPolicy
 from pbx_signaling.config import CoreConfig, QuotaPolicy
+from pbx_signaling.directory.directory import Limits
 from pbx_signaling.domains import ALIASES_MAX
 from pbx_signaling.transport.inherited import Inherited
 from pbx_sip.auth.digest import HASHES, QOPS, STRONGEST_FIRST
+from pbx_sip.auth.proof import Offer
 from pbx_sip.dialog.session_timer import SessionPolicy
 
 
@@ -89,6 +91,10 @@ class SignalingSettings(ServiceSettings):
     """Where the registrar serves gRPC: host:port, or unix:///path."""
     relays: CommaList = ()
     """gRPC addresses of relays; empty: found by their leases."""
+    directory_users: int = Field(default=20_000, ge=100, le=200_000)
+    """Users whose credentials and bindings are kept at hand, about 3 KB each."""
+    directory_doubt_s: float = Field(default=3_600.0, ge=0, le=86_400)
+    """How long what is known of a user serves while the registrar cannot be asked; 0: not at all."""
     calls_max: int = Field(default=20_000, gt=0)
     """Live calls of one instance; beyond: 503."""
     account_calls: int = Field(default=10, ge=0)
@@ -213,6 +219,16 @@ class SignalingSettings(ServiceSettings):
             raise ValueError("PBX_SIP_TLS_CERT and PBX_SIP_TLS_KEY are needed where SIP is served over TLS")
         if self.sip_tls_client_certs != "no" and self.sip_tls_client_ca is None:
             raise ValueError("PBX_SIP_TLS_CLIENT_CA is needed where PBX_SIP_TLS_CLIENT_CERTS asks for certificates")
+
+    @property
+    def offer(self) -> Offer:
+        """What challenges offer, and credentials may use."""
+        return Offer(self.digest_algorithms, self.digest_qop)
+
+    @property
+    def known(self) -> Limits:
+        """How much is known of users, and how long it serves."""
+        return Limits(self.directory_users, self.directory_doubt_s)
 
     def barred(self) -> Barred:
         """The addresses that session descriptions may not name. Raises ValueError."""

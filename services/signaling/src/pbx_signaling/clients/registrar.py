@@ -22,6 +22,7 @@ from pbx_signaling.calls.signals import (
     Signal,
     Target,
 )
+from pbx_signaling.clients.follow import SIP_SCHEMES, bindings_of
 from pbx_signaling.users.questions import CurrentBinding, Registered
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.message.text import printable, utf8
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import grpc.aio
 
     from pbx_runtime.grpc_credentials import GrpcCredentials
+    from pbx_signaling.directory.user import Binding
     from pbx_signaling.users.attempt import Attempt
     from pbx_signaling.users.keepalive import Finding
     from pbx_signaling.users.questions import Register
@@ -50,9 +52,6 @@ REFUSALS: Final = {
     pb.VERDICT_FORBIDDEN: Refused(403),
 }
 
-SIP_SCHEMES: Final = ("sip:", "sips:")
-"""A contact may be any URI (RFC 3261 section 10.2.1); a call goes to these."""
-
 
 class GrpcRegistrar:
     """One registrar (or the service in front of its replicas)."""
@@ -65,6 +64,8 @@ class GrpcRegistrar:
         credentials: GrpcCredentials | None = None,
     ) -> None:
         self._instance = instance
+        self.on_bound: Callable[[str, tuple[Binding, ...]], None] = lambda aor, bindings: None
+        """Told of the bindings that a user has after a REGISTER."""
         self._channel: grpc.aio.Channel = open_channel(address, credentials)
         stub = registrar_pb2_grpc.RegistrarServiceStub(self._channel)
         self._stub: Any = stub
@@ -76,11 +77,17 @@ class GrpcRegistrar:
         open_stream: Any = stub.Session
         self.client: BatchClient[pb.Command, pb.Result] = BatchClient("registrar", open_stream, codec)
 
+    def open_follow(self) -> Any:
+        """A stream for `follow.FollowStream`."""
+        return self._stub.Follow()
+
     async def close(self) -> None:
         """Closes the channel."""
         await self._channel.close(None)
 
-    def authenticate(self, attempt: Attempt, method: str, answer: Callable[[Signal], None]) -> None:
+    def authenticate(
+        self, attempt: Attempt, method: str, answer: Callable[[Signal], None], timeout_s: float = TIMEOUT_S
+    ) -> None:
         """Verifies the caller's credentials."""
         command = pb.Command(
             authenticate=pb.AuthenticateRequest(
@@ -96,9 +103,9 @@ class GrpcRegistrar:
         def done(result: pb.Result | None, error: ServiceError | None) -> None:
             answer(_verdict(result, error))
 
-        self.client.submit(command, done, timeout_s=TIMEOUT_S)
+        self.client.submit(command, done, timeout_s=timeout_s)
 
-    def find(self, aor: str, answer: Callable[[Signal], None]) -> None:
+    def find(self, aor: str, answer: Callable[[Signal], None], timeout_s: float = TIMEOUT_S) -> None:
         """Looks an address-of-record up."""
 
         def done(result: pb.Result | None, error: ServiceError | None) -> None:
@@ -112,7 +119,7 @@ class GrpcRegistrar:
                 reachable.sort(key=lambda binding: binding.unreachable_since_ms != 0)
                 answer(Found(found.known, [_target(binding) for binding in reachable]))
 
-        self.client.submit(pb.Command(lookup=pb.LookupRequest(aor=printable(aor))), done, timeout_s=TIMEOUT_S)
+        self.client.submit(pb.Command(lookup=pb.LookupRequest(aor=printable(aor))), done, timeout_s=timeout_s)
 
     def register(self, ask: Register, answer: Callable[[Registered], None]) -> None:
         """Puts a REGISTER to the registrar."""
@@ -143,6 +150,8 @@ class GrpcRegistrar:
             if result is None or result.HasField("error"):
                 answer(Registered(503, retry_after_s=_failure(result, error).retry_after_s))
             else:
+                if result.register.status == 200:
+                    self.on_bound(ask.aor, bindings_of(result.register.bindings))
                 answer(_registered(result.register))
 
         self.client.submit(pb.Command(register=request), done, timeout_s=TIMEOUT_S)
