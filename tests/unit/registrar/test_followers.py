@@ -171,6 +171,16 @@ def test_what_cannot_be_read_is_told_as_such_and_not_followed(rig: Rig, part: st
     assert not follower.has_news
 
 
+def test_all_may_fail_when_all_are_read_anew(rig: Rig) -> None:
+    follower = rig.open()
+    for aor in (AOR, NOBODY):
+        rig.followers.follow(follower, aor)
+    rig.accounts.error = Unavailable("away")
+    rig.followers.renew()
+    assert {known.failed for known in follower.take(10)[1]} == {True}
+    assert rig.followers.followed == 0
+
+
 def test_only_so_many_are_read_at_once() -> None:
     accounts = LateAccounts()
     rig = Rig(accounts)

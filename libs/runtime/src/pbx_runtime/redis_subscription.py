@@ -33,7 +33,7 @@ async def listen(url: str, channels: tuple[str, ...], receive: Receive, standing
         async with asyncio.timeout(CONNECT_S):
             link = await open_link(parse_redis_url(url))
     except (OSError, TimeoutError) as error:
-        raise errors.Unavailable(f"redis: {error or 'no connection'}") from None
+        raise errors.Unavailable(f"redis: {str(error) or 'no connection'}") from None
     missing = set(channels)
     unanswered = 0
 

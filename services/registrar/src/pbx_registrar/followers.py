@@ -176,7 +176,7 @@ class Followers:
         self._is_standing = True
         for follower in self._followers:
             follower.doubt()
-        for aor, followers in self._of.items():
+        for aor, followers in list(self._of.items()):  # one that cannot be read is followed no more
             self._read(aor, followers)
 
     async def recheck(self, source: Source) -> list[str]:

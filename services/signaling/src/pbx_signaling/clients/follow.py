@@ -45,7 +45,8 @@ class FollowStream:
 
     def wake(self) -> None:
         """The directory may have wishes."""
-        self._wakeup.set()
+        if self._directory.has_wishes:
+            self._wakeup.set()
 
     async def run(self) -> None:
         """Keeps the stream standing until cancelled."""

@@ -184,9 +184,14 @@ class Directory:
         self._go_on()
         return True
 
+    @property
+    def has_wishes(self) -> bool:
+        """Whether there is something to write to the stream."""
+        return bool(self._follow or self._unfollow)
+
     def drain(self) -> Wishes | None:
         """What to write to the stream; None for nothing."""
-        if not self._follow and not self._unfollow:
+        if not self.has_wishes:
             return None
         wishes = Wishes(tuple(self._follow), tuple(self._unfollow))
         self._follow.clear()
