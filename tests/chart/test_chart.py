@@ -470,7 +470,7 @@ def test_limits_that_the_chart_states_are_the_services_own(template: Template, m
     names = (
         "CALLS_PER_S ACCOUNT_CALLS ACCOUNT_CALLS_PER_S SOURCE_CALLS SOURCE_CALLS_PER_S CALLEE_RINGING SOURCE_BURST "
         "SOURCE_REQUESTS_PER_S DIALOG_REQUESTS_PER_S SESSION_EXPIRES_S SESSION_MIN_SE_S SIP_REDIRECTS API_RATE "
-        "DIGEST_ALGORITHMS DIGEST_QOP"
+        "DIGEST_ALGORITHMS DIGEST_QOP DIRECTORY_USERS DIRECTORY_DOUBT_S"
     )
     stated = {f"PBX_{name}" for name in names.split()}
     objects = template()
