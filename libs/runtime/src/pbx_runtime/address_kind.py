@@ -53,6 +53,7 @@ _ISATAP: Final = (0x00005EFE, 0x02005EFE)
 """The upper half of an ISATAP interface identifier (RFC 5214 section 6.1)."""
 
 
+@lru_cache(maxsize=1024)
 def parse(host: str) -> Address | None:
     """The address that a literal means, without its zone; an IPv4-mapped one as IPv4. None where it is no literal."""
     try:
