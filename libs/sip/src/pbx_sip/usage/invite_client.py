@@ -305,7 +305,7 @@ class InviteUac:
             dialog = Dialog.as_uac(self._invite, response)
             within = self.forks[response.to_tag] = InDialog(dialog, self._flow, self._origin, turn, by_peer=False)
         within.confirm(response)
-        if has_description(response) or within.turn is Turn.WE_OFFERED:
+        if within.turn is Turn.WE_OFFERED or has_description(response):
             self._take_description(within)
         return within
 

@@ -392,7 +392,7 @@ class InDialog:
 
     def refuse_asked(self) -> None:
         """Answers with 487 whatever the peer waits for: there is nobody left to ask (section 15.1.2). `drain` next."""
-        for key, request in list(self._asked.items()):
+        for key, request in list(self._asked.items()) if self._asked else ():
             if request.method != "BYE":
                 del self._asked[key]
                 self.pending.append(Respond(key, response_to(request, 487)))

@@ -43,7 +43,7 @@ class InboundLeg(Leg):
         super().__init__(sip, entry, CALLER, flow, request.call_id)
         self.secure = request.uri[:5].lower() == "sips:"
         self.uas = InviteUas(key, request, flow, sip.origin(secure=self.secure))
-        self.needs_reliable = "100rel" in request.headers.tokens("Require")
+        self.needs_reliable = "Require" in request.headers and "100rel" in request.headers.tokens("Require")
         """The caller takes no provisional responses but reliable ones (RFC 3262 section 3)."""
         self.takes_reliable = self.needs_reliable or "100rel" in request.headers.tokens("Supported")
         self._relayed: dict[tuple[str, int], int] = {}
