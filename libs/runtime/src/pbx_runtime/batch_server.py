@@ -19,7 +19,7 @@ BATCH_MAX = 500
 """Results in one message."""
 UNSENT_MAX = 50_000
 """Results and events that the peer did not take: beyond this it is dead or hostile; the stream is ended."""
-LAZY_S = 0.2
+LAZY_S = 0.3
 """How long a result that nobody waits for is kept for company: a message costs both ends several changes of thread."""
 TASKS_MAX = 1_000
 """Coroutines of one stream at once; reading stops until one ends."""

@@ -34,7 +34,7 @@ TIMEOUT_S = 2.0
 CONNECT_S = 3.0
 STALL_S = 5.0
 """A peer that let commands time out and said nothing for so long is treated as gone."""
-LINGER_S = 0.02
+LINGER_S = 0.03
 """How long a command that is in no hurry waits for others: a message costs both ends as much as twenty commands, and
 three changes of thread each."""
 SWEEP_S = 0.05

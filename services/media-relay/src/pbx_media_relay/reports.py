@@ -24,7 +24,7 @@ from pbx_media_relay.session import Call
 from pbx_runtime import errors, logs
 from pbx_runtime.trace import call_traceparent
 
-LINGER_S: Final = 0.03
+LINGER_S: Final = 0.05
 """How long a report waits for others: a write and its reply wake this process and Redis once, however many it holds."""
 BATCH: Final = 200
 """Reports in one write: some 100 KiB."""
