@@ -14,7 +14,7 @@ from google.protobuf import descriptor_pb2
 from grpc_tools import protoc
 
 from pbx_events.envelope import TYPES
-from pbx_events.webhook.shape import ADDED, CALL_FIELDS, LEFT_OUT, RENAMED, ZERO_IS_NOTHING
+from pbx_events.webhook.shape import ADDED, CALL_FIELDS, DOCUMENTS, LEFT_OUT, RENAMED, ZERO_IS_NOTHING
 
 PROTO: Final = Path(__file__).resolve().parent.parent / "proto"
 FILE: Final = "pbx/events/v1/events.proto"
@@ -102,10 +102,12 @@ def data_schema(kind: str, message: str) -> dict[str, Any]:
         "call_id": {"type": ["string", "null"], "description": "The call; null for events of none"},
         "sequence": {"type": ["integer", "null"], "description": "Counts the events of one call from 1, without gaps"},
     }
-    if kind.startswith(("call.", "recording.", "media.")):
+    if kind.startswith(("call.", "recording.", "media.", "cdr.")):
         properties |= {name: _plain(form, text) for name, (form, text) in CALL_FIELDS.items()}
     left_out = {name for of, name in LEFT_OUT if of == kind}
     for name, schema in _catalogue().fields(message, left_out):
+        if (kind, name) in DOCUMENTS:
+            schema = {"$ref": REF + name.capitalize(), "description": schema["description"]}
         properties[RENAMED.get((kind, name), name)] = schema
     properties |= {name: _plain(form, text) for name, (form, text) in ADDED.get(kind, {}).items()}
     return {"type": "object", "properties": properties, "required": list(properties)}
@@ -160,6 +162,8 @@ def _table(properties: dict[str, Any]) -> list[str]:
 def _form(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(f"`{word}`" for word in schema["enum"] if word) + " or null"
+    if "$ref" in schema:
+        return str(schema["$ref"].rpartition("/")[2]) + ", as the API answers it"
     if "anyOf" in schema:
         return str(schema["anyOf"][0]["$ref"].rpartition("/")[2]) + " or null"
     if schema.get("type") == "array":

@@ -21,12 +21,14 @@ from pbx_events.storage.ledger import MEDIA_WAIT_MS
 from pbx_events.storage.store import Store
 from pbx_events.storage.subscription import DEAD, DELIVERED, Outcome, Replay, Webhook
 from pbx_events.storage.tables import metadata
+from pbx_events.webhook.cloudevent import cloud_event
 from pbx_runtime.clock import ManualClock
 from pbx_runtime.errors import InvalidArgument, NotFound
 from support.call_events import STARTED_MS, answered_call, cancelled_call, media_report
 from support.postgres_server import postgres_server, program
 
 HOOK = Webhook("w1", "http://x", "whsec_a", ("call.*",), True, 1)
+WHOLE = Webhook("w2", "http://y", "whsec_b", ("cdr.*",), True, 2)
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +315,7 @@ async def test_a_subscription_of_one_user(store: Store):
     heard = decoded(answered_call())
     for event in heard:
         await store.take([event], hooks)
-    assert await store.backlog() == {("w2", "pending"): 6, ("w4", "pending"): 6}
+    assert await store.backlog() == {("w2", "pending"): 7, ("w4", "pending"): 7}, "the record too"
 
 
 async def test_a_subscription_of_one_user_gets_its_messages(store: Store):
@@ -339,3 +341,50 @@ async def test_the_migrations_make_what_the_code_knows(store: Store):
         return [found for found in compare_metadata(context, metadata) if "events_schema" not in str(found)]
 
     assert await store.read(differences) == []
+
+
+async def on_its_way(store: Store, hook: Webhook = WHOLE) -> list[Envelope]:
+    return [delivery.event for delivery in await store.due(hook.id, 2**60, 100)]
+
+
+async def test_a_record_goes_whole_to_the_webhooks_that_want_it(store: Store):
+    for hook in (HOOK, WHOLE):
+        await store.add_webhook(hook)
+    heard = decoded(answered_call())
+    await store.take(heard, [HOOK, WHOLE])
+    (created,) = await on_its_way(store)
+    shown = cloud_event(created)
+    assert (shown["type"], shown["subject"]) == ("io.pbx.cdr.created.v1", "01CALL")
+    assert shown["data"]["cdr"] == await store.cdr("01CALL"), "as the API answers it"
+    assert [event.type for event in await on_its_way(store, HOOK)] == [event.type for event in heard[:5]]
+    await store.take(heard, [HOOK, WHOLE])
+    assert await on_its_way(store) == [created], "what comes again is told once"
+
+    recorded = pb.Event(id=str(ULID()), at_ms=STARTED_MS + 20_000, call_id="01CALL", source="media-relay/r1")
+    recorded.recording_stored.path = "/rec/x.wav"
+    await store.take(decoded([recorded]), [HOOK, WHOLE])
+    _, updated = await on_its_way(store)
+    assert updated.type == "cdr.updated"
+    cdr = cloud_event(updated)["data"]["cdr"]
+    assert (cdr["revision"], len(cdr["recordings"])) == (2, 1)
+    assert cdr == await store.cdr("01CALL")
+
+
+async def test_a_record_without_media_figures_is_told_when_it_is_written(store: Store):
+    clock = store.clock = ManualClock()
+    await store.add_webhook(WHOLE)
+    await store.take(decoded(answered_call())[:5], [WHOLE])
+    assert await on_its_way(store) == []
+    clock.advance(MEDIA_WAIT_MS / 1000)
+    assert await store.fold_overdue() == 1
+    assert [event.type for event in await on_its_way(store)] == ["cdr.created"]
+
+
+async def test_records_are_told_only_where_somebody_wants_to_hear(store: Store):
+    await store.add_webhook(HOOK)
+    await store.take(decoded(answered_call()), [HOOK])
+    assert await store.list_events(EventFilter(kind=("cdr.*",))) == []
+    other = replace(WHOLE, id="w3", user="77")
+    await store.add_webhook(other)
+    await store.take(decoded(answered_call("01NEXT")), [HOOK, other])
+    assert await on_its_way(store, other) == [], "of another user's calls alone"

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import jsonschema
+import msgspec
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -23,6 +24,7 @@ from pbx_events.api.export import COLUMNS
 from pbx_events.api.http import make_app
 from pbx_events.api.models import Cdr
 from pbx_events.api.values import Ports
+from pbx_events.cdr.builder import build
 from pbx_events.clients import Bindings, Calls, _call
 from pbx_events.envelope import TYPES, Envelope, decode, encode
 from pbx_events.storage.store import Store
@@ -38,6 +40,9 @@ ENDS = ("hung_up_by", "sip_status", "sip_reason", "q850_cause", "cause", "hangup
 
 def decoded(messages: list[pb.Event]) -> list[Envelope]:
     return [found for message in messages if (found := decode(message.SerializeToString())) is not None]
+
+
+RECORD = msgspec.json.encode(build(decoded(answered_call(CALL)))).decode()
 
 
 @pytest.fixture
@@ -141,16 +146,19 @@ def _filled(message: Message) -> None:
 @pytest.mark.parametrize("filled", [False, True])
 def test_every_event_is_as_the_catalogue_says(kind: str, filled: bool) -> None:
     catalogue = json.loads(resources.files("pbx_events.api").joinpath("event_schemas.json").read_text("utf-8"))
-    message = pb.Event(
-        id="0" * 26, at_ms=1, call_id=CALL if kind.startswith(("call.", "recording.", "media.")) else "", source="x/y"
-    )
+    of_call = kind.startswith(("call.", "recording.", "cdr.", "media."))
+    message = pb.Event(id="0" * 26, at_ms=1, call_id=CALL if of_call else "", source="x/y")
     payload = getattr(message, kind.replace(".", "_", 1))
     payload.SetInParent()
     if filled:
         _filled(payload)
+    if kind.startswith("cdr."):
+        payload.cdr = RECORD
     data = cloud_event(encode(message))["data"]
     schema = catalogue["events"][kind]["data"]
-    text = json.dumps(schema | {"$defs": catalogue["parts"]}).replace("#/components/schemas/", "#/$defs/")
+    record = Cdr.model_json_schema()
+    parts = catalogue["parts"] | record.pop("$defs") | {"Cdr": record}
+    text = json.dumps(schema | {"$defs": parts}).replace("#/components/schemas/", "#/$defs/")
     jsonschema.validate(data, json.loads(text))
     assert list(data.keys() - schema["properties"].keys()) == []
 

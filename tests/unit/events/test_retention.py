@@ -20,7 +20,7 @@ from pbx_events.storage.tables import attempts, cdrs, deliveries, events, export
 from pbx_runtime.clock import ManualClock
 from support.call_events import answered_call
 
-HOOK = Webhook("w1", "http://127.0.0.1:9/x", "whsec_YQ==", (), True, 1)
+HOOK = Webhook("w1", "http://127.0.0.1:9/x", "whsec_YQ==", ("call.*", "media.*"), True, 1)
 
 
 @pytest.fixture

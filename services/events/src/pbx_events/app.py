@@ -98,7 +98,7 @@ async def main(lifecycle: Lifecycle, settings: EventsSettings) -> None:
     lifecycle.on_stop(bindings.close, "bindings")
     lifecycle.on_stop(calls.close, "calls")
     reaper = Reaper(client, store, dispatch.take, lambda: dispatch.is_current)
-    overdue = Overdue(store, lambda: dispatch.is_current)
+    overdue = Overdue(store, lambda: dispatch.is_current, deliveries.wake)
     exporters = start_sinks(lifecycle, store, settings)
     retention = Retention(store, Days(settings.cdr_days, settings.event_days), settings.instance_id)
     collector = EventsCollector(dispatch, deliveries, reaper, exporters, retention, store)

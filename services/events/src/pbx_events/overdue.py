@@ -17,9 +17,13 @@ _log = logs.get_logger("overdue")
 class Overdue:
     """`is_current` says whether this replica reads the outbox, and has read all that was written before."""
 
-    def __init__(self, store: Store, is_current: Callable[[], bool]) -> None:
+    def __init__(
+        self, store: Store, is_current: Callable[[], bool], on_written: Callable[[], None] = lambda: None
+    ) -> None:
+        """`on_written` is called when records were written: webhooks may want to hear of them."""
         self._store = store
         self._is_current = is_current
+        self._on_written = on_written
 
     async def run(self) -> None:
         """Looks again and again until cancelled."""
@@ -34,3 +38,4 @@ class Overdue:
         """Writes what waited long enough. What stands in the outbox unread may be what is waited for."""
         while self._is_current() and (folded := await self._store.fold_overdue()):
             _log.warning("CDRs written without their relay's figures", count=folded)
+            self._on_written()

@@ -166,6 +166,8 @@ class Event(_message.Message):
     MESSAGE_SENT_FIELD_NUMBER: _builtins.int
     MESSAGE_DELIVERED_FIELD_NUMBER: _builtins.int
     MESSAGE_FAILED_FIELD_NUMBER: _builtins.int
+    CDR_CREATED_FIELD_NUMBER: _builtins.int
+    CDR_UPDATED_FIELD_NUMBER: _builtins.int
     REGISTRATION_ADDED_FIELD_NUMBER: _builtins.int
     REGISTRATION_REMOVED_FIELD_NUMBER: _builtins.int
     REGISTRATION_EXPIRED_FIELD_NUMBER: _builtins.int
@@ -254,6 +256,14 @@ class Event(_message.Message):
         """Nobody took it; the last event of a message."""
 
     @_builtins.property
+    def cdr_created(self) -> Global___CdrWritten:
+        """The record of a call was written: all that is known of it is in the event. Made for webhooks that want it."""
+
+    @_builtins.property
+    def cdr_updated(self) -> Global___CdrWritten:
+        """The record of a call was corrected, by what came after its end."""
+
+    @_builtins.property
     def registration_added(self) -> Global___RegistrationAdded:
         """A phone registered for the first time."""
 
@@ -300,17 +310,19 @@ class Event(_message.Message):
         message_sent: Global___MessageSent | None = ...,
         message_delivered: Global___MessageDelivered | None = ...,
         message_failed: Global___MessageFailed | None = ...,
+        cdr_created: Global___CdrWritten | None = ...,
+        cdr_updated: Global___CdrWritten | None = ...,
         registration_added: Global___RegistrationAdded | None = ...,
         registration_removed: Global___RegistrationRemoved | None = ...,
         registration_expired: Global___RegistrationExpired | None = ...,
         security_auth_failed: Global___SecurityAuthFailed | None = ...,
         relay_state_changed: Global___RelayStateChanged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["call_adopted", b"call_adopted", "call_answered", b"call_answered", "call_dialing", b"call_dialing", "call_dtmf", b"call_dtmf", "call_early_media", b"call_early_media", "call_ended", b"call_ended", "call_held", b"call_held", "call_initiated", b"call_initiated", "call_media_migrated", b"call_media_migrated", "call_media_timeout", b"call_media_timeout", "call_resumed", b"call_resumed", "call_ringing", b"call_ringing", "media_reported", b"media_reported", "message_delivered", b"message_delivered", "message_failed", b"message_failed", "message_sent", b"message_sent", "payload", b"payload", "recording_stored", b"recording_stored", "registration_added", b"registration_added", "registration_expired", b"registration_expired", "registration_removed", b"registration_removed", "relay_state_changed", b"relay_state_changed", "security_auth_failed", b"security_auth_failed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["call_adopted", b"call_adopted", "call_answered", b"call_answered", "call_dialing", b"call_dialing", "call_dtmf", b"call_dtmf", "call_early_media", b"call_early_media", "call_ended", b"call_ended", "call_held", b"call_held", "call_initiated", b"call_initiated", "call_media_migrated", b"call_media_migrated", "call_media_timeout", b"call_media_timeout", "call_resumed", b"call_resumed", "call_ringing", b"call_ringing", "cdr_created", b"cdr_created", "cdr_updated", b"cdr_updated", "media_reported", b"media_reported", "message_delivered", b"message_delivered", "message_failed", b"message_failed", "message_sent", b"message_sent", "payload", b"payload", "recording_stored", b"recording_stored", "registration_added", b"registration_added", "registration_expired", b"registration_expired", "registration_removed", b"registration_removed", "relay_state_changed", b"relay_state_changed", "security_auth_failed", b"security_auth_failed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "call_adopted", b"call_adopted", "call_answered", b"call_answered", "call_dialing", b"call_dialing", "call_dtmf", b"call_dtmf", "call_early_media", b"call_early_media", "call_ended", b"call_ended", "call_held", b"call_held", "call_id", b"call_id", "call_initiated", b"call_initiated", "call_media_migrated", b"call_media_migrated", "call_media_timeout", b"call_media_timeout", "call_resumed", b"call_resumed", "call_ringing", b"call_ringing", "elapsed_ms", b"elapsed_ms", "id", b"id", "media_reported", b"media_reported", "message_delivered", b"message_delivered", "message_failed", b"message_failed", "message_sent", b"message_sent", "payload", b"payload", "recording_stored", b"recording_stored", "registration_added", b"registration_added", "registration_expired", b"registration_expired", "registration_removed", b"registration_removed", "relay_state_changed", b"relay_state_changed", "security_auth_failed", b"security_auth_failed", "sequence", b"sequence", "source", b"source", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ms", b"at_ms", "call_adopted", b"call_adopted", "call_answered", b"call_answered", "call_dialing", b"call_dialing", "call_dtmf", b"call_dtmf", "call_early_media", b"call_early_media", "call_ended", b"call_ended", "call_held", b"call_held", "call_id", b"call_id", "call_initiated", b"call_initiated", "call_media_migrated", b"call_media_migrated", "call_media_timeout", b"call_media_timeout", "call_resumed", b"call_resumed", "call_ringing", b"call_ringing", "cdr_created", b"cdr_created", "cdr_updated", b"cdr_updated", "elapsed_ms", b"elapsed_ms", "id", b"id", "media_reported", b"media_reported", "message_delivered", b"message_delivered", "message_failed", b"message_failed", "message_sent", b"message_sent", "payload", b"payload", "recording_stored", b"recording_stored", "registration_added", b"registration_added", "registration_expired", b"registration_expired", "registration_removed", b"registration_removed", "relay_state_changed", b"relay_state_changed", "security_auth_failed", b"security_auth_failed", "sequence", b"sequence", "source", b"source", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["call_initiated", "call_ringing", "call_early_media", "call_answered", "call_held", "call_resumed", "call_ended", "call_media_timeout", "call_media_migrated", "call_dialing", "call_adopted", "call_dtmf", "recording_stored", "media_reported", "message_sent", "message_delivered", "message_failed", "registration_added", "registration_removed", "registration_expired", "security_auth_failed", "relay_state_changed"]  # noqa: Y015
+    _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["call_initiated", "call_ringing", "call_early_media", "call_answered", "call_held", "call_resumed", "call_ended", "call_media_timeout", "call_media_migrated", "call_dialing", "call_adopted", "call_dtmf", "recording_stored", "media_reported", "message_sent", "message_delivered", "message_failed", "cdr_created", "cdr_updated", "registration_added", "registration_removed", "registration_expired", "security_auth_failed", "relay_state_changed"]  # noqa: Y015
     _WhichOneofArgType_payload: _TypeAlias = _typing.Literal["payload", b"payload"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_payload) -> _WhichOneofReturnType_payload | None: ...
 
@@ -655,6 +667,28 @@ class CallEnded(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__duration_ms) -> _WhichOneofReturnType__duration_ms | None: ...
 
 Global___CallEnded: _TypeAlias = CallEnded  # noqa: Y015
+
+@_typing.final
+class CdrWritten(_message.Message):
+    """The record of a call, whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CDR_FIELD_NUMBER: _builtins.int
+    cdr: _builtins.str
+    """The record as JSON, as GET /v1/cdrs/{id} answers it."""
+    def __init__(
+        self,
+        *,
+        cdr: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cdr", b"cdr"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CdrWritten: _TypeAlias = CdrWritten  # noqa: Y015
 
 @_typing.final
 class MediaStatistics(_message.Message):

@@ -19,6 +19,7 @@ import msgspec
 import sqlalchemy as sa
 
 from pbx_events.cdr.builder import MEDIA, REAPER, Cdr, awaits_media, build, renumbered
+from pbx_events.cdr.event import CREATED, UPDATED, written
 from pbx_events.envelope import Envelope, decode, holder_of
 from pbx_events.storage.database import Database
 from pbx_events.storage.hooks import read_hooks
@@ -86,7 +87,7 @@ class Ledger(Database):
         # What comes after the end of a call corrects its CDR.
         over = {event.call_id for event in fresh if event.type == ENDED} | ends.keys()
         self._track(connection, fresh, over)
-        return Taken(fresh, self._fold(connection, fresh, over, ends.keys()))
+        return Taken(fresh, self._fold(connection, fresh, over, ends.keys(), hooks))
 
     def _unknown(self, connection: sa.Connection, batch: Sequence[Envelope]) -> list[Envelope]:
         unique = {event.id: event for event in batch}
@@ -146,7 +147,12 @@ class Ledger(Database):
             connection.execute(_CLOSE, gone)
 
     def _fold(
-        self, connection: sa.Connection, fresh: Sequence[Envelope], over: set[str], ended_before: Set[str]
+        self,
+        connection: sa.Connection,
+        fresh: Sequence[Envelope],
+        over: set[str],
+        ended_before: Set[str],
+        hooks: Sequence[Webhook],
     ) -> list[Cdr]:
         """Writes the CDRs of calls that are over, but for those that wait for their relay."""
         known = over & ended_before
@@ -166,9 +172,8 @@ class Ledger(Database):
             connection.execute(unfolded.insert(), rows)
         if ends := waiting - unready:
             connection.execute(_FOLDED, [{"call": call_id} for call_id in ends])
-        return self._record(
-            connection, {call_id: heard for call_id, heard in by_call.items() if call_id not in unready}
-        )
+        ready = {call_id: heard for call_id, heard in by_call.items() if call_id not in unready}
+        return self._record(connection, ready, hooks)
 
     async def fold_overdue(self) -> int:
         """Writes the CDRs that waited long enough, without their relay's figures; how many."""
@@ -180,7 +185,7 @@ class Ledger(Database):
         def work(connection: sa.Connection) -> int:
             calls = set(connection.execute(overdue).scalars())
             connection.execute(unfolded.delete().where(unfolded.c.call_id.in_(calls)))
-            self._record(connection, self._heard(connection, (), calls))
+            self._record(connection, self._heard(connection, (), calls), read_hooks(connection))
             return len(calls)
 
         folded = await self.write(work)
@@ -200,15 +205,31 @@ class Ledger(Database):
                     by_call.setdefault(row.call_id, []).append(event)
         return by_call
 
-    def _record(self, connection: sa.Connection, by_call: dict[str, list[Envelope]]) -> list[Cdr]:
+    def _record(
+        self, connection: sa.Connection, by_call: dict[str, list[Envelope]], hooks: Sequence[Webhook]
+    ) -> list[Cdr]:
         built = [cdr for cdr in map(build, by_call.values()) if cdr is not None]
         if built:
+            told = self._told(connection, built, hooks)
             rows = [cdr_row(cdr, min(e.at_ms for e in by_call[cdr["id"]])) for cdr in built]
             connection.execute(self._upsert, rows)
+            if told:
+                connection.execute(_STORE, [_event_row(event) for event in told])
+                self._subscribe(connection, told, hooks)
             on_their_way = [{"sink": sink, "cdr_id": cdr["id"]} for cdr in built for sink in self.sinks]
             if on_their_way:
                 connection.execute(exports.insert(), on_their_way)
         return built
+
+    def _told(self, connection: sa.Connection, built: Sequence[Cdr], hooks: Sequence[Webhook]) -> list[Envelope]:
+        """The events of records that are about to be written; none where no webhook wants such."""
+        if not self.is_sqlite:
+            hooks = read_hooks(connection)  # another replica may have made one since
+        if not any(hook.wants_type(kind) for hook in hooks for kind in (CREATED, UPDATED)):
+            return []
+        found = connection.execute(_BEFORE, {"ids": [cdr["id"] for cdr in built]})
+        before = {row.id: (row.document, row.revision) for row in found}
+        return written(built, before, self.clock.epoch_ms())
 
     # Statements of this database's dialect are made once: each is a net of cycles for the garbage collector.
 
@@ -287,6 +308,9 @@ _SUBSCRIBE = deliveries.insert().values(state=PENDING, attempts=0, next_at_ms=0,
 _CLOSE = open_calls.delete().where(open_calls.c.call_id == sa.bindparam("call"))
 _WAITING = sa.select(unfolded.c.call_id).where(unfolded.c.call_id.in_(sa.bindparam("calls", expanding=True)))
 _FOLDED = unfolded.delete().where(unfolded.c.call_id == sa.bindparam("call"))
+_BEFORE = sa.select(cdrs.c.id, cdrs.c.document, cdrs.c.revision).where(
+    cdrs.c.id.in_(sa.bindparam("ids", expanding=True))
+)
 _EVENTS_OF = sa.select(events.c.call_id, events.c.payload).where(
     events.c.call_id.in_(sa.bindparam("calls", expanding=True))
 )

@@ -42,7 +42,11 @@ class Webhook:
 
     def wants(self, event: Envelope) -> bool:
         """Whether an event goes there: by its type, or by a prefix as "call.*"; `concerns` tells of whom."""
-        return self.enabled and (not self.types or any(_matches(pattern, event.type) for pattern in self.types))
+        return self.wants_type(event.type)
+
+    def wants_type(self, kind: str) -> bool:
+        """Whether events of a type go there."""
+        return self.enabled and (not self.types or any(_matches(pattern, kind) for pattern in self.types))
 
     def concerns(self, caller: str, callee: str) -> bool:
         """Whether what is from `caller` to `callee` is of the user that it is about."""

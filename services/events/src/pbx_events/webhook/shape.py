@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
+
 from pbx_events.envelope import Envelope
 
 RENAMED: Final[Mapping[tuple[str, str], str]] = {
@@ -36,6 +38,8 @@ ADDED: Final[Mapping[str, Mapping[str, tuple[str, str]]]] = {
         "remote_address": ("string", "Whence it came: host:port, IPv6 in brackets"),
     },
 }
+DOCUMENTS: Final = frozenset((("cdr.created", "cdr"), ("cdr.updated", "cdr")))
+"""Fields that hold JSON, and are shown as what it says."""
 ZERO_IS_NOTHING: Final = frozenset(("final_status", "relay_port", "sip_status", "q850_cause"))
 """Numbers whose 0 means that there is none."""
 
@@ -47,7 +51,9 @@ def data_of(event: Envelope) -> dict[str, Any]:
         for name in CALL_FIELDS:
             data[name] = (getattr(event.context, name) or None) if event.context is not None else None
     for name, value in event.data.items():
-        if (event.type, name) not in LEFT_OUT:
+        if (event.type, name) in DOCUMENTS:
+            data[name] = msgspec.json.decode(value)
+        elif (event.type, name) not in LEFT_OUT:
             data[RENAMED.get((event.type, name), name)] = _cleaned(name, value)
     if event.type == "call.ended":
         data["duration_ms"] = None if data["origin"] == "node_lost" else event.elapsed_ms
