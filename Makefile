@@ -184,6 +184,10 @@ bench: setup setup-tools ## Measure calls, registrations and relaying; table and
 bench-counts: setup setup-tools ## Count a call's instructions and context switches alone; ARGS="--core --tree ../other" beside another checkout
 	@PYTHONPATH=tests $(BIN)/python -m load.counts $(ARGS)
 
+.PHONY: sizing
+sizing: setup setup-tools ## Measure what a registration, a held call and a CDR cost in CPU, memory, Redis and disk; build/sizing.json
+	@PYTHONPATH=tests $(BIN)/python -m load.sizing $(ARGS)
+
 .PHONY: bench-forged
 bench-forged: setup ## Measure what an INVITE with made-up credentials costs, and calls under a flood of them; build/forged.json
 	@PYTHONPATH=tests $(BIN)/python -m load.forged $(ARGS)
