@@ -67,7 +67,9 @@ def main() -> None:
     parser.add_argument("--held", type=int, default=200, help="calls at once")
     parser.add_argument("--calls", type=int, default=1000, help="calls, one after the other, for CPU and disk")
     options = parser.parse_args()
-    settings = Settings(accounts(options.registrations), relay_ports=8 * (options.held + 16), environment=UNLIMITED)
+    settings = Settings(
+        accounts(options.registrations), relay_ports=8 * (options.held + options.calls + 64), environment=UNLIMITED
+    )
     with Product(settings) as product, ExitStack() as stack:
         (socket,) = product.data.rglob("redis*.sock")
         redis = stack.enter_context(Redis(unix_socket_path=str(socket)))

@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import re
 from collections.abc import AsyncIterator
 from importlib import resources
 from pathlib import Path
@@ -170,3 +171,10 @@ async def test_the_document_types_every_event_and_delivery(api: httpx.AsyncClien
     assert len(names) == len(TYPES) + 1
     assert names[-1] == "CloudEvent"
     assert all(name in document["components"]["schemas"] for name in names)
+
+
+async def test_every_reference_of_the_document_leads_somewhere(api: httpx.AsyncClient) -> None:
+    document = (await api.get("/openapi.json")).json()
+    named = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
+    assert "Cdr" in named
+    assert named <= set(document["components"]["schemas"])
