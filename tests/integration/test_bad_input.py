@@ -144,8 +144,9 @@ def test_a_frozen_redis(product: Product) -> None:
         redis = product.pid_of("redis")
         os.kill(redis, signal.SIGSTOP)
         try:
+            up.hang_up()  # a call that is up can always be ended; its end cannot be written: the stall is found
+            until(lambda: gauge(product, "journal_backlog"), timeout_s=10, what="its events wait")
             until(lambda: refused_with_503(caller, "1008"), timeout_s=15, what="503 with Retry-After")
-            up.hang_up()  # a call that is up can always be ended
         finally:
             os.kill(redis, signal.SIGCONT)
     works_again(product)
