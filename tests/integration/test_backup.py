@@ -26,6 +26,8 @@ from support.redis_server import redis_server
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 SIP_PBX = str(Path(sys.executable).with_name("sip-pbx"))
 CALLS_BEFORE = 3
+PAUSE_S = 0.1
+"""Between calls: a slot rests for some seconds after each, and the relay of a test has few."""
 
 
 def cli(*argv: str) -> subprocess.CompletedProcess[str]:
@@ -133,7 +135,7 @@ def calls_go_on(caller: Phone, callee: Phone) -> Iterator[None]:
     over = threading.Event()
 
     def go_on() -> None:
-        while not over.is_set():
+        while not over.wait(PAUSE_S):
             establish(caller, callee).hang_up()
 
     load = threading.Thread(target=go_on)
