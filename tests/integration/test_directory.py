@@ -13,7 +13,7 @@ import pytest
 from pbx.registrar.v1 import registrar_pb2 as pb
 from pbx_signaling.calls.signals import Authenticated, Found, Refused, ServiceFailed
 from pbx_signaling.directory.directory import Standing
-from pbx_signaling.directory.informed import Question, Result
+from pbx_signaling.directory.informed import Result, Topic
 from support.eventually import eventually
 from support.informed_signaling import SOURCE, InformedSignaling, informed_signaling
 from support.redis_server import RedisServer, redis_server
@@ -69,13 +69,13 @@ async def test_a_miss_is_asked_once_and_followed_from_then_on(instances: Pair, a
     one, _ = instances
     await admin.put("3001")
     assert await one.lets_in("3001")
-    assert one.count(Question.CALLER, Result.MISS) == 1
+    assert one.count(Topic.CALLER, Result.MISS) == 1
     await eventually(lambda: one.is_certain("3001"), what="followed")
     requests = one.registrar.client._next_id
     assert await one.lets_in("3001")
     assert await one.find("3001") == Found(True, [])
     assert one.registrar.client._next_id == requests, "no question went to the registrar"
-    assert one.count(Question.CALLER, Result.HIT) == one.count(Question.TARGETS, Result.HIT) == 1
+    assert one.count(Topic.CALLER, Result.HIT) == one.count(Topic.TARGETS, Result.HIT) == 1
 
 
 async def test_a_changed_password_counts_everywhere(instances: Pair, admin: Caller) -> None:
@@ -91,9 +91,9 @@ async def test_a_changed_password_counts_everywhere(instances: Pair, admin: Call
     taken = await comes_true(is_out, "the old password is good still")
     print(f"a changed password counts everywhere after {taken * 1000:.0f} ms")
     for instance in instances:
-        hits = instance.count(Question.CALLER, Result.HIT)
+        hits = instance.count(Topic.CALLER, Result.HIT)
         assert await instance.lets_in("3002", "new password")
-        assert instance.count(Question.CALLER, Result.HIT) == hits + 1
+        assert instance.count(Topic.CALLER, Result.HIT) == hits + 1
 
 
 async def test_the_new_password_is_never_refused_whatever_a_directory_has(instances: Pair, admin: Caller) -> None:
@@ -125,7 +125,7 @@ async def test_bindings_made_and_removed_count_everywhere(instances: Pair, admin
 
     taken = await comes_true(is_gone, "removed everywhere")
     print(f"a removed binding counts everywhere after {taken * 1000:.0f} ms")
-    assert other.count(Question.TARGETS, Result.MISS) == 1
+    assert other.count(Topic.TARGETS, Result.MISS) == 1
 
 
 async def test_a_deleted_account_and_a_new_one_count_everywhere(instances: Pair, admin: Caller) -> None:
@@ -172,9 +172,9 @@ async def test_the_directory_says_what_the_registrar_says(instances: Pair, admin
     await admin.register("3040", uri="tel:3040", call_id="a third")
     for instance in (one, other):
         await known(instance, "3040")
-        hits = instance.count(Question.TARGETS, Result.HIT)
+        hits = instance.count(Topic.TARGETS, Result.HIT)
         found = await instance.find("3040")
-        assert instance.count(Question.TARGETS, Result.HIT) == hits + 1
+        assert instance.count(Topic.TARGETS, Result.HIT) == hits + 1
         assert isinstance(found, Found)
         assert len(found.targets) == 2
         assert found == await instance.asked("3040")
@@ -184,9 +184,9 @@ async def test_people_write_bob_for_bob(instances: Pair, admin: Caller) -> None:
     one, _ = instances
     await admin.put("bob")
     await known(one, "bob", "Bob")
-    hits = one.count(Question.TARGETS, Result.HIT)
+    hits = one.count(Topic.TARGETS, Result.HIT)
     assert await one.find("Bob") == Found(True, [])
-    assert one.count(Question.TARGETS, Result.HIT) == hits + 1
+    assert one.count(Topic.TARGETS, Result.HIT) == hits + 1
 
 
 async def test_a_nonces_count_is_good_once_over_all_instances(instances: Pair, admin: Caller) -> None:
@@ -202,7 +202,7 @@ async def test_a_nonces_count_is_good_once_over_all_instances(instances: Pair, a
     assert await other.authenticate("3007", authorization=first) == stale
     assert isinstance(await other.authenticate("3007", authorization=second), Authenticated)
     assert await other.authenticate("3007", authorization=second) == stale
-    assert other.count(Question.CALLER, Result.HIT) == 3
+    assert other.count(Topic.CALLER, Result.HIT) == 3
 
 
 async def test_what_was_used_by_a_killed_instance_is_used(
@@ -246,7 +246,7 @@ async def test_a_register_is_proved_in_memory_and_its_credentials_stay(
     judged = replicas[0].metrics().sum("pbx_registrar_authentications_total")
     used = one.authorization("3011", method="REGISTER")
     assert (await one.register("3011", authorization=used)).status == 200
-    assert one.count(Question.REGISTER, Result.HIT) == 1
+    assert one.count(Topic.REGISTER, Result.HIT) == 1
     assert replicas[0].metrics().sum("pbx_registrar_authentications_total") == judged
     again = await one.register("3011", authorization=used)
     assert (again.status, again.stale) == (401, True)
@@ -268,7 +268,7 @@ async def test_users_of_a_killed_registrar_go_on_and_its_restart_leaves_nothing_
             for _ in range(3):
                 assert await one.lets_in("3020")
                 assert await one.hosts("3021") == [SOURCE]
-            assert one.count(Question.CALLER, Result.KEPT) == one.count(Question.TARGETS, Result.KEPT) == 3
+            assert one.count(Topic.CALLER, Result.KEPT) == one.count(Topic.TARGETS, Result.KEPT) == 3
             assert isinstance(await one.authenticate("3020", "wrong"), ServiceFailed), "who is not known waits"
             assert isinstance(await one.authenticate("3029"), ServiceFailed)
             registrar.start()
@@ -295,7 +295,7 @@ async def test_a_registrar_that_hangs_is_found_out_and_costs_calls_little(redis:
                 assert await one.lets_in("3022")
                 await eventually(lambda: not one.directory.is_up, what="in doubt")
                 assert await one.lets_in("3022")
-                assert one.count(Question.CALLER, Result.KEPT) == 1
+                assert one.count(Topic.CALLER, Result.KEPT) == 1
             finally:
                 os.kill(registrar.process.pid, signal.SIGCONT)
             await eventually(lambda: one.is_certain("3022"), what="sure again")

@@ -14,7 +14,7 @@ from pbx_signaling.calls.signals import Authenticated, Found, Signal
 from pbx_signaling.clients.follow import FollowStream
 from pbx_signaling.clients.registrar import GrpcRegistrar
 from pbx_signaling.directory.directory import Directory, Look, Standing
-from pbx_signaling.directory.informed import InformedRegistrar, Question, Result
+from pbx_signaling.directory.informed import InformedRegistrar, Result, Topic
 from pbx_signaling.users.attempt import Attempt
 from pbx_signaling.users.questions import Register, Registered
 from pbx_sip.address import Flow, HostPort, Transport, network_of
@@ -53,7 +53,7 @@ class InformedSignaling:
         self.stream.wake()
         return look.standing is Standing.CERTAIN
 
-    def count(self, question: Question, result: Result) -> int:
+    def count(self, question: Topic, result: Result) -> int:
         """Questions that were answered so."""
         return self.informed.results[question, result]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pbx_signaling.directory.directory import AOR_MAX, ASKED_MAX, Directory, Look, Standing
-from pbx_signaling.directory.user import Binding, Told, Update, User
+from pbx_signaling.directory.user import Binding, News, Update, User
 from pbx_sip.auth.proof import Secrets
 
 DOUBT_S = 60.0
@@ -30,7 +30,7 @@ class Rig:
         self.revision = 0
         self.directory.up()
 
-    def tell(self, *told: Told, doubt: bool = False, now: float = 0.0) -> None:
+    def tell(self, *told: News, doubt: bool = False, now: float = 0.0) -> None:
         self.revision += 1
         assert self.directory.receive(Update(self.revision, doubt, told), now)
 
@@ -56,33 +56,33 @@ def test_a_miss_is_asked_for_once_and_known_from_then_on(rig: Rig):
     assert wishes is not None
     assert wishes.follow == ("a@x",)
     assert rig.directory.drain() is None
-    rig.tell(Told("a@x", user()))
+    rig.tell(News("a@x", user()))
     assert rig.directory.look("a@x", 0.0) == Look(Standing.CERTAIN, user())
     assert rig.directory.drain() is None
 
 
 def test_what_is_told_later_replaces_what_was_told(rig: Rig):
     rig.standing()
-    rig.tell(Told("a@x", user()))
-    rig.tell(Told("a@x", user(name="Alice")))
+    rig.tell(News("a@x", user()))
+    rig.tell(News("a@x", user(name="Alice")))
     assert rig.directory.look("a@x", 0.0).user == user(name="Alice")
-    rig.tell(Told("a@x"))
+    rig.tell(News("a@x"))
     assert rig.directory.look("a@x", 0.0) == Look(Standing.CERTAIN, None)
-    rig.tell(Told("a@x", user()))
+    rig.tell(News("a@x", user()))
     assert rig.directory.look("a@x", 0.0) == Look(Standing.CERTAIN, user())
     assert (rig.directory.users, rig.directory.unknown) == (1, 0)
 
 
 def test_a_name_that_nobody_has_is_known_to_be_such(rig: Rig):
     rig.standing("z@x")
-    rig.tell(Told("z@x"))
+    rig.tell(News("z@x"))
     assert rig.directory.look("z@x", 0.0) == Look(Standing.CERTAIN, None)
     assert (rig.directory.users, rig.directory.unknown) == (0, 1)
 
 
 def test_a_broken_stream_leaves_doubt_until_the_next_one_has_told(rig: Rig):
     rig.standing()
-    rig.tell(Told("a@x", user()))
+    rig.tell(News("a@x", user()))
     rig.wished()
     rig.directory.down(5.0)
     assert rig.directory.doubtful == 1
@@ -91,13 +91,13 @@ def test_a_broken_stream_leaves_doubt_until_the_next_one_has_told(rig: Rig):
     rig.up()
     assert rig.wished() == {"a@x"}
     assert rig.standing(now=6.0) is Standing.DOUBTFUL
-    rig.tell(Told("a@x", user(name="new")), now=6.0)
+    rig.tell(News("a@x", user(name="new")), now=6.0)
     assert rig.directory.look("a@x", 6.0) == Look(Standing.CERTAIN, user(name="new"))
 
 
 def test_doubt_does_not_serve_for_ever(rig: Rig):
     rig.standing()
-    rig.tell(Told("a@x", user()))
+    rig.tell(News("a@x", user()))
     rig.directory.down(0.0)
     rig.directory.down(50.0)  # a second break makes it no younger
     assert rig.standing(now=DOUBT_S) is Standing.DOUBTFUL
@@ -106,7 +106,7 @@ def test_doubt_does_not_serve_for_ever(rig: Rig):
 
 def test_a_gap_in_the_revisions_is_told(rig: Rig):
     assert rig.directory.receive(Update(1, False, ()), 0.0)
-    assert not rig.directory.receive(Update(3, False, (Told("a@x", user()),)), 0.0)
+    assert not rig.directory.receive(Update(3, False, (News("a@x", user()),)), 0.0)
     rig.up()
     assert rig.directory.receive(Update(1, False, ()), 0.0)
 
@@ -114,8 +114,8 @@ def test_a_gap_in_the_revisions_is_told(rig: Rig):
 def test_the_registrar_may_doubt_and_tell_anew(rig: Rig):
     for name in ("a@x", "b@x"):
         rig.standing(name)
-        rig.tell(Told(name, user(name)))
-    rig.tell(Told("b@x", user("b@x")), doubt=True)
+        rig.tell(News(name, user(name)))
+    rig.tell(News("b@x", user("b@x")), doubt=True)
     assert rig.standing("a@x") is Standing.DOUBTFUL
     assert rig.standing("b@x") is Standing.CERTAIN
 
@@ -123,14 +123,14 @@ def test_the_registrar_may_doubt_and_tell_anew(rig: Rig):
 def test_one_that_could_not_be_read_is_in_doubt_and_asked_for_when_it_is_used(rig: Rig):
     rig.standing()
     rig.wished()
-    rig.tell(Told("a@x", user()))
-    rig.tell(Told("a@x", failed=True))
+    rig.tell(News("a@x", user()))
+    rig.tell(News("a@x", failed=True))
     assert rig.wished() == set()
     assert rig.standing() is Standing.DOUBTFUL
     assert rig.wished() == {"a@x"}
     rig.standing("b@x")
     rig.wished()
-    rig.tell(Told("b@x", failed=True))
+    rig.tell(News("b@x", failed=True))
     assert rig.standing("b@x") is Standing.MISSING
     assert rig.wished() == {"b@x"}
 
@@ -140,16 +140,16 @@ def test_who_was_not_asked_about_for_longest_goes():
     rig.up()
     for name in ("a@x", "b@x"):
         rig.standing(name)
-        rig.tell(Told(name, user(name)))
+        rig.tell(News(name, user(name)))
     rig.standing("a@x")
-    rig.tell(Told("b@x", user("b@x", name="changed")))  # being told about is not being used
+    rig.tell(News("b@x", user("b@x", name="changed")))  # being told about is not being used
     rig.standing("c@x")
     rig.wished()
-    rig.tell(Told("c@x", user("c@x")))
+    rig.tell(News("c@x", user("c@x")))
     wishes = rig.directory.drain()
     assert wishes is not None
     assert wishes.unfollow == ("b@x",)
-    rig.tell(Told("b@x", user("b@x")))  # on its way when it was dropped
+    rig.tell(News("b@x", user("b@x")))  # on its way when it was dropped
     assert rig.standing("b@x") is Standing.MISSING
     assert rig.directory.users == 2
 
@@ -160,7 +160,7 @@ def test_who_is_wanted_again_before_that_was_told_is_followed_on():
     for name in ("a@x", "b@x"):
         rig.standing(name)
         rig.wished()
-        rig.tell(Told(name, user(name)))
+        rig.tell(News(name, user(name)))
     rig.standing("a@x")
     wishes = rig.directory.drain()
     assert wishes is not None
@@ -171,10 +171,10 @@ def test_strangers_do_not_drive_users_out():
     rig = Rig(users_max=2, unknown_max=3)
     rig.up()
     rig.standing()
-    rig.tell(Told("a@x", user()))
+    rig.tell(News("a@x", user()))
     for number in range(50):
         rig.standing(f"{number}@x")
-        rig.tell(Told(f"{number}@x"))
+        rig.tell(News(f"{number}@x"))
     assert rig.standing() is Standing.CERTAIN
     assert rig.directory.unknown == 3
 
@@ -185,12 +185,12 @@ def test_phones_that_only_register_drive_nobody_out():
     for name in ("a@x", "b@x"):
         rig.directory.look(name, 0.0, if_room=True)
         assert rig.wished() == {name}
-        rig.tell(Told(name, user(name)))
+        rig.tell(News(name, user(name)))
     rig.directory.look("a@x", 0.0, if_room=True)
     rig.directory.look("c@x", 0.0, if_room=True)
     assert rig.wished() == set()
     rig.standing("d@x")
-    rig.tell(Told("d@x", user("d@x")))
+    rig.tell(News("d@x", user("d@x")))
     assert rig.standing("a@x") is Standing.MISSING  # it was the first; registering again is not being used
 
 
@@ -209,7 +209,7 @@ def test_after_a_break_all_are_asked_for_step_by_step_the_last_used_first():
     rig.up()
     for number in range(1_000):
         rig.standing(f"{number}@x")
-        rig.tell(Told(f"{number}@x", user(f"{number}@x")))
+        rig.tell(News(f"{number}@x", user(f"{number}@x")))
     rig.wished()
     rig.directory.down(0.0)
     rig.up()
@@ -217,14 +217,14 @@ def test_after_a_break_all_are_asked_for_step_by_step_the_last_used_first():
     while wishes := rig.directory.drain():
         told.extend(wishes.follow)
         assert len(wishes.follow) <= ASKED_MAX // 2
-        rig.tell(*(Told(name, user(name)) for name in wishes.follow))
+        rig.tell(*(News(name, user(name)) for name in wishes.follow))
     assert told == [f"{number}@x" for number in reversed(range(1_000))]
     assert rig.directory.doubtful == 0
 
 
 def test_bindings_of_a_register_count_at_once_but_not_in_doubt(rig: Rig):
     rig.standing()
-    rig.tell(Told("a@x", user()))
+    rig.tell(News("a@x", user()))
     rig.directory.bound("a@x", (binding(),))
     rig.directory.bound("nobody@x", (binding(),))
     known = rig.directory.look("a@x", 0.0).user
@@ -239,5 +239,5 @@ def test_bindings_of_a_register_count_at_once_but_not_in_doubt(rig: Rig):
 
 
 def test_no_secret_shows(rig: Rig):
-    assert "MD5" not in repr(Told("a@x", user()))
+    assert "MD5" not in repr(News("a@x", user()))
     assert "1 users" not in repr(rig.directory)

@@ -13,8 +13,8 @@ from pbx_runtime.clock import SystemClock
 from pbx_runtime.errors import ServiceError, Unavailable
 from pbx_signaling.calls.signals import Authenticated, Found, LookupFailed, Refused, ServiceFailed, Signal
 from pbx_signaling.directory.directory import Directory
-from pbx_signaling.directory.informed import InformedRegistrar, Question, Result
-from pbx_signaling.directory.user import Binding, Told, Update, User
+from pbx_signaling.directory.informed import InformedRegistrar, Result, Topic
+from pbx_signaling.directory.user import Binding, News, Update, User
 from pbx_signaling.users.attempt import Attempt
 from pbx_signaling.users.questions import Register, Registered
 from pbx_sip.address import Flow, HostPort, Transport
@@ -90,7 +90,7 @@ class Rig:
             self.registrar, self.directory, lambda: None, self.ledger, self.nonces, Offer(qop=qop), SystemClock()
         )
 
-    def know(self, *told: Told) -> None:
+    def know(self, *told: News) -> None:
         for each in told:
             self.directory.look(each.aor, 0.0)
         self.revision += 1
@@ -137,7 +137,7 @@ class Rig:
 @pytest.fixture
 def rig() -> Rig:
     made = Rig()
-    made.know(Told(f"1004@{DOMAIN}", user()))
+    made.know(News(f"1004@{DOMAIN}", user()))
     return made
 
 
@@ -156,7 +156,7 @@ def test_a_right_response_is_taken_here(rig: Rig, algorithm: str, qop: str, name
 
 def test_a_response_without_qop_is_taken_where_it_is_offered() -> None:
     rig = Rig(qop=("auth", "none"))
-    rig.know(Told(f"1004@{DOMAIN}", user()))
+    rig.know(News(f"1004@{DOMAIN}", user()))
     credentials = rig.credentials(qop=())
     assert rig.authenticate(credentials) == Authenticated("1004", "Ada", 3)
     assert rig.authenticate(credentials) == STALE
@@ -231,7 +231,7 @@ def test_in_doubt_the_registrar_is_asked_and_what_is_known_serves_without_it(rig
     assert rig.authenticate(credentials) == STALE
     assert rig.authenticate(rig.credentials("wrong")) == AWAY
     assert rig.authenticate(rig.credentials(name="9")) == AWAY
-    assert rig.informed.results[Question.CALLER, Result.KEPT] == 2
+    assert rig.informed.results[Topic.CALLER, Result.KEPT] == 2
 
 
 def test_doubt_that_is_too_old_serves_nobody(rig: Rig) -> None:
@@ -241,7 +241,7 @@ def test_doubt_that_is_too_old_serves_nobody(rig: Rig) -> None:
 
 
 def test_bindings_of_a_known_user_are_found_here(rig: Rig) -> None:
-    rig.know(Told(f"1004@{DOMAIN}", user(bindings=(binding("192.0.2.1"), binding("192.0.2.2", left_s=-1)))))
+    rig.know(News(f"1004@{DOMAIN}", user(bindings=(binding("192.0.2.1"), binding("192.0.2.2", left_s=-1)))))
     found = rig.find("1004@PBX.local")
     assert isinstance(found, Found)
     assert [(target.host, target.aor) for target in found.targets] == [("192.0.2.1", f"1004@{DOMAIN}")]
@@ -250,18 +250,18 @@ def test_bindings_of_a_known_user_are_found_here(rig: Rig) -> None:
 
 
 def test_a_name_that_nobody_has_is_tried_in_lower_case(rig: Rig) -> None:
-    rig.know(Told(f"Bob@{DOMAIN}"), Told(f"bob@{DOMAIN}", user("bob")), Told(f"X@{DOMAIN}"), Told(f"x@{DOMAIN}"))
+    rig.know(News(f"Bob@{DOMAIN}"), News(f"bob@{DOMAIN}", user("bob")), News(f"X@{DOMAIN}"), News(f"x@{DOMAIN}"))
     assert rig.find(f"Bob@{DOMAIN}") == Found(True, [])
     assert rig.find(f"X@{DOMAIN}") == Found(False, [])
     assert rig.registrar.asked == []
-    rig.know(Told(f"Y@{DOMAIN}"))
+    rig.know(News(f"Y@{DOMAIN}"))
     rig.registrar.signal = Found(True, [])
     assert rig.find(f"Y@{DOMAIN}") == Found(True, [])
     assert len(rig.registrar.asked) == 1
 
 
 def test_in_doubt_targets_are_asked_for_and_kept(rig: Rig) -> None:
-    rig.know(Told(f"1004@{DOMAIN}", user(bindings=(binding("192.0.2.1"),))), Told(f"9@{DOMAIN}"))
+    rig.know(News(f"1004@{DOMAIN}", user(bindings=(binding("192.0.2.1"),))), News(f"9@{DOMAIN}"))
     rig.directory.down(time.monotonic())
     rig.registrar.signal = Found(True, [])
     assert rig.find() == Found(True, [])

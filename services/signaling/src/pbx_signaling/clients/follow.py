@@ -15,7 +15,7 @@ from pbx_runtime import logs
 from pbx_runtime.backoff import Backoff
 from pbx_runtime.batch_stream import CONNECT_S
 from pbx_runtime.grpc_channel import error_of
-from pbx_signaling.directory.user import Binding, Told, Update, User
+from pbx_signaling.directory.user import Binding, News, Update, User
 from pbx_sip.auth.proof import Secrets
 
 if TYPE_CHECKING:
@@ -122,12 +122,12 @@ def update_of(response: pb.FollowResponse) -> Update:
     return Update(response.revision, response.doubt, tuple(_told(user) for user in response.users))
 
 
-def _told(user: pb.User) -> Told:
+def _told(user: pb.User) -> News:
     if not user.known:
-        return Told(user.aor, failed=user.failed)
+        return News(user.aor, failed=user.failed)
     secrets = Secrets(user.user, dict(user.ha1), dict(user.ha1_of_aor))
     known = User(user.aor, user.display_name, user.calls_max, secrets, bindings_of(user.bindings))
-    return Told(user.aor, known)
+    return News(user.aor, known)
 
 
 def bindings_of(bindings: Iterable[pb.Binding]) -> tuple[Binding, ...]:

@@ -20,9 +20,8 @@ from pbx_signaling.calls.signals import (
     Refused,
     ServiceFailed,
     Signal,
-    Target,
 )
-from pbx_signaling.clients.follow import SIP_SCHEMES, bindings_of
+from pbx_signaling.clients.follow import bindings_of
 from pbx_signaling.users.questions import CurrentBinding, Registered
 from pbx_sip.address import Flow, HostPort, Transport
 from pbx_sip.message.text import printable, utf8
@@ -114,10 +113,8 @@ class GrpcRegistrar:
                 answer(LookupFailed(failure.detail, failure.retry_after_s))
             else:
                 found = result.lookup
-                reachable = [binding for binding in found.bindings if binding.uri[:5].lower().startswith(SIP_SCHEMES)]
-                # Phones that do not answer any more come last, and get a moment only (`legs.callee.UNREACHABLE_S`).
-                reachable.sort(key=lambda binding: binding.unreachable_since_ms != 0)
-                answer(Found(found.known, [_target(binding) for binding in reachable]))
+                name = found.bindings[0].aor if found.bindings else ""  # one for all: as the account is written
+                answer(Found(found.known, [binding.target(name) for binding in bindings_of(found.bindings)]))
 
         self.client.submit(pb.Command(lookup=pb.LookupRequest(aor=printable(aor))), done, timeout_s=timeout_s)
 
@@ -247,24 +244,6 @@ def _contact(contact: RegisterContact) -> pb.Contact:
         q_thousandths=contact.q_thousandths,
         sip_instance=printable(contact.sip_instance),
         reg_id=contact.reg_id,
-    )
-
-
-def _target(binding: pb.Binding) -> Target:
-    flow = binding.flow
-    return Target(
-        uri=binding.uri,
-        aor=binding.aor,
-        path=tuple(binding.path),
-        transport=flow.transport or pb.TRANSPORT_UDP,
-        host=flow.host,
-        port=flow.port,
-        listener=flow.listener,
-        connection=flow.connection_id,
-        instance=flow.instance_id,
-        unreachable=binding.unreachable_since_ms != 0,
-        q_thousandths=binding.q_thousandths,
-        sip_instance=binding.sip_instance,
     )
 
 

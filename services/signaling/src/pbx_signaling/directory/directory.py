@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from pbx_signaling.directory.user import Binding, Told, Update, User
+    from pbx_signaling.directory.user import Binding, News, Update, User
 
 AOR_MAX: Final = 128 + 1 + 253
 """Characters of a name that is followed: an account's user and domain have no more. Threat: names as large as a
@@ -204,7 +204,7 @@ class Directory:
                 if entry.doubted_at is None:
                     entry.doubted_at = now
 
-    def _take(self, told: Told, now: float) -> None:
+    def _take(self, told: News, now: float) -> None:
         aor = told.aor
         was_asked = aor in self._asked
         self._asked.pop(aor, None)

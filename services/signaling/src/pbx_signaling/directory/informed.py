@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from pbx_signaling.calls.signals import Authenticated, Found, LookupFailed, Refused, ServiceFailed, Signal, Target
+from pbx_signaling.calls.signals import Authenticated, Found, LookupFailed, Refused, ServiceFailed, Signal
 from pbx_signaling.directory.directory import Standing
 from pbx_signaling.users.questions import Registered
 from pbx_sip.auth import proof
@@ -64,7 +64,7 @@ class Ledger(Protocol):
         """Sends one command."""
 
 
-class Question(enum.StrEnum):
+class Topic(enum.StrEnum):
     """What is asked of the directory."""
 
     CALLER = "caller"
@@ -135,7 +135,7 @@ class InformedRegistrar:
         # A nonce is good for its lifetime on both sides of now (clocks of replicas differ).
         self._remembered_s = 2 * nonces.lifetime_s
         self.counts = NonceCounts(self._remembered_s)
-        self.results = {(question, result): 0 for question in Question for result in Result}
+        self.results = {(topic, result): 0 for topic in Topic for result in Result}
 
     # --- who calls
 
@@ -144,7 +144,7 @@ class InformedRegistrar:
         presented = _Presented(
             utf8(attempt.authorization), method, attempt.body, printable(attempt.claimed), attempt.nonce_source
         )
-        right = self._prove(presented, Question.CALLER)
+        right = self._prove(presented, Topic.CALLER)
 
         def ask() -> None:
             self._registrar.authenticate(attempt, method, answer)
@@ -153,7 +153,7 @@ class InformedRegistrar:
             if right is None or not isinstance(signal, ServiceFailed):
                 answer(signal)
             else:
-                self._note(Question.CALLER, Result.KEPT)
+                self._note(Topic.CALLER, Result.KEPT)
                 self._use(right, answer, lambda: answer(signal))
 
         if right is None:
@@ -163,25 +163,25 @@ class InformedRegistrar:
         else:
             self._registrar.authenticate(attempt, method, judged, DOUBT_S)
 
-    def _prove(self, presented: _Presented, question: Question) -> _Right | None:
+    def _prove(self, presented: _Presented, topic: Topic) -> _Right | None:
         """Whether a response is right by what is known here; None where the registrar must judge."""
         credentials = proof.read(
             presented.authorization, self._nonces, self._offer, presented.nonce_source, self._clock.epoch_ms() / 1000
         )
         if isinstance(credentials, Fault):
-            self._note(question, Result.UNPROVED)
+            self._note(topic, Result.UNPROVED)
             return None
-        look = self._look(proof.account_tried(credentials), if_room=question is Question.REGISTER)
+        look = self._look(proof.account_tried(credentials), if_room=topic is Topic.REGISTER)
         user = look.user
         secrets = None if user is None else user.secrets
         is_right = proof.proves(credentials, secrets, presented.method, presented.body)
         if user is None:
-            self._note(question, Result.MISS)
+            self._note(topic, Result.MISS)
             return None
         if not is_right or (presented.claimed and canonical(presented.claimed) != user.aor):
-            self._note(question, Result.UNPROVED)
+            self._note(topic, Result.UNPROVED)
             return None
-        self._note(question, Result.HIT if look.standing is Standing.CERTAIN else Result.DOUBT)
+        self._note(topic, Result.HIT if look.standing is Standing.CERTAIN else Result.DOUBT)
         return _Right(look.standing, user, credentials)
 
     def _use(self, right: _Right, answer: Answer, otherwise: Callable[[], None]) -> None:
@@ -218,17 +218,17 @@ class InformedRegistrar:
         """Looks an address-of-record up; answers at once where what is known of it is sure."""
         look = self._find(canonical(printable(aor)))
         if look.standing is Standing.CERTAIN:
-            self._note(Question.TARGETS, Result.HIT)
+            self._note(Topic.TARGETS, Result.HIT)
             answer(self._found(look.user))
             return
-        self._note(Question.TARGETS, Result.DOUBT if look.user is not None else Result.MISS)
+        self._note(Topic.TARGETS, Result.DOUBT if look.user is not None else Result.MISS)
         if look.user is None:
             self._registrar.find(aor, answer)
             return
 
         def looked_up(signal: Signal) -> None:
             if isinstance(signal, LookupFailed):
-                self._note(Question.TARGETS, Result.KEPT)
+                self._note(Topic.TARGETS, Result.KEPT)
                 signal = self._found(look.user)
             answer(signal)
 
@@ -238,7 +238,7 @@ class InformedRegistrar:
         """Where a user can be reached."""
         if user is None:
             return Found(False, [])
-        return Found(True, [_target(user.aor, binding) for binding in user.bindings_at(self._clock.epoch_ms())])
+        return Found(True, [binding.target(user.aor) for binding in user.bindings_at(self._clock.epoch_ms())])
 
     def _find(self, aor: str) -> Look:
         """What is known of a name, or of whom the registrar takes it for where it is nobody's."""
@@ -258,7 +258,7 @@ class InformedRegistrar:
             self._registrar.register(ask, answer)
             return
         presented = _Presented(utf8(ask.authorization), "REGISTER", ask.body, printable(ask.aor), ask.nonce_source)
-        right = self._prove(presented, Question.REGISTER)
+        right = self._prove(presented, Topic.REGISTER)
         fresh = None
         if right is not None and right.standing is Standing.CERTAIN:
             fresh = self._use_own(right.credentials)
@@ -279,8 +279,8 @@ class InformedRegistrar:
             self._wake()
         return look
 
-    def _note(self, question: Question, result: Result) -> None:
-        self.results[question, result] += 1
+    def _note(self, topic: Topic, result: Result) -> None:
+        self.results[topic, result] += 1
 
 
 def canonical(aor: str) -> str:
@@ -289,22 +289,6 @@ def canonical(aor: str) -> str:
     return f"{user}@{domain.lower()}"
 
 
-def _target(aor: str, binding: Binding) -> Target:
-    return Target(
-        uri=binding.uri,
-        aor=aor,
-        path=binding.path,
-        transport=binding.transport,
-        host=binding.host,
-        port=binding.port,
-        listener=binding.listener,
-        connection=binding.connection,
-        instance=binding.instance,
-        unreachable=binding.unreachable,
-        q_thousandths=binding.q_thousandths,
-        sip_instance=binding.sip_instance,
-    )
-
-
 def _ignore(reply: object, error: object) -> None:
-    """Where it could not be written, no call begins either: its first event goes the same way."""
+    """A count that Redis does not take is used up here alone: as long as it refuses or is away, no other replica can
+    judge credentials with it either, and a key that Redis loses is as lost as all its others."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from pbx_signaling.calls.signals import Target
+
 if TYPE_CHECKING:
     from pbx_sip.auth.proof import Secrets
 
@@ -31,6 +33,23 @@ class Binding:
     sip_instance: str = ""
     """Names the phone (RFC 5626); empty where it does not."""
 
+    def target(self, aor: str) -> Target:
+        """Where a call to `aor` goes by this binding."""
+        return Target(
+            uri=self.uri,
+            aor=aor,
+            path=self.path,
+            transport=self.transport,
+            host=self.host,
+            port=self.port,
+            listener=self.listener,
+            connection=self.connection,
+            instance=self.instance,
+            unreachable=self.unreachable,
+            q_thousandths=self.q_thousandths,
+            sip_instance=self.sip_instance,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class User:
@@ -55,7 +74,7 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class News:
     """What one message of the stream says of an address-of-record."""
 
     aor: str
@@ -73,4 +92,4 @@ class Update:
     """Its number, from 1."""
     doubt: bool
     """All that was told before may be old."""
-    told: tuple[Told, ...]
+    told: tuple[News, ...]

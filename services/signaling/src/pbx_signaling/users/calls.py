@@ -19,7 +19,7 @@ from pbx_signaling.legs.caller import InboundLeg
 from pbx_signaling.media.branches import CallMedia
 from pbx_signaling.media.session import MediaSession
 from pbx_signaling.users.entry import Entry
-from pbx_signaling.users.leg_port import LegPort, OfLeg, Surroundings
+from pbx_signaling.users.leg_port import LegPort, LegsNeed, OfLeg
 from pbx_signaling.users.performing import OfCall, Performer
 from pbx_signaling.users.refusals import RETRY_AFTER_S, unavailable, unpassable
 from pbx_signaling.users.user import User
@@ -51,7 +51,7 @@ class Calls(User):
         self._need = need
         self._config = need.config
         self._sip = need.sip
-        self._around = Surroundings(
+        self._around = LegsNeed(
             need.sip, need.dialogs, need.border, need.config, self, self, need.unreachable, need.identity.tokens
         )
         self._rate = Bucket(need.config.calls_per_s, 0.0)

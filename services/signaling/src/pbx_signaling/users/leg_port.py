@@ -64,7 +64,7 @@ class Ears(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class LegsNeed:
     """What the legs of all calls of an instance have in common."""
 
     sip: Sip
@@ -101,7 +101,7 @@ class LegPort:
 
     __slots__ = ("_around", "_sip", "border", "call_id", "user")
 
-    def __init__(self, around: Surroundings, call_id: str) -> None:
+    def __init__(self, around: LegsNeed, call_id: str) -> None:
         self._around = around
         self._sip = around.sip
         self.border = around.border
