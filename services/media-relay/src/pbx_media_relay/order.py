@@ -21,7 +21,7 @@ class Order:
     instance_id: str
     streams: tuple[Stream, ...] = ()
     media_timeout_s: int = 0
-    """0: the relay's default."""
+    """Seconds without a packet of any side after which the call counts as silent; 0: as the relay is set."""
     latching: Latching = Latching.AUTO
     refused: tuple[Refusal, ...] = ()
     """Endpoints that could not be read; of `streams` they are a part, without an address."""

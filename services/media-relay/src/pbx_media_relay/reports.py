@@ -89,8 +89,7 @@ class Reports:
         """Write what waits, now; False where it was not written in time."""
         deadline = self._loop.time() + patience_s
         self._write()
-        # Polled: at the end of the process, for as long as Redis takes to answer.
-        while len(self) and self._loop.time() < deadline:  # noqa: ASYNC110
+        while len(self) and self._loop.time() < deadline:  # noqa: ASYNC110 -- once, as the process ends; Redis decides
             await asyncio.sleep(0.01)
         return not len(self)
 

@@ -132,7 +132,7 @@ class Followers:
         return follower
 
     def close(self, follower: Follower) -> None:
-        """A follower went."""
+        """Forgets a follower whose stream ended, and whom it alone followed."""
         self._followers.discard(follower)
         for aor in list(follower.followed):
             self.unfollow(follower, aor)

@@ -24,7 +24,7 @@ class Acks:
         self._kept = {cseq: request_of(data) for cseq, data in kept}
 
     def owe(self, cseq: int) -> None:
-        """A 2xx came."""
+        """Notes that the first 2xx came to the INVITE with that CSeq number, so that its ACK is due."""
         self.owed = (*self.owed, cseq)
 
     def sent(self, cseq: int, ack: Request) -> None:

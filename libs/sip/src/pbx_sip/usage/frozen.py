@@ -168,12 +168,12 @@ FrozenFlow = tuple[int, str, int, str, int]
 
 
 def freeze_flow(flow: Flow) -> FrozenFlow:
-    """A flow as plain values."""
+    """A flow as plain values, which JSON and msgspec write as they are; `thaw_flow` reads them."""
     return int(flow.transport), flow.remote.host, flow.remote.port, flow.listener, flow.connection
 
 
 def thaw_flow(frozen: FrozenFlow) -> Flow:
-    """The flow that they say."""
+    """The flow that `freeze_flow` wrote."""
     transport, host, port, listener, connection = frozen
     return Flow(Transport(transport), HostPort(host, port), listener, connection)
 

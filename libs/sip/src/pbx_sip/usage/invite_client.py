@@ -90,7 +90,7 @@ class InviteUac:
         self._lingers_until: float | None = None
         self._now = 0.0
         self.pending: list[Output] = []
-        """What `drain` hands out."""
+        """What happened and was not told yet; `drain` hands it out."""
         self.was_cancelled = False
         self.key: ClientKey = ("", "INVITE")
         """Of its transaction."""

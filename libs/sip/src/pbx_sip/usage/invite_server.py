@@ -106,7 +106,7 @@ class InviteUas:
         self._first_rseq = first_rseq
         self._chosen: str | None = None
         self.pending: list[Output] = []
-        """What `drain` hands out."""
+        """What happened and was not told yet; `drain` hands it out."""
         self.forks: dict[str, Fork] = {}
         """By the name that the user gave. Drain their dialogs behind this machine."""
         self.state = State.INVITED

@@ -78,7 +78,7 @@ class Refresh:
         self.state = State.OFF
         self._wakes: float | None = None
         self.pending: list[Output] = []
-        """What `drain` hands out."""
+        """What happened and was not told yet; `drain` hands it out."""
 
     # --- what messages say
 

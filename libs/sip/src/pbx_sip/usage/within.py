@@ -112,7 +112,7 @@ class InDialog:
         self._acks = Acks()
         self._answer: tuple[ServerKey, Response, Repetition] | None = None
         self.pending: list[Output] = []
-        """What `drain` hands out."""
+        """What happened and was not told yet; `drain` hands it out."""
 
     def __repr__(self) -> str:
         """For logs and tests."""

@@ -49,7 +49,7 @@ class Challenges:
         return [before + nonce + behind for before, behind in self.texts(user_agent, stale)]
 
     def mint(self, wall_s: float, source: str) -> str:
-        """A fresh nonce for a source."""
+        """A new signed nonce, good for requests of that source alone (`nonce_source`)."""
         return self.nonces.mint(wall_s, source)
 
     def texts(self, user_agent: str, stale: bool) -> Sequence[tuple[str, str]]:

@@ -103,7 +103,7 @@ def ordered(call: CallValue, signal: e.Ordered, now: float) -> None:
 
 
 def hung_up(call: CallValue, signal: e.HungUp, now: float) -> None:
-    """A BYE of either party."""
+    """A party of an answered call sent a BYE: the other gets one, and the sender counts as who ended the call."""
     side = Side.of(signal.leg)
     ending = Ending(Outcome.ANSWERED, Origin.REMOTE, 200, "OK", signal.cause.q850 or 16, "normal", side)
     hang_up(call, ending, now, signal.cause, gone=signal.leg)

@@ -282,11 +282,11 @@ class Deadline(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """A deadline passed."""
+    """A deadline passed that the call had set and not cleared."""
 
     deadline: Deadline
     leg: int = CALLER
-    """Of BRANCH and SILENCE."""
+    """Whose deadline it is: BRANCH and SILENCE are set for each leg, the others for the call."""
 
 
 Signal = (

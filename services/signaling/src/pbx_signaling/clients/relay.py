@@ -152,8 +152,8 @@ class Relays:
         for link in links:
             link.leave()
         deadline = self._loop.time() + patience_s
-        # Polled, at the end of the process: results come lazily.
-        while any(link.client.in_flight for link in links) and self._loop.time() < deadline:  # noqa: ASYNC110
+        # Once, as the process ends: results come lazily, from several links.
+        while any(link.client.in_flight for link in links) and self._loop.time() < deadline:  # noqa: ASYNC110 -- see above
             await asyncio.sleep(0.02)
 
     def _try(

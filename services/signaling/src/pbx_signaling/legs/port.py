@@ -85,4 +85,4 @@ class SipPort(Protocol):
         """From now on requests with that To-tag go to the leg."""
 
     def forget(self, local_tag: str) -> None:
-        """Ends that."""
+        """Requests with that To-tag belong to nobody any more."""

@@ -32,7 +32,7 @@ class Dialogs:
         self._owners[local_tag] = owner
 
     def forget(self, local_tag: str) -> None:
-        """Ends that."""
+        """Requests with that To-tag belong to nobody any more."""
         self._owners.pop(local_tag, None)
         self._budgets.pop(local_tag, None)
 

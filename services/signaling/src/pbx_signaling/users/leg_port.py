@@ -192,5 +192,5 @@ class LegPort:
         self._around.dialogs.listen(local_tag, OfLeg(self.user, self.call_id, leg))
 
     def forget(self, local_tag: str) -> None:
-        """Ends that."""
+        """Requests with that To-tag belong to nobody any more."""
         self._around.dialogs.forget(local_tag)

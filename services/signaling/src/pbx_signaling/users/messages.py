@@ -102,7 +102,7 @@ class Messages(User):
         return not (load.draining or load.stalled or self._need.is_full())
 
     def request(self, key: ServerKey, request: Request, flow: Flow) -> None:
-        """A MESSAGE that was admitted."""
+        """Takes an admitted MESSAGE on: its sender is verified and its recipient looked up before it goes anywhere."""
         if len(self._waiting) >= WAITING_MAX:
             self._sip.respond(key, self._refusal(request, 503))
             return

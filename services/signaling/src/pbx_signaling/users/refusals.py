@@ -47,7 +47,7 @@ def _resolves(target: str, domains: Domains) -> bool:
 
 
 def unavailable(request: Request, tag: str = "") -> Response:
-    """503 with Retry-After."""
+    """What answers a request that cannot be taken now: 503, and when to try again (RFC 3261 section 21.5.4)."""
     response = response_to(request, 503, "", tag)
     response.headers.append("Retry-After", str(RETRY_AFTER_S))
     return response

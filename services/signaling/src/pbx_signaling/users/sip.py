@@ -38,10 +38,10 @@ class Sip(Protocol):
         """Answers a request; the answer belongs to the call of the owner."""
 
     def via(self, flow: Flow) -> str:
-        """A Via value with a fresh branch."""
+        """A Via value for a request down that flow, with a new branch (RFC 3261 section 8.1.1.7)."""
 
     def via_of(self, flow: Flow, branch: str) -> str:
-        """A Via value with that branch."""
+        """A Via value for a request down that flow, with a branch that was made before."""
 
     def contact(self, flow: Flow, secure: bool) -> str:
         """Our Contact value for a dialog over that flow."""
@@ -65,10 +65,10 @@ class Sip(Protocol):
         """The flow to a peer whose connection is gone."""
 
     def tag(self) -> str:
-        """A fresh tag."""
+        """A new tag for a dialog of ours, with our instance id in it (RFC 3261 section 19.3)."""
 
     def sip_call_id(self) -> str:
-        """A fresh Call-ID."""
+        """A new Call-ID for a leg of ours, with our instance id in it (RFC 3261 section 8.1.1.4)."""
 
     def chance(self) -> float:
         """A random number from 0 to 1 that spreads retries; nothing is decided by it."""
@@ -87,7 +87,7 @@ class Dialogs(Protocol):
         """From now on requests with that To-tag go to the owner."""
 
     def forget(self, local_tag: str) -> None:
-        """Ends that."""
+        """Requests with that To-tag belong to nobody any more: they get 481."""
 
     def owners(self) -> list[DialogOwner]:
         """All owners; one of several tags so many times."""

@@ -128,7 +128,7 @@ class User:
     # --- everything else
 
     def expired(self, owner: Owner, what: int) -> None:
-        """A deadline passed."""
+        """A deadline passed that was set for `owner` under the number `what`, which is the user's own."""
 
     def answered(self, number: str | int, answer: object) -> None:
         """The world answered what was asked under that number."""

@@ -117,7 +117,7 @@ class Waiting(User):
         self._close()
 
     def expired(self, owner: Owner, what: int) -> None:
-        """A deadline of ours."""
+        """It is time to let some more callers in, or to turn the rest away; of the stall that set it alone."""
         stall, kind = divmod(what, 2)
         if stall != self._stall:
             return
