@@ -17,7 +17,7 @@ from pbx_signaling.directory.informed import Result, Topic
 from support.eventually import eventually
 from support.informed_signaling import SOURCE, InformedSignaling, informed_signaling
 from support.redis_server import RedisServer, redis_server
-from support.registrar_process import DOMAIN, Caller, RegistrarProcess, caller, registrar_process
+from support.registrar_process import DOMAIN, Caller, RegistrarProcess, caller, registrar_pair, registrar_process
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("registrar")]
 Pair = tuple[InformedSignaling, InformedSignaling]
@@ -26,13 +26,8 @@ Pair = tuple[InformedSignaling, InformedSignaling]
 @pytest.fixture(scope="module")
 def replicas(redis: RedisServer) -> Iterator[tuple[RegistrarProcess, RegistrarProcess]]:
     """Two registrars that share Redis and the database."""
-    with registrar_process(redis, PBX_MIN_EXPIRES_S="1") as one:
-        second = RegistrarProcess(redis, one.data, {"PBX_MIN_EXPIRES_S": "1"})
-        try:
-            second.start()
-            yield one, second
-        finally:
-            second.kill()
+    with registrar_pair(redis) as pair:
+        yield pair
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from support import procfs, replicas
+from support.call import callee_holds
 from support.phone import Dialog, Phone
 from support.product import DOMAIN, Product, Settings, accounts
 from support.replicas import Wanderer, phone_at, total, wanderer
@@ -88,11 +89,7 @@ def test_a_whole_call_whose_every_message_comes_to_the_wrong_process(unsteered: 
         callee.reply(invite, 200, "OK", dialog=theirs, body=audio_sdp(41_000))
         caller.ack(dialog, caller.expect(200))
         callee.expect("ACK")
-        callee.request(theirs, "INVITE", body=audio_sdp(41_000, version=2, extra=("a=sendonly",)))
-        again = caller.expect("INVITE")
-        caller.reply(again, 200, "OK", dialog=dialog, body=audio_sdp(4200, version=2, extra=("a=recvonly",)))
-        callee.ack(theirs, callee.expect(200))
-        caller.expect("ACK")
+        callee_holds(caller, dialog, callee, theirs)
         caller.request(dialog, "INFO", body="x", headers=(("Content-Type", "text/plain"),))
         info = callee.expect("INFO")
         callee.reply(info, 200, "OK")

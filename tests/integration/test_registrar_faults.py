@@ -21,6 +21,7 @@ from support.registrar_process import (
     caller,
     credentials,
     register_request,
+    registrar_pair,
     registrar_process,
     told,
 )
@@ -32,13 +33,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("registrar")]
 @pytest.fixture(scope="module")
 def replicas(redis: RedisServer) -> Iterator[tuple[RegistrarProcess, RegistrarProcess]]:
     """Two that share Redis and the database, started at once on an empty one."""
-    with registrar_process(redis, PBX_MIN_EXPIRES_S="1") as one:
-        second = RegistrarProcess(redis, one.data, {"PBX_MIN_EXPIRES_S": "1"})
-        try:
-            second.start()
-            yield one, second
-        finally:
-            second.kill()
+    with registrar_pair(redis) as pair:
+        yield pair
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from support.call import callee_holds
 from support.pair import Pair
 from support.phone import Phone
 from support.ports import free_port
@@ -49,11 +50,7 @@ def test_a_call_to_a_phone_on_the_other_replica(replicas: Product) -> None:
         callee.reply(invite, 200, "OK", dialog=theirs, body=audio_sdp(41_000))
         caller.ack(dialog, caller.expect(200))
         callee.expect("ACK")
-        callee.request(theirs, "INVITE", body=audio_sdp(41_000, version=2, extra=("a=sendonly",)))
-        again = caller.expect("INVITE")
-        caller.reply(again, 200, "OK", dialog=dialog, body=audio_sdp(4200, version=2, extra=("a=recvonly",)))
-        callee.ack(theirs, callee.expect(200))
-        caller.expect("ACK")
+        callee_holds(caller, dialog, callee, theirs)
         caller.request(dialog, "BYE")
         callee.reply(callee.expect("BYE"), 200, "OK")
         assert caller.expect(200)

@@ -2,54 +2,31 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
-from hypothesis import Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from pbx_signaling.calls.state import CallPolicy
 from pbx_sip.address import HostPort
-from support.b2bua_node import B2buaNode
+from support import several_phones
 from support.forking_proxy import ForkingProxy
-from support.lawful import assert_lawful
-from support.netem import Fate, Network, always, scheduled
-from support.ua import Plan, Stage, Ua, statuses
+from support.netem import Fate, always, scheduled
+from support.simulation import SIMULATION
+from support.ua import Plan, Stage, statuses
 
-ALICE, PROXY, PBX = HostPort("192.0.2.10", 5060), HostPort("192.0.2.20", 5060), HostPort("192.0.2.1", 5060)
-PHONES = [HostPort(f"192.0.2.{number}", 5060) for number in (21, 22, 23)]
+PROXY = HostPort("192.0.2.20", 5060)
 
 
-class Rig:
-    """Alice, the product, a proxy, and phones behind it, each with its plan."""
+class Rig(several_phones.Rig):
+    """As that of several phones, with a proxy before them: the product knows one binding."""
 
     def __init__(self, plans: list[Plan], weather: Callable[[], Fate] | None = None) -> None:
-        self.network = Network(weather or always())
-        self.pbx = B2buaNode(PBX, policy=CallPolicy(no_answer_s=60.0), proxies=[PROXY.host])
-        self.pbx.registrar.passwords = {"1004": "x", "1008": "x"}
-        self.pbx.bind("1008", PROXY)
-        self.alice = Ua("1004", ALICE, PBX)
-        self.phones = [Ua(f"p{where.host[-2:]}", where, PBX) for where, _ in zip(PHONES, plans, strict=False)]
-        for phone, plan in zip(self.phones, plans, strict=True):
-            phone.plan = plan
-        for node in (self.alice, self.pbx, *self.phones):
-            self.network.add(node)
-        self.network.add(ForkingProxy(PROXY, [phone.address for phone in self.phones]))
+        super().__init__(plans, weather, proxies=[PROXY.host])
 
-    def end(self) -> None:
-        """Everything ends, and nothing is left."""
-        self.network.run(200)
-        for call in self.alice.calls:
-            if call.stage is Stage.UP:
-                self.alice.hang_up(call)
-            elif call.stage is not Stage.OVER:
-                self.alice.cancel(call)
-        self.network.run(200)
-        self.network.settle()
-        self.pbx.assert_clean()
-        for phone in (self.alice, *self.phones):
-            phone.assert_clean()
-        assert_lawful(self.network, PBX)
+    def register(self) -> None:
+        """The proxy is the user's binding; it forks to the phones."""
+        self.pbx.bind("1008", PROXY)
+        self.network.add(ForkingProxy(PROXY, [phone.address for phone in self.phones]))
 
 
 def test_one_of_three_answers() -> None:
@@ -129,12 +106,7 @@ PLANS = st.lists(
 DELAYS = st.lists(st.floats(0.001, 0.4).map(lambda delay: (delay,)), max_size=50)
 
 
-@settings(
-    max_examples=int(os.environ.get("SIM_EXAMPLES", "60")),
-    derandomize="SIM_EXAMPLES" not in os.environ,
-    phases=(Phase.explicit, Phase.reuse, Phase.generate),
-    deadline=None,
-)
+@SIMULATION
 @given(PLANS, DELAYS, st.one_of(st.none(), st.floats(0.0, 4.0)), st.booleans(), st.booleans())
 def test_any_forks(plans: list[Plan], delays: list[Fate], cancelled: float | None, reliable: bool, offer: bool) -> None:
     rig = Rig(plans, scheduled(delays))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 
-from hypothesis import Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pbx_signaling.calls.state import CallPolicy
 from pbx_sip.address import HostPort
 from support.b2bua_node import B2buaNode
 from support.netem import Network
+from support.simulation import simulation
 from support.ua import Plan, Ua
 
 ALICE, BOB, PBX = HostPort("192.0.2.10", 5060), HostPort("192.0.2.20", 5060), HostPort("192.0.2.1", 5060)
@@ -71,12 +71,7 @@ def wounded(data: bytes, wound: tuple[str, bytes, bytes, int]) -> bytes:
     return b"\r\n".join(lines) + separator + body
 
 
-@settings(
-    max_examples=int(os.environ.get("SIM_EXAMPLES", "100")),
-    derandomize="SIM_EXAMPLES" not in os.environ,
-    phases=(Phase.explicit, Phase.reuse, Phase.generate),
-    deadline=None,
-)
+@simulation(100)
 @given(
     st.lists(st.tuples(st.integers(0, 30), st.booleans(), wounds()), min_size=1, max_size=12),
     st.booleans(),

@@ -6,15 +6,15 @@ input: so nothing that a call needs can be kept anywhere but in its fields.
 
 from __future__ import annotations
 
-import os
 import random
 
-from hypothesis import Phase, given, settings
+from hypothesis import given
 
 from pbx_signaling.users.snapshot import encode, restore_call
 from pbx_sip.address import HostPort
 from support.b2bua_node import B2buaNode
 from support.several_phones import STORIES, Story, begin
+from support.simulation import SIMULATION
 
 
 def thawing(node: B2buaNode) -> None:
@@ -49,12 +49,7 @@ def played(story: Story, *, thaws: bool) -> tuple[list[tuple[str, bytes]], list[
     return [(str(each.target), each.data) for each in rig.network.ladder], rig.pbx.names()
 
 
-@settings(
-    max_examples=int(os.environ.get("SIM_EXAMPLES", "60")),
-    derandomize="SIM_EXAMPLES" not in os.environ,
-    phases=(Phase.explicit, Phase.reuse, Phase.generate),
-    deadline=None,
-)
+@SIMULATION
 @given(STORIES)
 def test_a_call_that_was_thawed_goes_on_alike(story: Story) -> None:
     assert played(story, thaws=True) == played(story, thaws=False)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import given
 
 from pbx_signaling.calls.hunt import HuntPolicy, Ringing
 from pbx_signaling.users import questions as q
@@ -13,6 +11,7 @@ from pbx_sip.message.message import Response
 from pbx_sip.sdp.model import SessionDescription
 from support.netem import always
 from support.several_phones import ALICE, DEAF, RINGS, STORIES, Rig, Story, begin
+from support.simulation import simulation
 from support.ua import Plan, Stage, statuses
 
 
@@ -277,12 +276,7 @@ def test_what_one_phone_agreed_on_early_does_not_concern_another() -> None:
     rig.end()
 
 
-@settings(
-    max_examples=int(os.environ.get("SIM_EXAMPLES", "80")),
-    derandomize="SIM_EXAMPLES" not in os.environ,
-    phases=(Phase.explicit, Phase.reuse, Phase.generate),
-    deadline=None,
-)
+@simulation(80)
 @given(STORIES)
 def test_any_phones(story: Story) -> None:
     rig = begin(story)

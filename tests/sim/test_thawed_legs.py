@@ -23,7 +23,8 @@ from pbx_sip.errors import LocalError
 from pbx_sip.usage.frozen import Clock
 from support.netem import Fate, scheduled, stormy
 from support.sim_rig import Rig
-from support.sim_scripts import ACTS, FATES, PLANS, SCRIPT, SIMULATION, follow
+from support.sim_scripts import ACTS, FATES, PLANS, SCRIPT, follow
+from support.simulation import SIMULATION
 from support.ua import Plan
 
 

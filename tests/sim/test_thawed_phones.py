@@ -19,7 +19,8 @@ from pbx_sip.usage.agent import Agent, FrozenAgent
 from pbx_sip.usage.frozen import Clock
 from pbx_sip.usage.origin import Origin, at_address
 from support.netem import Fate, scheduled, stormy
-from support.two_ua import FATES, SCRIPT, SIMULATION, Rig, perform
+from support.simulation import SIMULATION
+from support.two_ua import FATES, SCRIPT, Rig, perform
 from support.ua import Plan
 
 Script = Iterable[tuple[float, str, str]]

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.netem import LOST, Fate, always, scheduled, stormy
-from support.two_ua import FATES, SCRIPT, SIMULATION, Rig, perform
+from support.simulation import SIMULATION
+from support.two_ua import FATES, SCRIPT, Rig, perform
 from support.ua import Plan, Stage, statuses
 
 

@@ -10,7 +10,8 @@ from pbx_signaling.calls.state import CallPolicy
 from pbx_sip.address import HostPort
 from support.netem import Fate, scheduled, stormy
 from support.sim_rig import PBX, Rig
-from support.sim_scripts import ACTS, FATES, PLANS, SCRIPT, SIMULATION, follow
+from support.sim_scripts import ACTS, FATES, PLANS, SCRIPT, follow
+from support.simulation import SIMULATION
 from support.ua import Plan, Ua
 
 

@@ -52,3 +52,12 @@ def establish(
     caller.ack(caller_dialog, answer)
     callee.expect("ACK")
     return Call(caller, callee, caller_dialog, callee_dialog, invite, answer)
+
+
+def callee_holds(caller: Phone, dialog: Dialog, callee: Phone, theirs: Dialog) -> None:
+    """The callee puts the caller on hold by a re-INVITE, which the caller takes."""
+    callee.request(theirs, "INVITE", body=audio_sdp(41_000, version=2, extra=("a=sendonly",)))
+    again = caller.expect("INVITE")
+    caller.reply(again, 200, "OK", dialog=dialog, body=audio_sdp(4200, version=2, extra=("a=recvonly",)))
+    callee.ack(theirs, callee.expect(200))
+    caller.expect("ACK")

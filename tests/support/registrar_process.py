@@ -130,6 +130,18 @@ def registrar_process(redis: RedisServer, data: Path | None = None, **more: Any)
         yield replica
 
 
+@contextlib.contextmanager
+def registrar_pair(redis: RedisServer) -> Iterator[tuple[RegistrarProcess, RegistrarProcess]]:
+    """Two registrars that share Redis and the database, started at once on an empty one; bindings may last a second."""
+    with registrar_process(redis, PBX_MIN_EXPIRES_S="1") as one:
+        second = RegistrarProcess(redis, one.data, {"PBX_MIN_EXPIRES_S": "1"})
+        try:
+            second.start()
+            yield one, second
+        finally:
+            second.kill()
+
+
 class Caller:
     """A signaling instance: stubs, one Session stream, and phones' requests."""
 

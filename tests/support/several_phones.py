@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
@@ -33,20 +33,24 @@ class Rig:
         *,
         hunt: HuntPolicy | None = None,
         branch_s: float = 20.0,
+        proxies: Sequence[str] = (),
     ) -> None:
         self.network = Network(weather or always())
         self.policy = CallPolicy(no_answer_s=60.0, branch_s=branch_s, hunt=hunt or HuntPolicy())
-        self.pbx = B2buaNode(PBX, policy=self.policy)
+        self.pbx = B2buaNode(PBX, policy=self.policy, proxies=proxies)
         self.pbx.registrar.passwords = {"1004": "x", "1008": "x"}
         self.alice = Ua("1004", ALICE, PBX)
         self.phones = [Ua(f"p{where.host[-2:]}", where, PBX) for where, _ in zip(PHONES, plans, strict=False)]
         for phone, plan in zip(self.phones, plans, strict=True):
             phone.plan = plan
-        self.pbx.bind("1008", *(phone.address for phone in self.phones))
-        self.network.add(self.alice)
         self.network.add(self.pbx)
-        for phone in self.phones:
+        for phone in (self.alice, *self.phones):
             self.network.add(phone)
+        self.register()
+
+    def register(self) -> None:
+        """The product learns how the user is reached: here each phone is a binding."""
+        self.pbx.bind("1008", *(phone.address for phone in self.phones))
 
     def prefer(self, *preferences: int) -> None:
         """The q values of the phones, in thousandths."""

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
-from hypothesis import Phase, settings
 from hypothesis import strategies as st
 
 from support.netem import FINE, LOST
 from support.sim_rig import Rig
 from support.ua import Plan, Ua, UaCall
 
-SIMULATION = settings(
-    max_examples=int(os.environ.get("SIM_EXAMPLES", "60")),
-    derandomize="SIM_EXAMPLES" not in os.environ,  # the same schedules in each run; more and other ones on request
-    phases=(Phase.explicit, Phase.reuse, Phase.generate),  # shrinking a whole simulation takes minutes
-    deadline=None,
-)
 FATES = st.lists(
     st.one_of(
         st.just(FINE),

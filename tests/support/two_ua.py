@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
-from hypothesis import Phase, settings
 from hypothesis import strategies as st
 
 from pbx_sip.address import HostPort
@@ -14,12 +12,6 @@ from support.ua import Plan, Stage, Ua
 
 ALICE, BOB = HostPort("192.0.2.10", 5060), HostPort("192.0.2.20", 5060)
 
-SIMULATION = settings(
-    max_examples=int(os.environ.get("SIM_EXAMPLES", "60")),
-    derandomize="SIM_EXAMPLES" not in os.environ,  # the same schedules in each run; more and other ones on request
-    phases=(Phase.explicit, Phase.reuse, Phase.generate),  # shrinking a whole simulation takes minutes
-    deadline=None,
-)
 FATES = st.lists(
     st.one_of(
         st.just(LOST),
