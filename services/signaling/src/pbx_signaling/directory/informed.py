@@ -1,10 +1,10 @@
 """The registrar as the core sees it: answered from the directory where that is sure, else by the registrar itself.
 
-What is said here without the registrar is only ever a yes: a right digest response, the bindings of a known user, that
-a name is nobody's. Whatever else it may be (another password, a claim of another user, an algorithm that was not
-offered) the registrar judges, counts and answers as if there were no directory; so a cache that lags refuses nobody,
-and failures are counted where all replicas agree. In doubt the registrar is asked, and what is here serves where it
-does not answer.
+What is said here without the registrar is a yes: a right digest response, the phones of a known user; or that a name is
+nobody's. Whatever else it may be (another password, a claim of another user, an algorithm that was not offered, a user
+without a phone) the registrar judges, counts and answers as if there were no directory; so a cache that lags refuses
+nobody, and failures are counted where all replicas agree. In doubt the registrar is asked, and what is here serves
+where it does not answer.
 
 Each count of a nonce is good once over all replicas. That of a nonce minted here is used up in memory, and written
 without waiting where the others look (`reg:n:`); that of another replica's nonce is used up there first. Either way the
@@ -215,11 +215,15 @@ class InformedRegistrar:
     # --- who is called
 
     def find(self, aor: str, answer: Answer) -> None:
-        """Looks an address-of-record up; answers at once where what is known of it is sure."""
+        """Looks an address-of-record up; answers at once where what is known of it is sure and of use.
+
+        A user without a phone may have registered one a moment ago at another replica: the registrar is asked then.
+        """
         look = self._find(canonical(printable(aor)))
-        if look.standing is Standing.CERTAIN:
+        known = self._found(look.user)
+        if look.standing is Standing.CERTAIN and (look.user is None or known.targets):
             self._note(Topic.TARGETS, Result.HIT)
-            answer(self._found(look.user))
+            answer(known)
             return
         self._note(Topic.TARGETS, Result.DOUBT if look.user is not None else Result.MISS)
         if look.user is None:
@@ -229,7 +233,7 @@ class InformedRegistrar:
         def looked_up(signal: Signal) -> None:
             if isinstance(signal, LookupFailed):
                 self._note(Topic.TARGETS, Result.KEPT)
-                signal = self._found(look.user)
+                signal = known
             answer(signal)
 
         self._registrar.find(aor, looked_up, DOUBT_S)
