@@ -108,6 +108,7 @@ class Ua:
         self.calls: list[UaCall] = []
         self.registered = 0
         """Status of the last REGISTER."""
+        self.clock = Clock(0.0)
         self.thaws: Callable[[], bool] = lambda: False
         """Asked after each step: whether the agent goes on as one that was made of its frozen value."""
         self.tokens = CountingTokens(user)
@@ -160,8 +161,8 @@ class Ua:
 
     def _thaw(self) -> None:
         if self.thaws():
-            frozen = self.agent.freeze(Clock(1_000_000.0))
-            self.agent = ag.Agent.thaw(frozen, self._origin, Clock(1_000_000.0))
+            frozen = self.agent.freeze(self.clock)
+            self.agent = ag.Agent.thaw(frozen, self._origin, self.clock)
 
     # --- acting
 
